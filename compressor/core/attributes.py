@@ -1,0 +1,109 @@
+"""The numbers torch's own layers remember about their channels, and how each follows a cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
+
+from compressor.core.graph import Axis, SizeRule
+from compressor.core.tape import named_tensors
+
+__all__ = ["layer_sizes"]
+
+# Where a layer's weight lives, plain or parametrised (weight norm, spectral norm, old and new style).
+_WEIGHTS = ("weight", "parametrizations.weight.original", "parametrizations.weight.original1")
+_OLD_WEIGHTS = ("weight_v", "weight_orig", "parametrizations.weight.original0")
+
+
+def layer_sizes(model: nn.Module, axes: tuple[Axis, ...]) -> tuple[SizeRule, ...]:
+    """Size rules for every layer of the model that torch defines."""
+    index = _Index(model, {(axis.tensor, axis.axis): axis for axis in axes})
+    rules: list[SizeRule] = []
+    for path, module in model.named_modules():
+        rules.extend(_rules(index, path, module))
+    return tuple(rule for rule in rules if (rule.units >= 0).any())
+
+
+@dataclass(frozen=True)
+class _Index:
+    model: nn.Module
+    axes: Mapping[tuple[str, int], Axis]
+
+    def __post_init__(self) -> None:
+        canonical = {id(tensor): name for name, tensor in named_tensors(self.model).items()}
+        object.__setattr__(self, "canonical", canonical)
+
+    canonical: Mapping[int, str] = None  # type: ignore[assignment]
+
+    def weight(self, path: str, module: nn.Module, ndim: int) -> str:
+        """The canonical name of the layer's weight, or "" where it has none of `ndim` axes."""
+        for name in (*_WEIGHTS, *_OLD_WEIGHTS):
+            owner: object = module
+            for part in name.split("."):
+                owner = getattr(owner, part, None)
+            if isinstance(owner, Tensor) and owner.dim() == ndim and id(owner) in self.canonical:
+                return self.canonical[id(owner)]
+        return ""
+
+    def axis(self, tensor: str, axis: int) -> Axis | None:
+        return self.axes.get((tensor, axis))
+
+
+def _rules(index: _Index, path: str, module: nn.Module) -> Iterator[SizeRule]:
+    if isinstance(module, _ConvNd):
+        yield from _convolution(index, path, module)
+    elif isinstance(module, (nn.Linear, nn.Embedding)):
+        weight = index.weight(path, module, 2)
+        names = ("out_features", "in_features") if isinstance(module, nn.Linear) else ("", "embedding_dim")
+        for position, name in enumerate(names):
+            axis = index.axis(weight, position)
+            if axis is not None and name:
+                yield SizeRule(path, name, None, axis.units)
+    elif isinstance(module, (_NormBase, nn.GroupNorm, nn.PReLU)):
+        yield from _vector(index, path, module)
+    elif isinstance(module, (nn.LayerNorm, nn.RMSNorm)) and module.weight is not None:
+        weight = index.weight(path, module, len(module.normalized_shape))
+        for position in range(len(module.normalized_shape)):
+            axis = index.axis(weight, position)
+            if axis is not None:
+                yield SizeRule(path, "normalized_shape", position, axis.units)
+
+
+def _vector(index: _Index, path: str, module: nn.Module) -> Iterator[SizeRule]:
+    attribute = {nn.GroupNorm: "num_channels", nn.PReLU: "num_parameters"}.get(type(module), "num_features")
+    for name in ("weight", "running_mean"):
+        tensor = getattr(module, name, None)
+        axis = index.axis(index.canonical.get(id(tensor), ""), 0)
+        if axis is not None:
+            yield SizeRule(path, attribute, None, axis.units)
+            if isinstance(module, nn.GroupNorm) and module.num_groups == module.num_channels:
+                yield SizeRule(path, "num_groups", None, axis.units)
+            return
+
+
+def _convolution(index: _Index, path: str, module: _ConvNd) -> Iterator[SizeRule]:
+    weight = index.weight(path, module, 2 + len(module.kernel_size))
+    rows, columns = index.axis(weight, 0), index.axis(weight, 1)
+    row_name, column_name = ("in_channels", "out_channels") if module.transposed else ("out_channels", "in_channels")
+    if module.groups == 1:
+        for axis, name in ((rows, row_name), (columns, column_name)):
+            if axis is not None:
+                yield SizeRule(path, name, None, axis.units)
+        return
+    n_rows = module.in_channels if module.transposed else module.out_channels
+    n_columns = (module.out_channels if module.transposed else module.in_channels) // module.groups
+    per_group = n_rows // module.groups
+    if rows is not None:
+        yield SizeRule(path, row_name, None, rows.units)
+        if 1 in (per_group, n_columns):
+            yield SizeRule(path, "groups", None, rows.units, divisor=per_group)
+            yield SizeRule(path, column_name, None, np.repeat(rows.units, n_columns), divisor=per_group)
+            return
+    if columns is not None:
+        times = 1 if columns.blocks > 1 else module.groups
+        yield SizeRule(path, column_name, None, np.tile(columns.units, times))

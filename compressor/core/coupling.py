@@ -1,0 +1,185 @@
+"""Labels run through recorded operators: which channels are one, which are pinned, what it all costs.
+
+Knows tapes and rules; knows nothing of units, scores or plans. Several tapes of one model (eval and
+training mode) share the labels of its parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from compressor.core.labels import Ids, LabelSpace, Layer, Value
+from compressor.core.rules import RULES
+from compressor.core.rules.call import Call, Layers, Restriction, WorkFact
+from compressor.core.rules.elementwise import pointwise
+from compressor.core.tape import Op, Ref, Tape
+
+__all__ = ["Choices", "Coupling", "couple"]
+
+# How an ambiguous operator is read: (tape, operator) -> option. See `Call.choose`.
+Choices = Mapping[tuple[int, int], str]
+
+
+@dataclass(slots=True)
+class Coupling:
+    """Everything the rules stated. `values[t][v]` is value `v` of tape `t`."""
+
+    space: LabelSpace
+    values: list[list[Value | None]] = field(default_factory=list)
+    works: list[tuple[int, WorkFact]] = field(default_factory=list)
+    restrictions: list[tuple[int, Restriction]] = field(default_factory=list)
+    options: dict[tuple[int, int], tuple[str, ...]] = field(default_factory=dict)
+
+    def value(self, tape: int, ref: int) -> Value:
+        """The labelled value behind a reference of a tape."""
+        value = self.values[tape][ref]
+        assert value is not None
+        return value
+
+
+def couple(tapes: Sequence[Tape], choices: Choices) -> Coupling:
+    """Run labels through the tapes, reading ambiguous operators as `choices` says."""
+    coupling = Coupling(LabelSpace())
+    parameters = _Parameters(coupling.space, tapes)
+    for number, tape in enumerate(tapes):
+        _Runner(coupling, parameters, number, tape, choices).run()
+    return coupling
+
+
+class _Parameters:
+    """Labels of parameters and floating-point buffers, given out at first use."""
+
+    def __init__(self, space: LabelSpace, tapes: Sequence[Tape]) -> None:
+        self._space = space
+        self._layers: dict[str, Layers] = {}
+        self._blocks = _blocked(tapes)
+        self._block_ids: dict[str, Ids] = {}
+
+    def layers(self, name: str, shape: tuple[int, ...]) -> Layers:
+        """One layer for each axis longer than one."""
+        if name not in self._layers:
+            layers = []
+            for axis, size in enumerate(shape):
+                blocks = self._blocks.get(name, 1) if axis == 1 else 1
+                if size > 1 and blocks == 1:
+                    ids = self._space.parameter_axis(name, axis, size)
+                    layers.append(Layer(axis, ids))
+                elif blocks > 1:
+                    ids = self._space.parameter_axis(name, axis, size * blocks, blocks)
+                    self._block_ids[name] = ids.reshape(blocks, size)
+            self._layers[name] = tuple(layers)
+        return self._layers[name]
+
+    def blocks(self, name: str, groups: int, columns: int) -> Ids:
+        """Labels [groups, columns] of axis 1 of a grouped convolution's weight."""
+        if name in self._block_ids:
+            return self._block_ids[name]
+        (layer,) = [x for x in self._layers[name] if x.axis == 1]
+        return np.broadcast_to(layer.ids.reshape(1, columns), (groups, columns))
+
+
+def _blocked(tapes: Sequence[Tape]) -> dict[str, int]:
+    """Weights used by nothing but grouped convolutions of one group count, with that count.
+
+    Only there may each group keep its own input channels; a second use would see them mixed up.
+    """
+    uses: dict[str, set[int]] = {}
+    for tape in tapes:
+        for op in tape.ops:
+            conv = op.target == "aten.convolution.default"
+            for position, arg in enumerate(op.args):
+                if isinstance(arg, Ref) and tape.values[arg.value].name:
+                    shape = tape.values[arg.value].shape
+                    groups = op.args[8] if conv and position == 1 else 1
+                    if groups > 1 and (shape[1] == 1 or shape[0] == groups):
+                        groups = 1
+                    uses.setdefault(tape.values[arg.value].name, set()).add(groups)
+                elif isinstance(arg, (list, tuple)):
+                    for item in arg:
+                        if isinstance(item, Ref) and tape.values[item.value].name:
+                            uses.setdefault(tape.values[item.value].name, set()).add(1)
+    return {name: next(iter(counts)) for name, counts in uses.items() if len(counts) == 1}
+
+
+class _Runner:
+    """One tape's labels."""
+
+    def __init__(
+        self, coupling: Coupling, parameters: _Parameters, number: int, tape: Tape, choices: Choices
+    ) -> None:
+        self.coupling, self.parameters, self.number, self.tape = coupling, parameters, number, tape
+        self.choices = choices
+        self.values: list[Value | None] = [None] * len(tape.values)
+        self.inputs = frozenset(tape.inputs)
+        coupling.values.append(self.values)
+
+    def run(self) -> None:
+        """Every operator in order; what the model returns is pinned."""
+        for op in self.tape.ops:
+            self._operator(op)
+        for output in self.tape.outputs:
+            for layer in self._value(output).layers:
+                self.coupling.space.pin(layer.ids, "it is an output of the model")
+
+    def _value(self, ref: int) -> Value:
+        value = self.values[ref]
+        if value is None:
+            meta = self.tape.values[ref]
+            layers: Layers = ()
+            if meta.name and (meta.dtype.is_floating_point or meta.dtype.is_complex):
+                layers = self.parameters.layers(meta.name, meta.shape)
+            value = Value(meta.shape, layers, static=ref not in self.inputs, name=meta.name)
+            self.values[ref] = value
+        return value
+
+    def _resolve(self, item: Any) -> Any:
+        if isinstance(item, Ref):
+            return self._value(item.value)
+        if isinstance(item, (list, tuple)):
+            return [self._resolve(x) for x in item]
+        return item
+
+    def _operator(self, op: Op) -> None:
+        metas = self.tape.values
+        shapes = tuple(metas[out].shape if out is not None else () for out in op.outputs)
+        call = Call(
+            op,
+            tuple([self._resolve(arg) for arg in op.args]),
+            {key: self._resolve(value) for key, value in op.kwargs.items()} if op.kwargs else {},
+            shapes,
+            self.coupling.space,
+            self.choices.get((self.number, op.index), ""),
+            block_labels=self.parameters.blocks,
+        )
+        results = self._apply_rule(call)
+        static = all(value.static for value in call.values())
+        for out, shape, layers in zip(op.outputs, shapes, results, strict=True):
+            if out is not None:
+                self.values[out] = Value(shape, layers, static)
+        for old, new in op.mutated:
+            # Labels of what was overwritten were merged with what came in: they stay right.
+            before = self._value(old)
+            self.values[new] = Value(metas[new].shape, before.layers, before.static and static, before.name)
+        self.coupling.works.extend((self.number, work) for work in call.works)
+        self.coupling.restrictions.extend((self.number, r) for r in call.restrictions)
+        for index, options in call.choices.items():
+            self.coupling.options[self.number, index] = options
+
+    def _apply_rule(self, call: Call) -> list[Layers]:
+        function = RULES.get(call.op.target)
+        none: list[Layers] = [()] * len(call.shapes)
+        if not any(value.layers for value in call.values()) and call.args:
+            # Without labels only fresh tensors have something to say.
+            if function is None or any(True for _ in call.values()):
+                return none
+        if function is not None:
+            return function(call)
+        if call.op.is_pointwise:
+            return pointwise(call)
+        call.pin_all(f"no rule for operator {call.op.target}")
+        return none
+

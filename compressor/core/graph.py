@@ -1,0 +1,221 @@
+"""The captured model as everything above the core sees it: axes, units, groups, costs, reasons.
+
+A `Graph` is made by `compressor.capture` and never changes. All its arrays are NumPy, and a unit is
+an integer `0 … n_units - 1`; `PINNED` (-1) stands for a channel that cannot be removed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from compressor.core.plan import Cut, Plan, Role, Signature, Size, SizeValue
+from compressor.core.tape import Tape
+from compressor.errors import PlanError
+
+__all__ = ["PINNED", "Activation", "Axis", "Graph", "Group", "SizeRule", "UnitArray", "Work"]
+
+PINNED = -1
+UnitArray = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Axis:
+    """One axis of one parameter or buffer; `units[i]` is the unit of channel `i`, or PINNED.
+
+    With `blocks > 1` the axis is counted over all blocks of rows, see `Cut`.
+    """
+
+    tensor: str
+    axis: int
+    units: UnitArray
+    role: Role
+    blocks: int = 1
+
+    @property
+    def size(self) -> int:
+        """How many channels the axis has (over all blocks)."""
+        return len(self.units)
+
+    def __repr__(self) -> str:
+        free = int((self.units >= 0).sum())
+        return f"Axis({self.tensor} axis {self.axis}, {free} of {self.size} free, {self.role})"
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Units of one home, interchangeable for a budget.
+
+    `cells` are arrays of unit ids. Removing one *rank* from the group removes one unit of each cell:
+    equal counts in every cell is what keeps grouped convolutions and even splits rectangular. Most
+    groups have a single cell. `channels` is how many channels of the home axis go with one rank.
+    """
+
+    name: str
+    cells: tuple[UnitArray, ...]
+    channels: int
+    statistics: bool
+
+    @property
+    def size(self) -> int:
+        """How many ranks the group has: the length of its shortest cell."""
+        return min(len(cell) for cell in self.cells)
+
+    def __repr__(self) -> str:
+        cells = f" in {len(self.cells)} cells" if len(self.cells) > 1 else ""
+        return f"Group({self.name}, {self.size} ranks{cells})"
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """The multiply-accumulates of one operator: coefficient * Π(kept channels of each dim) / divisor."""
+
+    op: int
+    module: str
+    operator: str
+    coefficient: int
+    dims: tuple[UnitArray, ...]
+    divisor: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Activation:
+    """One tensor an operator computes: coefficient * Π(kept of each dim) elements of `itemsize` bytes."""
+
+    op: int
+    module: str
+    operator: str
+    coefficient: int
+    dims: tuple[UnitArray, ...]
+    itemsize: int
+
+
+@dataclass(frozen=True, eq=False)
+class SizeRule:
+    """A module attribute that follows a cut: its new value is kept(units) // divisor.
+
+    `item` is the position within a tuple-valued attribute, or None for a plain number.
+    """
+
+    module: str
+    attribute: str
+    item: int | None
+    units: UnitArray
+    divisor: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A captured model: what can be removed, what it costs, and why the rest stays."""
+
+    model: nn.Module
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    tape: Tape
+    signature: Signature
+    n_units: int
+    axes: tuple[Axis, ...]
+    groups: tuple[Group, ...]
+    works: tuple[Work, ...]
+    activations: tuple[Activation, ...]
+    size_rules: tuple[SizeRule, ...]
+    reasons: Mapping[tuple[str, int], tuple[str, ...]] = field(repr=False)
+
+    def __repr__(self) -> str:
+        return (
+            f"Graph({self.signature.model}: {len(self.tape.ops)} operators, {self.n_units} units in "
+            f"{len(self.groups)} groups)"
+        )
+
+    @cached_property
+    def group_of(self) -> UnitArray:
+        """For each unit the position of its group in `groups` [n_units]."""
+        owner = np.full(self.n_units, PINNED, dtype=np.int64)
+        for position, group in enumerate(self.groups):
+            for cell in group.cells:
+                owner[cell] = position
+        return owner
+
+    def plan(self, removed: Mask, *, note: str = "") -> Plan:
+        """The plan that removes exactly the units where `removed` [n_units] is True.
+
+        Raises PlanError when the cells of a group would lose unequal numbers of units, or when an
+        axis would be left without channels.
+        """
+        removed = np.asarray(removed, dtype=bool)
+        if removed.shape != (self.n_units,):
+            raise PlanError(
+                f"`removed` must hold one flag for each of the {self.n_units} units, got shape "
+                f"{list(removed.shape)}"
+            )
+        for group in self.groups:
+            counts = {int(removed[cell].sum()) for cell in group.cells}
+            if len(counts) > 1:
+                raise PlanError(f"{group}: every cell must lose equally many units, got {sorted(counts)}")
+        padded = np.append(removed, False)  # so that PINNED (-1) reads False
+        cuts = []
+        for axis in self.axes:
+            gone = padded[axis.units]
+            if gone.all():
+                raise PlanError(f"{axis.tensor!r} axis {axis.axis} would keep no channel at all")
+            if gone.any():
+                keep = tuple(np.flatnonzero(~gone).tolist())
+                cuts.append(Cut(axis.tensor, axis.axis, axis.size, keep, axis.role, axis.blocks))
+        return Plan(tuple(cuts), self._sizes(padded), self.signature, note)
+
+    def _sizes(self, padded: Mask) -> tuple[Size, ...]:
+        modules = dict(self.model.named_modules())
+        changed: dict[tuple[str, str], SizeValue] = {}
+        old: dict[tuple[str, str], SizeValue] = {}
+        for rule in self.size_rules:
+            key = (rule.module, rule.attribute)
+            if key not in old:
+                value = getattr(modules[rule.module], rule.attribute)
+                old[key] = changed[key] = value if isinstance(value, int) else tuple(value)
+            kept = int((~padded[rule.units]).sum()) // rule.divisor
+            current = changed[key]
+            if rule.item is None:
+                changed[key] = kept
+            else:
+                assert isinstance(current, tuple)
+                changed[key] = (*current[: rule.item], kept, *current[rule.item + 1 :])
+        return tuple(Size(*key, old[key], new) for key, new in changed.items() if new != old[key])
+
+    def explain(self, name: str) -> str:
+        """Why the channels of a module or tensor can or cannot be removed, in words.
+
+        `name` is a module path ("layer3.0.conv1") or a tensor name; raises PlanError if the model has
+        neither.
+        """
+        axes = [a for a in self.axes if a.tensor == name or a.tensor.rpartition(".")[0] == name]
+        if not axes:
+            known = sorted({a.tensor.rpartition(".")[0] for a in self.axes})
+            raise PlanError(f"no parameter or module {name!r} in the graph; it has {', '.join(known)}")
+        return "\n".join(line for axis in axes for line in self._explain_axis(axis))
+
+    def _explain_axis(self, axis: Axis) -> list[str]:
+        free = int((axis.units >= 0).sum())
+        kind = "written" if axis.role == "writer" else "read"
+        lines = [f"{axis.tensor} axis {axis.axis}: {axis.size} channels {kind}, {free} can be removed"]
+        for reason in self.reasons.get((axis.tensor, axis.axis), ()):
+            lines.append(f"  pinned: {reason}")
+        for position in np.unique(self.group_of[axis.units[axis.units >= 0]]):
+            group = self.groups[position]
+            members = set(np.concatenate(group.cells).tolist())
+            others = [
+                f"{a.tensor} axis {a.axis}"
+                for a in self.axes
+                if a is not axis and not members.isdisjoint(a.units.tolist())
+            ]
+            note = "; changes a norm's statistics" if group.statistics else ""
+            lines.append(f"  free: group {group.name} of {group.size} ranks{note}")
+            if others:
+                lines.append(f"  removed together with: {', '.join(others)}")
+        return lines

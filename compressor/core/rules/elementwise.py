@@ -1,0 +1,96 @@
+"""Element-wise operators: labels that meet position by position are one channel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from compressor.core.labels import OPAQUE, Layer, Value
+from compressor.core.rules.call import Call, Layers
+from compressor.core.rules.table import rule
+
+__all__ = ["combine", "pointwise"]
+
+# Element-wise in effect, without torch's tag.
+_ALSO_POINTWISE = (
+    "aten.clone.default",
+    "aten._to_copy.default",
+    "aten.detach.default",
+    "aten.alias.default",
+    "aten.lift_fresh.default",
+    "aten.lift_fresh_copy.default",
+    "aten.contiguous.default",
+    "aten.native_dropout.default",
+    "aten._prelu_kernel.default",
+    "aten.prelu.default",
+    "aten.rrelu_with_noise.default",
+    "aten.masked_fill.Scalar",
+    "aten.masked_fill_.Scalar",
+    "aten.masked_fill.Tensor",
+    "aten.masked_fill_.Tensor",
+    "aten.copy_.default",
+    "aten.copy.default",
+    "aten.fill_.Scalar",
+    "aten.fill_.Tensor",
+    "aten.zero_.default",
+    "aten.bernoulli_.float",
+    "aten.bernoulli.default",
+    "aten.uniform_.default",
+    "aten.normal_.default",
+    "aten.exponential_.default",
+)
+
+
+@rule(*_ALSO_POINTWISE)
+def pointwise(call: Call) -> list[Layers]:
+    """Any element-wise operator: operands are broadcast, labels that meet are merged."""
+    operands = list(call.values())
+    if len(operands) == 1 and operands[0].shape == call.shapes[0]:
+        return [operands[0].layers] * len(call.shapes)
+    return [combine(call, operands, call.shapes[0])] * len(call.shapes)
+
+
+def combine(call: Call, operands: Sequence[Value], shape: tuple[int, ...]) -> Layers:
+    """Merge the labels of operands broadcast to `shape`; the layers of the result."""
+    result: list[Layer] = []
+    for axis in range(len(shape)):
+        if shape[axis] > 1:
+            result.extend(_combine_axis(call, operands, axis, len(shape)))
+    return tuple(result)
+
+
+def _combine_axis(call: Call, operands: Sequence[Value], axis: int, ndim: int) -> list[Layer]:
+    """One axis of the result: operands of length one there are broadcast and say nothing."""
+    meeting: list[Layers] = []
+    opaque = False
+    for value in operands:
+        own = axis - (ndim - len(value.shape))
+        if own < 0 or value.shape[own] == 1:
+            continue
+        layers = value.over(own)
+        meeting.append(layers)
+        opaque = opaque or not layers
+    if opaque:
+        for layers in meeting:
+            for layer in layers:
+                call.pin(layer, "meets values without a label")
+        # A pinned soft layer has nothing more to say.
+        meeting = [tuple(x for x in layers if not x.soft) for layers in meeting]
+    labelled = [layers for layers in meeting if layers]
+    if not labelled:
+        return []
+    kept = [layer.on(axis) for layer in labelled[0]]
+    for layers in labelled[1:]:
+        for layer in layers:
+            call.merge(kept[0].ids, layer.ids)
+            kept[0] = _more_telling(kept[0], layer)
+    return kept
+
+
+def _more_telling(kept: Layer, other: Layer) -> Layer:
+    """Of two merged layers the one that knows more: labels before OPAQUE, hard before soft."""
+    if other.soft and not kept.soft:
+        return kept
+    ids = np.where(kept.ids == OPAQUE, other.ids, kept.ids) if (kept.ids == OPAQUE).any() else kept.ids
+    return Layer(kept.axis, other.ids if kept.soft and not other.soft else ids, kept.soft and other.soft)

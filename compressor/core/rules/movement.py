@@ -1,0 +1,169 @@
+"""Operators that move whole positions: flips, padding, shuffles, unfolding, indexing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from compressor.core.labels import Layer, Value
+from compressor.core.rules.call import Call, Layers
+from compressor.core.rules.table import rule
+
+__all__: list[str] = []
+
+
+def _except(call: Call, value: Value, axes: Iterable[int], reason: str) -> Layers:
+    """The layers off `axes`; those on them are pinned."""
+    refused = set(axes)
+    for layer in value.layers:
+        if layer.axis in refused:
+            call.pin(layer, reason)
+    return tuple(layer for layer in value.layers if layer.axis not in refused)
+
+
+@rule("aten.flip.default")
+def flip(call: Call) -> list[Layers]:
+    """Reversed along axes."""
+    value = call.args[0]
+    axes = {a % len(value.shape) for a in call.args[1]}
+    return [tuple(x.with_ids(x.ids[::-1]) if x.axis in axes else x for x in value.layers)]
+
+
+@rule("aten.roll.default")
+def roll(call: Call) -> list[Layers]:
+    """Shifted in a circle; along a labelled axis the shift would have to follow the cut."""
+    value = call.args[0]
+    axes = [a % len(value.shape) for a in call.arg(2, [])] or range(len(value.shape))
+    return [_except(call, value, axes, "rolled by a number of channels written into forward")]
+
+
+@rule("aten.constant_pad_nd.default")
+def constant_pad(call: Call) -> list[Layers]:
+    """A constant around the tensor; new positions of a labelled axis take what they meet."""
+    value, amounts = call.args[0], call.args[1]
+    layers = []
+    for layer in value.layers:
+        pair = len(value.shape) - 1 - layer.axis
+        before, after = amounts[2 * pair : 2 * pair + 2] or (0, 0)
+        if min(before, after) < 0:
+            call.pin(layer, "cropped by negative padding")
+        elif (before, after) == (0, 0):
+            layers.append(layer)
+        else:
+            ends = call.space.new(before), call.space.new(after)
+            if call.choose("free", "pin") == "pin":
+                for ids in ends:
+                    call.space.pin(ids, f"padding written into forward ({call.where})")
+            layers.append(layer.with_ids(np.concatenate([ends[0], layer.ids, ends[1]])))
+    return [tuple(layers)]
+
+
+_PADS = ("reflection_pad", "replication_pad")
+
+
+@rule(*(f"aten.{name}{n}d.default" for name in _PADS for n in (1, 2, 3)))
+def spatial_pad(call: Call) -> list[Layers]:
+    """Borders made of the tensor's own positions."""
+    value = call.args[0]
+    first = len(value.shape) - len(call.args[1]) // 2
+    return [_except(call, value, range(first, len(value.shape)), "positions that a padding repeats")]
+
+
+def _channels_to(
+    call: Call, axis: int, relabel: Callable[[np.ndarray], np.ndarray], out_axis: int | None = None
+) -> list[Layers]:
+    """Relabel the channel axis of an operator that also moves the axes after it."""
+    value = call.args[0]
+    spatial = range(axis + 1, len(value.shape))
+    layers = []
+    for layer in _except(call, value, spatial, "positions that the operator moves"):
+        if layer.axis == axis:
+            layer = Layer(axis if out_axis is None else out_axis, relabel(layer.ids), layer.soft)
+        if layer.ids.size > 1:
+            layers.append(layer)
+    return [tuple(layers)]
+
+
+@rule("aten.pixel_shuffle.default")
+def pixel_shuffle(call: Call) -> list[Layers]:
+    """r² consecutive channels become one of r times the resolution: they live and die together."""
+    count = call.args[1] ** 2
+    return _channels_to(call, len(call.args[0].shape) - 3, lambda ids: call.tie(ids.reshape(-1, count)))
+
+
+@rule("aten.pixel_unshuffle.default")
+def pixel_unshuffle(call: Call) -> list[Layers]:
+    """One channel becomes r² consecutive ones."""
+    count = call.args[1] ** 2
+    return _channels_to(call, len(call.args[0].shape) - 3, lambda ids: np.repeat(ids, count))
+
+
+@rule("aten.channel_shuffle.default", "aten.native_channel_shuffle.default")
+def channel_shuffle(call: Call) -> list[Layers]:
+    """Channels read column by column from `groups` rows: whole columns live and die together."""
+    groups = call.args[1]
+    return _channels_to(call, 1, lambda ids: np.repeat(call.tie(ids.reshape(groups, -1).T), groups))
+
+
+@rule("aten.im2col.default")
+def im2col(call: Call) -> list[Layers]:
+    """[N, C, H, W] to [N, C·kh·kw, L]: every channel is repeated for each kernel position."""
+    count = int(np.prod(call.args[1]))
+    return _channels_to(call, 1, lambda ids: np.repeat(ids, count))
+
+
+@rule("aten.col2im.default")
+def col2im(call: Call) -> list[Layers]:
+    """[N, C·kh·kw, L] back to [N, C, H, W]."""
+    count = int(np.prod(call.args[2]))
+    return _channels_to(call, 1, lambda ids: call.tie(ids.reshape(-1, count)))
+
+
+@rule("aten.unfold.default")
+def unfold(call: Call) -> list[Layers]:
+    """Sliding windows along one axis, which must not carry labels."""
+    value = call.args[0]
+    return [_except(call, value, [call.args[1] % len(value.shape)], "cut into windows")]
+
+
+@rule("aten.repeat_interleave.self_int")
+def repeat_interleave(call: Call) -> list[Layers]:
+    """Each position several times in a row."""
+    value, times, axis = call.args[0], call.args[1], call.arg(2)
+    if axis is None:
+        call.pin_all("flattened and repeated")
+        return [()]
+    axis %= len(value.shape)
+    return [
+        tuple(x.with_ids(np.repeat(x.ids, times)) if x.axis == axis else x for x in value.layers)
+    ]
+
+
+@rule("aten.index_select.default")
+def index_select(call: Call) -> list[Layers]:
+    """Positions picked by number: the labels there are pinned, the others stay."""
+    value = call.args[0]
+    axis = call.args[1] % len(value.shape)
+    return [_except(call, value, [axis], "picked by indices that do not follow a cut")]
+
+
+@rule("aten.index.Tensor")
+def index(call: Call) -> list[Layers]:
+    """Advanced indexing: one indexed axis keeps its place, several move the others."""
+    value = call.args[0]
+    picked = [axis for axis, item in enumerate(call.args[1]) if item is not None]
+    layers = _except(call, value, picked, "picked by indices that do not follow a cut")
+    if len(picked) == 1 and len(call.shapes[0]) == len(value.shape):
+        return [layers]
+    for layer in layers:
+        call.pin(layer, "beside an advanced index")
+    return [()]
+
+
+@rule("aten.embedding.default")
+def embedding(call: Call) -> list[Layers]:
+    """Rows of a table: the vocabulary is pinned, the width carries on."""
+    table, last = call.args[0], len(call.shapes[0]) - 1
+    width = _except(call, table, [0], "rows of an embedding")
+    return [tuple(layer.on(last) for layer in width)]

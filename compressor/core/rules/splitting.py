@@ -1,0 +1,134 @@
+"""Taking tensors apart and putting them together along an axis."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from compressor.core.labels import Layer
+from compressor.core.rules.call import Call, Layers
+from compressor.core.rules.table import rule
+
+__all__: list[str] = []
+
+
+def _take(layers: Layers, axis: int, index: slice) -> Layers:
+    """Layers of a run of positions along `axis`."""
+    return tuple(x.with_ids(x.ids[index]) if x.axis == axis else x for x in layers if _stays(x, axis, index))
+
+
+def _stays(layer: Layer, axis: int, index: slice) -> bool:
+    """An axis of length one carries no layer."""
+    return layer.axis != axis or layer.ids[index].size > 1
+
+
+@rule("aten.slice.Tensor")
+def slice_(call: Call) -> list[Layers]:
+    """A run of positions, or every step-th of them."""
+    value = call.args[0]
+    axis = call.arg(1, 0) % len(value.shape)
+    bounds = slice(call.arg(2), call.arg(3), call.arg(4, 1))
+    index = slice(*bounds.indices(value.shape[axis]))
+    if call.shapes[0] == value.shape:
+        return [value.layers]
+    layers = tuple(_cut_through(call, x, index) if x.axis == axis else x for x in value.layers)
+    return [_take(layers, axis, index)]
+
+
+def _cut_through(call: Call, layer: Layer, index: slice) -> Layer:
+    """State what a slice bound demands of the labels it cuts through."""
+    size, width = layer.ids.size, index.stop - index.start
+    if index.step != 1:
+        if size % index.step:
+            call.pin(layer, "sliced with a step that does not divide the axis")
+            return layer
+        return layer.with_ids(np.repeat(call.tie(layer.ids.reshape(-1, index.step)), index.step))
+    option = call.choose("free", "equal", "pin")
+    if option == "equal" and size % width == 0 and index.start % width == 0:
+        call.equal(layer.ids.reshape(-1, width), "slices of equal size")
+    elif option != "free":
+        # Bounds written into forward stay right as long as nothing before them moves.
+        last = index.start if index.stop == size else index.stop
+        call.pin(layer.with_ids(layer.ids[:last]), "before a slice bound written into forward")
+    return layer
+
+
+@rule("aten.select.int")
+def select(call: Call) -> list[Layers]:
+    """One position of an axis, which then disappears."""
+    value = call.args[0]
+    axis, index = call.args[1] % len(value.shape), call.args[2]
+    for layer in value.over(axis):
+        # The number in forward names the same position only while none on its side moves.
+        side = slice(None, index + 1) if index >= 0 else slice(index, None)
+        call.pin(layer.with_ids(layer.ids[side]), "a position picked by its number")
+    return [_dropped(value.layers, axis)]
+
+
+def _dropped(layers: Layers, axis: int) -> Layers:
+    """The layers that remain when an axis disappears."""
+    return tuple(x.on(x.axis - (x.axis > axis)) for x in layers if x.axis != axis)
+
+
+@rule("aten.unbind.int")
+def unbind(call: Call) -> list[Layers]:
+    """One output for each position of an axis, which keeps its length."""
+    value = call.args[0]
+    axis = call.arg(1, 0) % len(value.shape)
+    for layer in value.over(axis):
+        call.pin(layer, "taken apart position by position")
+    return [_dropped(value.layers, axis)] * value.shape[axis]
+
+
+@rule("aten.split.Tensor", "aten.split_with_sizes.default", "aten.unsafe_split.Tensor")
+def split(call: Call) -> list[Layers]:
+    """Consecutive runs. Pieces of one size stay of one size, sizes listed one by one may differ."""
+    value = call.args[0]
+    axis = call.arg(2, 0) % len(value.shape)
+    sizes = [shape[axis] for shape in call.shapes]
+    listed = call.op.target == "aten.split_with_sizes.default"
+    for layer in value.over(axis) if len(sizes) > 1 else ():
+        option = call.choose("free", "equal", "pin") if listed else call.choose("equal", "pin")
+        if option == "equal" and len(set(sizes)) == 1:
+            call.equal(layer.ids.reshape(len(sizes), -1), "pieces of a split stay of equal size")
+        elif option != "free":
+            call.pin(layer, "split into sizes that forward fixes")
+    bounds = np.cumsum([0, *sizes]).tolist()
+    return [_take(value.layers, axis, slice(a, b)) for a, b in zip(bounds, bounds[1:], strict=False)]
+
+
+@rule("aten.cat.default")
+def cat(call: Call) -> list[Layers]:
+    """Operands in a row: each brings its labels, one without labels brings OPAQUE positions."""
+    operands = [value for value in call.args[0] if value.shape != (0,)]
+    axis = call.arg(1, 0) % len(call.shapes[0])
+    joined: Layers = ()
+    over = [value.over(axis) for value in operands]
+    if any(over):
+        soft = all(layer.soft for layers in over for layer in layers)
+        joined = (Layer(axis, np.concatenate([value.ids(axis) for value in operands]), soft),)
+        for layers in over:
+            for layer in layers[1:]:
+                call.pin(layer, "a flattened pair of axes inside a concatenation")
+    beside = [tuple(x for x in value.layers if x.axis != axis) for value in operands]
+    return [joined + _agreed(call, beside)]
+
+
+@rule("aten.stack.default")
+def stack(call: Call) -> list[Layers]:
+    """Operands along a new axis."""
+    axis = call.arg(1, 0) % len(call.shapes[0])
+    agreed = _agreed(call, [value.layers for value in call.args[0]])
+    return [tuple(layer.on(layer.axis + (layer.axis >= axis)) for layer in agreed)]
+
+
+def _agreed(call: Call, beside: list[Layers]) -> Layers:
+    """Labels along the other axes are the same channels in every operand."""
+    kept: dict[int, Layer] = {}
+    for layers in beside:
+        for layer in layers:
+            first = kept.setdefault(layer.axis, layer)
+            call.merge(first.ids, layer.ids)
+    for axis, layer in kept.items():
+        if not all(any(x.axis == axis for x in layers) for layers in beside):
+            call.pin(layer, "beside values without a label")
+    return tuple(kept.values())

@@ -1,0 +1,323 @@
+"""Recording one forward pass as a flat list of tensor operators.
+
+The only file that knows how a model is captured: a dispatch mode below autograd sees every operator
+after composite ones fell apart, so whatever runs can be recorded. No activation is kept. The model
+is the same afterwards, also when its forward fails.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+
+__all__ = ["Op", "Ref", "Tape", "TensorMeta", "named_tensors", "record"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """Stands for a tensor in an operator's arguments: position in `Tape.values`."""
+
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class TensorMeta:
+    """What is remembered of a tensor. `name` is its canonical parameter or buffer name, or ""."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    name: str = ""
+    is_constant: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """One operator call. `mutated` pairs the value an in-place operator took with the one it left."""
+
+    index: int
+    target: str
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    outputs: tuple[int | None, ...]
+    module: str
+    is_view: bool
+    is_pointwise: bool
+    mutated: tuple[tuple[int, int], ...]
+    indices: Mapping[int, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Tape:
+    """The recording of one forward pass, in execution order."""
+
+    ops: tuple[Op, ...]
+    values: tuple[TensorMeta, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    module_types: Mapping[str, str]
+    training: bool = False
+    by_name: Mapping[str, int] = field(default_factory=dict)
+
+
+# Integer tensors are kept only where they say *which* channels an operator touches.
+_INDEXED = frozenset(
+    ["aten.index.Tensor", "aten.index_select.default", "aten.gather.default", "aten.index_put_.default"]
+    + ["aten.index_add_.default", "aten.index_copy_.default", "aten.embedding.default"]
+    + ["aten.index_put.default", "aten.index_add.default", "aten.index_copy.default"]
+    + ["aten.repeat_interleave.Tensor", "aten.scatter.src", "aten.scatter.value"]
+)
+_INDEX_LIMIT = 1 << 20
+
+
+def named_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Every distinct parameter and buffer by its canonical (first) name."""
+    named: dict[str, Tensor] = dict(model.named_parameters())
+    named.update(model.named_buffers())
+    return named
+
+
+def record(
+    model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], *, training: bool = False
+) -> Tape:
+    """The tape of `model(*args, **kwargs)`, run without gradients and in eval (or training) mode."""
+    recorder = _Recorder(model)
+    for leaf in _tensors((args, kwargs)):
+        recorder.remember(leaf)
+    inputs = tuple(recorder.find(leaf) for leaf in _tensors((args, kwargs)))
+    with undisturbed(model, training=training), ExitStack() as stack:
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(_plain_kernels(model))
+        stack.enter_context(recorder.following_modules())
+        stack.enter_context(recorder)
+        result = model(*args, **kwargs)
+    outputs = tuple(recorder.find(leaf) for leaf in _tensors(result))
+    return Tape(
+        tuple(recorder.ops),
+        tuple(recorder.values),
+        inputs,
+        outputs,
+        {name: type(module).__name__ for name, module in model.named_modules()},
+        training,
+        recorder.by_name,
+    )
+
+
+@contextmanager
+def undisturbed(model: nn.Module, *, training: bool) -> Iterator[None]:
+    """Run the model in eval or training mode; modes, buffers, hooks and RNG are restored at the end."""
+    modes = [(module, module.training) for module in model.modules()]
+    # Only a training forward writes buffers and draws random numbers as a rule; a model that does so
+    # in eval mode is caught by comparing versions below.
+    buffers = list(model.buffers())
+    versions = [buffer._version for buffer in buffers]
+    saved = [buffer.detach().clone() for buffer in buffers] if training else None
+    small = {i: b.detach().clone() for i, b in enumerate(buffers) if saved is None and b.numel() <= 65536}
+    devices = {t.device.index or 0 for t in model.parameters() if t.device.type == "cuda"}
+    try:
+        with torch.random.fork_rng(devices=sorted(devices)):
+            for module, _ in modes:
+                module.training = training
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        with torch.no_grad():
+            for i, (buffer, version) in enumerate(zip(buffers, versions, strict=True)):
+                if buffer._version != version:
+                    source = saved[i] if saved is not None else small.get(i)
+                    if source is not None:
+                        buffer.copy_(source)
+
+
+@contextmanager
+def _plain_kernels(model: nn.Module) -> Iterator[None]:
+    """Switch off fused kernels that hide operators, so that they fall apart into known ones."""
+    recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    with ExitStack() as stack:
+        stack.callback(torch.backends.mha.set_fastpath_enabled, fast_path)
+        torch.backends.mha.set_fastpath_enabled(False)
+        stack.enter_context(torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH))
+        if recurrent:
+            stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
+            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+        yield
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    return [leaf for leaf in _leaves(tree) if isinstance(leaf, Tensor)]
+
+
+def _leaves(tree: Any) -> Iterator[Any]:
+    for leaf in _pytree.tree_leaves(tree):
+        if hasattr(leaf, "__dataclass_fields__") and not isinstance(leaf, type):
+            for name in leaf.__dataclass_fields__:
+                yield from _leaves(getattr(leaf, name))
+        else:
+            yield leaf
+
+
+@dataclass(frozen=True, slots=True)
+class _Schema:
+    """What an operator's schema says once and for all."""
+
+    name: str
+    is_view: bool
+    is_pointwise: bool
+    mutates: tuple[int | str, ...]
+
+
+@lru_cache(maxsize=None)
+def _schema(target: Any) -> _Schema:
+    schema = target._schema
+    mutates: list[int | str] = []
+    aliased = False
+    for position, argument in enumerate(schema.arguments):
+        alias = argument.alias_info
+        if alias is not None and alias.is_write:
+            mutates.append(argument.name if argument.kwarg_only else position)
+        elif alias is not None:
+            aliased = True
+    view = aliased and not mutates and any(r.alias_info is not None for r in schema.returns)
+    return _Schema(str(target), view, torch.Tag.pointwise in target.tags, tuple(mutates))
+
+
+class _Recorder(TorchDispatchMode):
+    """Writes operators down while they run, naming tensors by identity."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.ops: list[Op] = []
+        self.values: list[TensorMeta] = []
+        self.by_name: dict[str, int] = {}
+        self._known: dict[int, tuple[weakref.ref[Tensor], int]] = {}
+        self._named = {id(tensor): name for name, tensor in named_tensors(model).items()}
+        self._paths = {id(module): name for name, module in model.named_modules()}
+        self._stack: list[str] = [""]
+
+    # -- values ----------------------------------------------------------------------------------
+
+    def remember(self, tensor: Tensor, *, is_constant: bool = False) -> int:
+        """Give `tensor` a new value number."""
+        name = self._named.get(id(tensor), "")
+        self.values.append(TensorMeta(tuple(tensor.shape), tensor.dtype, name, is_constant))
+        value = len(self.values) - 1
+        self._known[id(tensor)] = (weakref.ref(tensor), value)
+        if name and name not in self.by_name:
+            self.by_name[name] = value
+        return value
+
+    def find(self, tensor: Tensor) -> int:
+        """The value number of `tensor`; one never seen before is a constant of the model."""
+        known = self._known.get(id(tensor))
+        # An id is reused once its tensor is gone, hence the weak reference.
+        if known is not None and known[0]() is tensor:
+            return known[1]
+        return self.remember(tensor, is_constant=True)
+
+    def _refer(self, item: Any) -> Any:
+        if isinstance(item, Tensor):
+            return Ref(self.find(item))
+        if isinstance(item, (list, tuple)):
+            return type(item)(self._refer(x) for x in item) if type(item) in (list, tuple) else tuple(item)
+        return item
+
+    # -- operators -------------------------------------------------------------------------------
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        schema = _schema(func)
+        refs = tuple([self._refer(arg) for arg in args])
+        key_refs = {key: self._refer(value) for key, value in kwargs.items()} if kwargs else {}
+        indices = _index_values(schema.name, (args, kwargs), (refs, key_refs))
+        result = func(*args, **kwargs)
+        mutated = []
+        for position in schema.mutates:
+            place = (args, refs) if isinstance(position, int) else (kwargs, key_refs)
+            if isinstance(position, int) and position >= len(args):
+                continue
+            tensor, old = place[0][position], place[1][position]  # type: ignore[index]
+            for item, ref in zip(_listed(tensor), _listed(old), strict=True):
+                if isinstance(item, Tensor):
+                    mutated.append((ref.value, self.remember(item)))
+        outputs = tuple(
+            (self.find(out) if schema.mutates else self.remember(out)) if isinstance(out, Tensor) else None
+            for out in _listed(result)
+        )
+        self.ops.append(
+            Op(
+                len(self.ops),
+                schema.name,
+                refs,
+                key_refs,
+                outputs,
+                self._stack[-1],
+                schema.is_view,
+                schema.is_pointwise,
+                tuple(mutated),
+                indices,
+            )
+        )
+        return result
+
+    # -- modules ---------------------------------------------------------------------------------
+
+    @contextmanager
+    def following_modules(self) -> Iterator[None]:
+        """Keep the path of the module that is running, through hooks global to torch."""
+        enter = nn.modules.module.register_module_forward_pre_hook(self._enter)
+        leave = nn.modules.module.register_module_forward_hook(self._leave, always_call=True)
+        try:
+            yield
+        finally:
+            enter.remove()
+            leave.remove()
+
+    def _enter(self, module: nn.Module, _args: Any) -> None:
+        self._stack.append(self._paths.get(id(module), self._stack[-1]))
+
+    def _leave(self, _module: nn.Module, _args: Any, _result: Any) -> None:
+        if len(self._stack) > 1:
+            self._stack.pop()
+
+
+def _listed(result: Any) -> Sequence[Any]:
+    return result if isinstance(result, (list, tuple)) else (result,)
+
+
+def _index_values(
+    target: str, arguments: tuple[Any, Any], refs: tuple[Any, Any]
+) -> dict[int, npt.NDArray[Any]]:
+    """Values of integer tensors among the arguments of an indexing operator, by value number."""
+    if target not in _INDEXED:
+        return {}
+    found = {}
+    for tensor, ref in zip(_flat(arguments), _flat(refs), strict=True):
+        if not isinstance(tensor, Tensor) or tensor.is_floating_point() or tensor.is_complex():
+            continue
+        if tensor.numel() <= _INDEX_LIMIT and tensor.device.type != "meta":
+            found[ref.value] = np.array(tensor.detach().cpu().numpy())
+    return found
+
+
+def _flat(tree: Any) -> list[Any]:
+    return _pytree.tree_leaves(tree, is_leaf=lambda node: isinstance(node, (Tensor, Ref)))
+
+

@@ -1,0 +1,90 @@
+"""Every exception a user can meet, in one tree.
+
+A message says what failed, where (the object's path), what was expected, what was found, and the
+likely fix. Catch `CompressorError` to catch them all.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BudgetError",
+    "CaptureError",
+    "CompressorError",
+    "ExportError",
+    "FileError",
+    "InputError",
+    "MissingExtraError",
+    "ModelError",
+    "NothingToPruneError",
+    "NothingToPruneWarning",
+    "PlanError",
+    "PlanMismatchError",
+    "ScoreError",
+    "SpecializationWarning",
+    "UnreachableBudgetError",
+    "VerifyError",
+]
+
+
+class CompressorError(Exception):
+    """Base of every error this library raises on purpose."""
+
+
+class InputError(CompressorError):
+    """An argument is not what the function expects (type, range, shape, count)."""
+
+
+class ModelError(CompressorError):
+    """The model is of a kind that cannot be pruned as it is (quantised, inference tensors, ...)."""
+
+
+class CaptureError(CompressorError):
+    """The model could not be run on the example inputs."""
+
+
+class ScoreError(CompressorError):
+    """A scorer returned scores of the wrong kind or length, or not finite."""
+
+
+class BudgetError(CompressorError):
+    """A budget is not a sensible number, or contradicts its own limits."""
+
+
+class UnreachableBudgetError(BudgetError):
+    """The target cannot be met; the message says how far one gets and what pins the rest."""
+
+
+class NothingToPruneError(BudgetError):
+    """No channel of the model may be removed; the message gives the reasons."""
+
+
+class PlanError(CompressorError):
+    """A plan is malformed, or two plans do not fit together."""
+
+
+class PlanMismatchError(PlanError):
+    """A plan was made for another model; the message names the first tensor that differs."""
+
+
+class VerifyError(CompressorError):
+    """The pruned model does not compute what the plan says; names the first diverging module."""
+
+
+class FileError(CompressorError):
+    """A file is missing, truncated, changed, or of another format version."""
+
+
+class ExportError(CompressorError):
+    """The exported file does not compute what the model computes, or could not be written."""
+
+
+class MissingExtraError(CompressorError, ImportError):
+    """An optional dependency is not installed; the message holds the install command."""
+
+
+class NothingToPruneWarning(UserWarning):
+    """A request was valid but removed nothing; the message says why."""
+
+
+class SpecializationWarning(UserWarning):
+    """The capture followed a branch that depends on data or mode; the message says which."""
