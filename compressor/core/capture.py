@@ -1,38 +1,163 @@
-"""From a model and example inputs to a Graph: record, couple, solve, count."""
+"""From a model and example inputs to a Graph: record, couple, rehearse, count."""
 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree
 
 from compressor.core.attributes import layer_sizes
-from compressor.core.coupling import Coupling, couple
-from compressor.core.graph import Activation, Graph, UnitArray, Work
+from compressor.core.coupling import Coupling
+from compressor.core.graph import Activation, Graph, Restriction, SizeRule, UnitArray, Work
+from compressor.core.rehearsal import read
+from compressor.core.sizes import Sizes
 from compressor.core.surgery import signature_of
-from compressor.core.tape import Tape, record
-from compressor.core.units import Units, find_units
+from compressor.core.tape import Ref, Tape, named_tensors, record
+from compressor.core.units import Units
+from compressor.errors import CaptureError, InputError, ModelError, SpecializationWarning
 
 __all__ = ["capture"]
 
 
 def capture(model: nn.Module, *args: Any, **kwargs: Any) -> Graph:
-    tape = record(model, args, kwargs)
-    coupling = couple((tape,), {})
-    return build(model, args, kwargs, (tape,), coupling)
+    """The graph of `model(*args, **kwargs)`: what can be removed, together with what, and why not.
+
+    The model is run once in eval mode and is unchanged afterwards, also on failure. Parameters that
+    only training reaches (auxiliary heads) are coupled through a second run in training mode.
+
+    Raises ModelError for a model that cannot be pruned (quantised, integer weights, inference
+    tensors), InputError for inputs of the wrong kind, CaptureError when the forward fails.
+
+    >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3))
+    >>> capture(net, torch.zeros(1, 3, 8, 8))
+    Graph(Sequential: 3 operators, 8 units in 1 groups)
+    """
+    _check_model(model)
+    _check_inputs(model, args, kwargs)
+    tapes = _record(model, args, kwargs)
+
+    def build(coupling: Coupling, units: Units, _rules: tuple[SizeRule, ...]) -> Graph:
+        return _graph(model, args, kwargs, tapes, coupling, units)
+
+    reading = read(model, args, kwargs, tapes, build)
+    graph = _graph(model, args, kwargs, tapes, reading.coupling, reading.units)
+    return replace(
+        graph,
+        size_rules=(*graph.size_rules, *reading.rules),
+        activations=_activations(reading.coupling, reading.units, tapes[0]),
+        works=_works(reading.coupling, reading.units),
+        restrictions=_restrictions(reading.coupling, reading.units, tapes[0]),
+    )
 
 
-def build(
+# -- checks --------------------------------------------------------------------------------------
+
+
+def _check_model(model: nn.Module) -> None:
+    if not isinstance(model, nn.Module):
+        raise InputError(f"capture needs a torch.nn.Module, got {type(model).__name__}")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ModelError("a TorchScript module cannot be cut; pass the original nn.Module")
+    parameters = dict(model.named_parameters())
+    if not parameters:
+        raise ModelError(f"{type(model).__name__} has no parameters, so there is nothing to prune")
+    for module_name, module in model.named_modules():
+        kind = type(module).__module__
+        if "quantized" in kind and "quantizable" not in kind and list(module.children()) == []:
+            raise ModelError(
+                f"{module_name!r} is a quantised {type(module).__name__}; prune the floating-point model "
+                f"first, then quantise the result"
+            )
+    for name, tensor in named_tensors(model).items():
+        if tensor.is_inference():
+            raise ModelError(
+                f"{name!r} was made under torch.inference_mode and cannot be changed; load or build the "
+                f"model outside of it, or assign clones made outside"
+            )
+        if name in parameters and not (tensor.is_floating_point() or tensor.is_complex()):
+            raise ModelError(
+                f"parameter {name!r} is of type {tensor.dtype}; prune the floating-point model, then "
+                f"quantise the result"
+            )
+    devices = {str(t.device) for t in parameters.values()}
+    if "meta" in devices:
+        raise ModelError("the model is on the meta device and has no weights; load them first")
+
+
+def _check_inputs(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    leaves = [leaf for leaf in _pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+    if not leaves:
+        raise InputError(
+            f"capture needs an example of {type(model).__name__}'s inputs, e.g. capture(model, x); got no "
+            f"tensor"
+        )
+    for leaf in leaves:
+        if leaf.numel() == 0:
+            raise InputError(f"an example input has shape {list(leaf.shape)} and no elements")
+    devices = {t.device for t in model.parameters()}
+    if len(devices) == 1:
+        (device,) = devices
+        for leaf in leaves:
+            if leaf.device.type != device.type and leaf.dim() > 0:
+                raise InputError(
+                    f"the model is on {device}, an example input on {leaf.device}; move one with .to(...)"
+                )
+
+
+# -- recording -----------------------------------------------------------------------------------
+
+
+def _record(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tape, ...]:
+    try:
+        tape = record(model, args, kwargs)
+    except Exception as error:
+        shapes = [
+            list(leaf.shape) for leaf in _pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)
+        ]
+        raise CaptureError(
+            f"{type(model).__name__} fails on the example inputs of shape {shapes}: "
+            f"{type(error).__name__}: {error}. Check that model(*args, **kwargs) runs in eval mode with them"
+        ) from error
+    missing = [
+        name
+        for name, tensor in model.named_parameters()
+        if name not in tape.by_name and tensor.numel() > 1
+    ]
+    if not missing:
+        return (tape,)
+    try:
+        training = record(model, args, kwargs, training=True)
+    except Exception as error:
+        warnings.warn(
+            f"{len(missing)} parameters ({', '.join(missing[:3])}, …) are not used in eval mode, and the "
+            f"training forward fails on the example inputs ({error}); they are not cut, and a training "
+            f"forward that uses them may break. An example batch of two may help",
+            SpecializationWarning,
+            stacklevel=4,
+        )
+        return (tape,)
+    if all(name not in training.by_name for name in missing):
+        return (tape,)
+    return (tape, training)
+
+
+# -- putting together ----------------------------------------------------------------------------
+
+
+def _graph(
     model: nn.Module,
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
     tapes: Sequence[Tape],
     coupling: Coupling,
+    units: Units,
 ) -> Graph:
-    """Solve the coupling and put everything a user of the graph needs together."""
-    units = find_units(coupling.space)
     return Graph(
         model,
         tuple(args),
@@ -42,9 +167,10 @@ def build(
         units.count,
         units.axes,
         units.groups,
-        _works(coupling, units),
-        _activations(coupling, units, tapes[0]),
+        (),
+        (),
         layer_sizes(model, units.axes),
+        (),
         units.reasons,
     )
 
@@ -65,21 +191,30 @@ def _works(coupling: Coupling, units: Units) -> tuple[Work, ...]:
 
 
 def _activations(coupling: Coupling, units: Units, tape: Tape) -> tuple[Activation, ...]:
+    sizes = Sizes(tape, 0, coupling, units)
     found = []
     for op in tape.ops:
         if op.is_view or op.mutated:
             continue
         for out in op.outputs:
-            if out is None or coupling.values[0][out] is None:
+            if out is None:
                 continue
-            value, meta = coupling.value(0, out), tape.values[out]
-            dims, fixed = [], math.prod(value.shape)
-            for layer in value.layers:
-                ids: UnitArray = units.of(layer.ids)
-                dims.append(ids)
-                fixed //= max(ids.size, 1)
-            found.append(
-                Activation(op.index, op.module, op.target, fixed, tuple(dims), meta.dtype.itemsize)
-            )
+            meta, axes = tape.values[out], sizes.axes(out)
+            fixed = math.prod(n for axis, n in enumerate(meta.shape) if axis not in axes)
+            dims: tuple[UnitArray, ...] = tuple(axes.values())
+            found.append(Activation(op.index, op.module, op.target, fixed, dims, meta.dtype.itemsize))
     return tuple(found)
 
+
+def _restrictions(coupling: Coupling, units: Units, tape: Tape) -> tuple[Restriction, ...]:
+    """Operators the reference must run on kept channels, found again by counting calls of a target."""
+    sizes = Sizes(tape, 0, coupling, units)
+    wanted = {fact.op.index: fact.kind for number, fact in coupling.restrictions if number == 0}
+    calls: dict[str, int] = {}
+    found = []
+    for op in tape.ops:
+        call = calls[op.target] = calls.get(op.target, 0) + 1
+        if op.index in wanted:
+            operands = tuple(sizes.axes(arg.value) if isinstance(arg, Ref) else {} for arg in op.args)
+            found.append(Restriction(op.target, call, wanted[op.index], operands))
+    return tuple(found)

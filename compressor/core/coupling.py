@@ -18,10 +18,11 @@ from compressor.core.rules.call import Call, Layers, Restriction, WorkFact
 from compressor.core.rules.elementwise import pointwise
 from compressor.core.tape import Op, Ref, Tape
 
-__all__ = ["Choices", "Coupling", "couple"]
+__all__ = ["PIN_ALL", "Choices", "Coupling", "couple"]
 
 # How an ambiguous operator is read: (tape, operator) -> option. See `Call.choose`.
 Choices = Mapping[tuple[int, int], str]
+PIN_ALL = "pin all"
 
 
 @dataclass(slots=True)
@@ -155,6 +156,8 @@ class _Runner:
             self.choices.get((self.number, op.index), ""),
             block_labels=self.parameters.blocks,
         )
+        if call.choice == PIN_ALL:
+            call.pin_all("a size written into forward")
         results = self._apply_rule(call)
         static = all(value.static for value in call.values())
         for out, shape, layers in zip(op.outputs, shapes, results, strict=True):

@@ -19,7 +19,7 @@ from compressor.core.plan import Cut, Plan, Role, Signature, Size, SizeValue
 from compressor.core.tape import Tape
 from compressor.errors import PlanError
 
-__all__ = ["PINNED", "Activation", "Axis", "Graph", "Group", "SizeRule", "UnitArray", "Work"]
+__all__ = ["PINNED", "Activation", "Axis", "Graph", "Group", "Restriction", "SizeRule", "UnitArray", "Work"]
 
 PINNED = -1
 UnitArray = npt.NDArray[np.int64]
@@ -112,6 +112,20 @@ class SizeRule:
 
 
 @dataclass(frozen=True, eq=False)
+class Restriction:
+    """An operator that reads across removable channels without a parameter that could be silenced.
+
+    It is the `call`-th call of `target` on the tape; `operands` gives, for each argument, the unit of
+    every position along its labelled axes. `verify` runs it on the kept positions.
+    """
+
+    target: str
+    call: int
+    kind: str
+    operands: tuple[Mapping[int, UnitArray], ...]
+
+
+@dataclass(frozen=True, eq=False)
 class Graph:
     """A captured model: what can be removed, what it costs, and why the rest stays."""
 
@@ -126,6 +140,7 @@ class Graph:
     works: tuple[Work, ...]
     activations: tuple[Activation, ...]
     size_rules: tuple[SizeRule, ...]
+    restrictions: tuple[Restriction, ...]
     reasons: Mapping[tuple[str, int], tuple[str, ...]] = field(repr=False)
 
     def __repr__(self) -> str:

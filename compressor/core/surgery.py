@@ -97,11 +97,7 @@ def cut_tensor(tensor: Tensor, cuts: tuple[Cut, ...]) -> Tensor:
 
 
 def _take(tensor: Tensor, cut: Cut) -> Tensor:
-    keep = torch.tensor(cut.keep, device=tensor.device if tensor.device.type != "meta" else "cpu")
-    if tensor.device.type == "meta":
-        shape = list(tensor.shape)
-        shape[cut.axis] = len(cut.keep) // cut.blocks
-        return torch.empty(shape, dtype=tensor.dtype, device="meta")
+    keep = torch.tensor(cut.keep, device=tensor.device)
     if cut.blocks == 1:
         return tensor.index_select(cut.axis, keep)
     width = cut.size // cut.blocks
@@ -134,7 +130,8 @@ def cut_copy(
     for name, tensor in named_tensors(model).items():
         own = by_tensor.get(name, ())
         new = convert(tensor, own)
-        new = new.clone() if new.data_ptr() == tensor.data_ptr() and new.device.type != "meta" else new
+        if not own and new.device.type != "meta" and new.data_ptr() == tensor.data_ptr():
+            new = new.clone()
         memo[id(tensor)] = _dressed(new, tensor)
     for module in model.modules():
         for value in vars(module).values():

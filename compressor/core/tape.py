@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-__all__ = ["Op", "Ref", "Tape", "TensorMeta", "named_tensors", "record"]
+__all__ = ["Op", "Ref", "Tape", "TensorMeta", "named_tensors", "record", "record_attempt"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,25 +92,36 @@ def record(
 ) -> Tape:
     """The tape of `model(*args, **kwargs)`, run without gradients and in eval (or training) mode."""
     recorder = _Recorder(model)
+    result = _run(recorder, model, args, kwargs, training=training)
+    outputs = tuple(recorder.find(leaf) for leaf in _tensors(result))
+    return recorder.tape(outputs, training=training)
+
+
+def record_attempt(
+    model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], *, training: bool = False
+) -> tuple[Tape, Exception | None]:
+    """What could be recorded before the forward failed, and the failure (None where it did not)."""
+    recorder = _Recorder(model)
+    error: Exception | None = None
+    try:
+        _run(recorder, model, args, kwargs, training=training)
+    except Exception as failure:
+        error = failure
+    return recorder.tape((), training=training), error
+
+
+def _run(
+    recorder: _Recorder, model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], *, training: bool
+) -> Any:
     for leaf in _tensors((args, kwargs)):
         recorder.remember(leaf)
-    inputs = tuple(recorder.find(leaf) for leaf in _tensors((args, kwargs)))
+    recorder.inputs = tuple(recorder.find(leaf) for leaf in _tensors((args, kwargs)))
     with undisturbed(model, training=training), ExitStack() as stack:
         stack.enter_context(torch.no_grad())
         stack.enter_context(_plain_kernels(model))
         stack.enter_context(recorder.following_modules())
         stack.enter_context(recorder)
-        result = model(*args, **kwargs)
-    outputs = tuple(recorder.find(leaf) for leaf in _tensors(result))
-    return Tape(
-        tuple(recorder.ops),
-        tuple(recorder.values),
-        inputs,
-        outputs,
-        {name: type(module).__name__ for name, module in model.named_modules()},
-        training,
-        recorder.by_name,
-    )
+        return model(*args, **kwargs)
 
 
 @contextmanager
@@ -203,8 +214,22 @@ class _Recorder(TorchDispatchMode):
         self.by_name: dict[str, int] = {}
         self._known: dict[int, tuple[weakref.ref[Tensor], int]] = {}
         self._named = {id(tensor): name for name, tensor in named_tensors(model).items()}
+        self._types = {name: type(module).__name__ for name, module in model.named_modules()}
         self._paths = {id(module): name for name, module in model.named_modules()}
         self._stack: list[str] = [""]
+        self.inputs: tuple[int, ...] = ()
+
+    def tape(self, outputs: tuple[int, ...], *, training: bool) -> Tape:
+        """What was written down so far."""
+        return Tape(
+            tuple(self.ops),
+            tuple(self.values),
+            self.inputs,
+            outputs,
+            self._types,
+            training,
+            dict(self.by_name),
+        )
 
     # -- values ----------------------------------------------------------------------------------
 

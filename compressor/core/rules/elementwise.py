@@ -39,6 +39,21 @@ _ALSO_POINTWISE = (
     "aten.uniform_.default",
     "aten.normal_.default",
     "aten.exponential_.default",
+    "aten.bernoulli.p",
+    "aten.bernoulli_.Tensor",
+    "aten.hardswish.default",
+    "aten.hardswish_.default",
+    "aten.gelu_.default",
+    "aten.mish_.default",
+    "aten.log_sigmoid_forward.default",
+    "aten.threshold_.default",
+    "aten.abs_.default",
+    "aten.polar.default",
+    "aten.complex.default",
+    "aten.real.default",
+    "aten.imag.default",
+    "aten._conj.default",
+    "aten.floor_divide.default",
 )
 
 

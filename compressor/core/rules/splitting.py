@@ -96,6 +96,17 @@ def split(call: Call) -> list[Layers]:
     return [_take(value.layers, axis, slice(a, b)) for a, b in zip(bounds, bounds[1:], strict=False)]
 
 
+@rule("aten.glu.default")
+def glu(call: Call) -> list[Layers]:
+    """The first half of an axis gated by the second: position i goes with position i + n."""
+    value = call.args[0]
+    axis = call.arg(1, -1) % len(value.shape)
+    layers = tuple(
+        x.with_ids(call.tie(x.ids.reshape(2, -1).T)) if x.axis == axis else x for x in value.layers
+    )
+    return [tuple(x for x in layers if x.ids.size > 1)]
+
+
 @rule("aten.cat.default")
 def cat(call: Call) -> list[Layers]:
     """Operands in a row: each brings its labels, one without labels brings OPAQUE positions."""

@@ -66,7 +66,7 @@ def _reshaped(
     ids = np.tile(np.repeat(layer.ids, after), before).reshape(sizes)
     varying = [position for position, size in enumerate(sizes) if size > 1 and _changes(ids, position)]
     if not varying:
-        call.pin(layer, "reshaped beyond recognition")
+        call.pin(layer, "all its channels are tied to each other")
         return
     free = varying[0] if len(varying) == 1 else _free_axis(call, layer, varying, sizes)
     rows = np.moveaxis(ids, free, 0).reshape(sizes[free], -1)

@@ -1,0 +1,157 @@
+"""What every recorded operator's shapes and size arguments become under a removal.
+
+This is how sizes written into a `forward` are found: a rehearsed pruned model is compared with what
+is expected here, operator by operator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from compressor.core.coupling import Coupling
+from compressor.core.graph import UnitArray
+from compressor.core.tape import Op, Ref, Tape, TensorMeta
+from compressor.core.units import Units
+
+__all__ = ["Number", "Sizes"]
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Number:
+    """A number among an operator's sizes: kept(units) // divisor.
+
+    `place` says which size argument it is, see `_actual`.
+    """
+
+    units: UnitArray
+    divisor: int = 1
+    place: int = 0
+
+    def old(self) -> int:
+        """Its value in the model as captured."""
+        return self.units.size // self.divisor
+
+    def new(self, padded: Mask) -> int:
+        """Its value once the units flagged in `padded` [n_units + 1] are gone."""
+        return int((~padded[self.units]).sum()) // self.divisor
+
+
+class Sizes:
+    """Shapes and size arguments of one tape as functions of what is removed."""
+
+    def __init__(self, tape: Tape, number: int, coupling: Coupling, units: Units) -> None:
+        self._tape, self._number, self._coupling, self._units = tape, number, coupling, units
+        # Kernels leave by-products (saved statistics, indices) whose shapes depend on the device.
+        self._used = {*tape.outputs, *(ref for op in tape.ops for ref in _references(op.args))}
+
+    def axes(self, value: int) -> dict[int, UnitArray]:
+        """For each labelled axis of a value the unit of each position."""
+        known = self._coupling.values[self._number][value]
+        result: dict[int, UnitArray] = {}
+        for layer in () if known is None else known.layers:
+            units = self._units.of(layer.ids)
+            if layer.axis not in result or (units >= 0).any():
+                result[layer.axis] = units
+        return result
+
+    def shape(self, value: int, padded: Mask) -> tuple[int, ...]:
+        """The value's shape after the removal."""
+        shape = list(self._tape.values[value].shape)
+        for axis, units in self.axes(value).items():
+            shape[axis] = int((~padded[units]).sum())
+        return tuple(shape)
+
+    def agrees(self, op: Op, found: Op, metas: tuple[TensorMeta, ...], padded: Mask) -> bool:
+        """Whether the rehearsed operator has the shapes and size arguments expected of `op`."""
+        if op.target != found.target or len(op.outputs) != len(found.outputs):
+            return False
+        for out, other in zip(op.outputs, found.outputs, strict=True):
+            if out is None or out not in self._used:
+                continue
+            if other is None or self.shape(out, padded) != metas[other].shape:
+                return False
+        return all(n.new(padded) == _actual(found, metas, n.place) for n in self.arguments(op))
+
+    def numbers(self, op: Op) -> Iterator[Number]:
+        """Every number that `op` may have taken from the model: size arguments, then output lengths."""
+        yield from self.arguments(op)
+        for out in op.outputs:
+            if out is not None:
+                yield from (Number(units) for units in self.axes(out).values())
+
+    def arguments(self, op: Op) -> list[Number]:
+        """The size arguments that shapes do not show: slice bounds, padding, groups."""
+        if op.target == "aten.slice.Tensor":
+            return self._slice(op)
+        if op.target == "aten.constant_pad_nd.default":
+            return self._padding(op)
+        if op.target == "aten.convolution.default" and op.args[8] > 1:
+            return self._groups(op, op.args[8], 1)
+        if op.target == "aten.native_group_norm.default":
+            return self._groups(op, op.args[6], 0)
+        return []
+
+    def _slice(self, op: Op) -> list[Number]:
+        source = op.args[0].value
+        shape = self._tape.values[source].shape
+        axis = (op.args[1] if len(op.args) > 1 else 0) % len(shape)
+        units = self.axes(source).get(axis)
+        start, stop, step = _bounds(op, shape[axis])
+        if units is None or step != 1:
+            return []
+        return [Number(units[:start]), Number(units[:stop], place=1)]
+
+    def _padding(self, op: Op) -> list[Number]:
+        shape = self._tape.values[op.args[0].value].shape
+        result = []
+        for axis, units in self.axes(op.outputs[0]).items():  # type: ignore[arg-type]
+            pair = len(shape) - 1 - axis
+            before, after = op.args[1][2 * pair : 2 * pair + 2] or (0, 0)
+            if (before, after) != (0, 0):
+                result.append(Number(units[:before], place=2 * pair))
+                result.append(Number(units[units.size - after :], place=2 * pair + 1))
+        return result
+
+    def _groups(self, op: Op, groups: int, position: int) -> list[Number]:
+        """The group count follows the channels where each group has one channel in or out."""
+        out = self.axes(op.outputs[0]).get(1)  # type: ignore[arg-type]
+        ref = op.args[position]
+        assert isinstance(ref, Ref)
+        shape = self._tape.values[ref.value].shape
+        if out is None:
+            return []
+        if position == 0:
+            return [Number(out)] if groups == out.size else []
+        whole = shape[1] == 1 or shape[0] == groups
+        return [Number(out, out.size // groups)] if whole else []
+
+
+def _references(tree: Any) -> Iterator[int]:
+    for item in tree:
+        if isinstance(item, Ref):
+            yield item.value
+        elif isinstance(item, (list, tuple)):
+            yield from _references(item)
+
+
+def _actual(op: Op, metas: tuple[TensorMeta, ...], place: int) -> int:
+    """A size argument of a rehearsed operator: a slice bound, a padding amount, a number of groups."""
+    if op.target == "aten.slice.Tensor":
+        shape = metas[op.args[0].value].shape
+        axis = (op.args[1] if len(op.args) > 1 else 0) % len(shape)
+        return _bounds(op, shape[axis])[place]
+    if op.target == "aten.constant_pad_nd.default":
+        return int(op.args[1][place])
+    return int(op.args[8] if op.target == "aten.convolution.default" else op.args[6])
+
+
+def _bounds(op: Op, size: int) -> tuple[int, int, int]:
+    start, stop, step = (op.args[i] if len(op.args) > i else None for i in (2, 3, 4))
+    return slice(start, stop, step).indices(size)
