@@ -53,6 +53,7 @@ def capture(model: nn.Module, *args: Any, **kwargs: Any) -> Graph:
         activations=_activations(reading.coupling, reading.units, tapes[0]),
         works=_works(reading.coupling, reading.units),
         restrictions=_restrictions(reading.coupling, reading.units, tapes[0]),
+        labelled=_labelled(reading.coupling, reading.units, tapes[0]),
     )
 
 
@@ -171,6 +172,7 @@ def _graph(
         (),
         layer_sizes(model, units.axes),
         (),
+        (),
         units.reasons,
     )
 
@@ -204,6 +206,11 @@ def _activations(coupling: Coupling, units: Units, tape: Tape) -> tuple[Activati
             dims: tuple[UnitArray, ...] = tuple(axes.values())
             found.append(Activation(op.index, op.module, op.target, fixed, dims, meta.dtype.itemsize))
     return tuple(found)
+
+
+def _labelled(coupling: Coupling, units: Units, tape: Tape) -> tuple[Mapping[int, UnitArray], ...]:
+    sizes = Sizes(tape, 0, coupling, units)
+    return tuple(sizes.axes(value) for value in range(len(tape.values)))
 
 
 def _restrictions(coupling: Coupling, units: Units, tape: Tape) -> tuple[Restriction, ...]:

@@ -141,6 +141,7 @@ class Graph:
     activations: tuple[Activation, ...]
     size_rules: tuple[SizeRule, ...]
     restrictions: tuple[Restriction, ...]
+    labelled: tuple[Mapping[int, UnitArray], ...] = field(repr=False)
     reasons: Mapping[tuple[str, int], tuple[str, ...]] = field(repr=False)
 
     def __repr__(self) -> str:
@@ -157,6 +158,10 @@ class Graph:
             for cell in group.cells:
                 owner[cell] = position
         return owner
+
+    def axes_of(self, value: int) -> Mapping[int, UnitArray]:
+        """For each labelled axis of a value of the tape the unit of every position."""
+        return self.labelled[value]
 
     def plan(self, removed: Mask, *, note: str = "") -> Plan:
         """The plan that removes exactly the units where `removed` [n_units] is True.

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-__all__ = ["Op", "Ref", "Tape", "TensorMeta", "named_tensors", "record", "record_attempt"]
+__all__ = ["Op", "Ref", "Tape", "TensorMeta", "named_tensors", "output_tensors", "record", "record_attempt", "undisturbed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ def record(
     """The tape of `model(*args, **kwargs)`, run without gradients and in eval (or training) mode."""
     recorder = _Recorder(model)
     result = _run(recorder, model, args, kwargs, training=training)
-    outputs = tuple(recorder.find(leaf) for leaf in _tensors(result))
+    outputs = tuple(recorder.find(leaf) for leaf in output_tensors(result))
     return recorder.tape(outputs, training=training)
 
 
@@ -113,9 +113,9 @@ def record_attempt(
 def _run(
     recorder: _Recorder, model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], *, training: bool
 ) -> Any:
-    for leaf in _tensors((args, kwargs)):
+    for leaf in output_tensors((args, kwargs)):
         recorder.remember(leaf)
-    recorder.inputs = tuple(recorder.find(leaf) for leaf in _tensors((args, kwargs)))
+    recorder.inputs = tuple(recorder.find(leaf) for leaf in output_tensors((args, kwargs)))
     with undisturbed(model, training=training), ExitStack() as stack:
         stack.enter_context(torch.no_grad())
         stack.enter_context(_plain_kernels(model))
@@ -166,7 +166,8 @@ def _plain_kernels(model: nn.Module) -> Iterator[None]:
         yield
 
 
-def _tensors(tree: Any) -> list[Tensor]:
+def output_tensors(tree: Any) -> list[Tensor]:
+    """Every tensor in nested containers and dataclasses, in order."""
     return [leaf for leaf in _leaves(tree) if isinstance(leaf, Tensor)]
 
 

@@ -1,0 +1,49 @@
+# The commands of this project; CI calls the same ones. `make` alone lists them.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# Two test processes with one thread each are faster than one process whose threads fight over the cores.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+.DEFAULT_GOAL := help
+.PHONY: help env demo test test-all check format bench clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+env: $(STAMP)  ## create .venv with the pinned development versions (made once)
+
+# The stamp is written last: an interrupted installation is repeated, a finished one is not.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "constraints.txt pins versions that need Python 3.11 or newer: make env PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	@touch $@
+
+demo: $(STAMP)  ## train, prune, fine-tune, verify and export a small network
+	$(BIN)/python examples/demo.py
+
+test: $(STAMP)  ## run the tests and doctests, without the slow ones
+	$(PYTEST) -m "not slow"
+
+test-all: $(STAMP)  ## run every test
+	$(PYTEST) -m ""
+
+check: $(STAMP)  ## formatting, lint, types, import layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/test_layers.py
+
+format: $(STAMP)  ## format the code and mend what lint can mend
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+bench: $(STAMP)  ## run the benchmarks (timing belongs here, not in the tests)
+	$(BIN)/python -m benchmarks
+
+clean:  ## remove what the targets above made, .venv included
+	rm -rf $(VENV) build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

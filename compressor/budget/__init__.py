@@ -1,0 +1,27 @@
+"""How many channels may stay: `Uniform` and `Global` ratios, `Macs` and `Params` fractions.
+
+`ratio` is what is removed, `fraction` is what is left. Every budget takes the limits of `Budget`
+(`ignore`, `max_ratio`, `ratios`, `min_channels`, `round_to`) as keywords.
+"""
+
+from compressor.budget.base import Budget
+from compressor.budget.cost_fraction import CostFraction, Macs, Params
+from compressor.budget.global_ratio import Global
+from compressor.budget.ladder import Ladder, by_ratio, by_score
+from compressor.budget.schedule import Step, next_step, stages
+from compressor.budget.uniform import Uniform
+
+__all__ = [
+    "Budget",
+    "CostFraction",
+    "Global",
+    "Ladder",
+    "Macs",
+    "Params",
+    "Step",
+    "Uniform",
+    "by_ratio",
+    "by_score",
+    "next_step",
+    "stages",
+]

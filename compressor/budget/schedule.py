@@ -1,0 +1,128 @@
+"""Gradual pruning: the same budget in several steps, with scores taken anew after each of them.
+
+All decisions are made on the graph of the *original* model: the scores of a model that was pruned
+already are carried back to it. So fractions, ratios and limits mean in the last of n steps what
+they mean in one step, and what went once never comes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from compressor.budget.base import Budget
+from compressor.core.graph import PINNED, Axis, Graph, UnitArray
+from compressor.core.plan import Plan
+from compressor.errors import BudgetError
+from compressor.scoring import Scores
+
+__all__ = ["Step", "next_step", "stages"]
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One step: `plan` fits the model as it is now, `removed` counts from the start.
+
+    `removed` [n_units of the original graph] holds everything that is gone after this step:
+    `original.plan(removed)` is the one plan that leads from the original model to here.
+    """
+
+    removed: Mask
+    plan: Plan
+
+
+def stages(budget: Budget, steps: int) -> tuple[Budget, ...]:
+    """The budgets of a pruning in `steps` steps; the last one is `budget` itself.
+
+    >>> from compressor.budget import Macs
+    >>> stages(Macs(0.25), 2)
+    (Macs(0.5), Macs(0.25))
+    """
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise BudgetError(f"steps = {steps!r}: a whole number, at least 1, is expected")
+    return tuple(budget.at_step(step, steps) for step in range(1, steps + 1))
+
+
+def next_step(
+    budget: Budget, scores: Scores, *, original: Graph, removed: Mask | None = None
+) -> Step:
+    """The next step of a gradual pruning under `budget`, one of `stages`.
+
+    `scores` are those of the model as it is now, captured anew; `original` is the graph of the
+    model before the first step, and `removed` [n_units of original] what the steps so far removed.
+
+        graph, small, removed = capture(model, x), model, None
+        for stage in stages(budget, 3):
+            now = score(capture(small, x), scorer)
+            step = next_step(stage, now, original=graph, removed=removed)
+            small, removed = apply(small, step.plan), step.removed
+            fine_tune(small)
+    """
+    gone = np.zeros(original.n_units, dtype=bool) if removed is None else removed
+    now, then = _correspondence(original, gone, scores.graph)
+    # A unit of either graph may meet several of the other where coupling changed: sums and means
+    # are taken over distinct pairs.
+    total = np.bincount(then, weights=scores.values[now], minlength=original.n_units)
+    times = np.bincount(then, minlength=original.n_units)
+    missing = ~gone & (times == 0)
+    if missing.any():
+        group = original.groups[original.group_of[np.flatnonzero(missing)[0]]]
+        raise BudgetError(
+            f"{int(missing.sum())} channels of {group.name} can no longer be removed from the "
+            "model "
+            "that was pruned so far; prune in one step"
+        )
+    values = np.divide(total, times, out=np.zeros(original.n_units), where=times > 0)
+    after = budget.choose(replace(scores, graph=original, values=values), removed=gone)
+    return Step(after, scores.graph.plan(_on_now(scores.graph, after, now, then)))
+
+
+def _correspondence(original: Graph, gone: Mask, now: Graph) -> tuple[UnitArray, UnitArray]:
+    """Distinct pairs (unit of `now`, unit of `original`) that hold the same site."""
+    before = {(axis.tensor, axis.axis): axis for axis in original.axes}
+    pairs = [np.empty((2, 0), dtype=np.int64)]
+    for axis, kept in _matched(before, gone, now):
+        both = (axis.units != PINNED) & (kept != PINNED)
+        pairs.append(np.stack([axis.units[both], kept[both]]))
+    distinct = np.unique(np.concatenate(pairs, axis=1), axis=1)
+    return distinct[0], distinct[1]
+
+
+def _matched(
+    before: dict[tuple[str, int], Axis], gone: Mask, now: Graph
+) -> Iterator[tuple[Axis, UnitArray]]:
+    """Each axis of `now` with the original units of the channels it still has."""
+    padded = np.append(gone, False)  # so that PINNED (-1) reads False
+    for axis in now.axes:
+        original = before.get((axis.tensor, axis.axis))
+        kept = None if original is None else original.units[~padded[original.units]]
+        if kept is None or len(kept) != axis.size:
+            raise BudgetError(
+                f"{axis.tensor!r} axis {axis.axis} has {axis.size} channels, and after the steps "
+                "so far "
+                f"{'none' if kept is None else len(kept)} were expected; `original` and `removed` "
+                "must be "
+                "those that the steps of this model started from"
+            )
+        yield axis, kept
+
+
+def _on_now(graph: Graph, removed: Mask, now: UnitArray, then: UnitArray) -> Mask:
+    """The units of the present graph that `removed` of the original one means."""
+    goes = np.zeros(graph.n_units, dtype=bool)
+    stays = np.zeros(graph.n_units, dtype=bool)
+    goes[now[removed[then]]] = True
+    stays[now[~removed[then]]] = True
+    if (goes & stays).any():
+        group = graph.groups[graph.group_of[np.flatnonzero(goes & stays)[0]]]
+        raise BudgetError(
+            f"channels of {group.name} that could go one by one before are one channel in the "
+            "model "
+            "that was pruned so far; prune in one step"
+        )
+    return goes

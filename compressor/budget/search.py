@@ -1,0 +1,68 @@
+"""Choosing among the steps of a ladder: the two searches that budgets share, exact to one step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from compressor.budget.ladder import Lost, Steps
+
+__all__ = ["at_most", "fewest"]
+
+
+def fewest(
+    steps: Steps, start: Lost, cost: Callable[[Lost], npt.NDArray[Any]], target: int
+) -> Lost | None:
+    """The ranks lost [n_groups] after as few steps as bring the cost to `target`; None if none do.
+
+    The shortest prefix of the steps that suffices, found by bisection. Its last step usually
+    overshoots, so steps are handed back, the last taken first, wherever the target still holds: in
+    the result no group can have its last step back.
+    """
+    if cost(steps.taken(len(steps), start)) > target:
+        return None
+    low, high = 0, len(steps)  # `high` steps always suffice
+    while low < high:
+        middle = (low + high) // 2
+        if cost(steps.taken(middle, start)) <= target:
+            high = middle
+        else:
+            low = middle + 1
+    lost = steps.taken(high, start)
+    closed = np.zeros(len(lost), dtype=bool)
+    for index in range(high - 1, -1, -1):
+        group = steps.group[index]
+        if closed[group]:
+            continue
+        lost[group] = steps.below[index]
+        if cost(lost) > target:
+            lost[group] = steps.level[index]
+            closed[group] = True  # handing back elsewhere only makes it dearer
+            if closed.all():
+                break
+    return lost
+
+
+def at_most(steps: Steps, start: Lost, weights: Lost, capacity: int) -> Lost:
+    """The ranks lost [n_groups] after as many steps as fit: Σ weights * lost <= `capacity`.
+
+    Steps are taken in order; a step that does not fit closes its group, and the others go on.
+    """
+    lost = start.copy()
+    capacity -= int((weights * start).sum())
+    closed = np.zeros(len(lost), dtype=bool)
+    for group, below, level in zip(
+        steps.group.tolist(), steps.below.tolist(), steps.level.tolist(), strict=True
+    ):
+        weight = int(weights[group]) * (level - below)
+        if closed[group]:
+            continue
+        if weight <= capacity:
+            lost[group] = level
+            capacity -= weight
+        else:
+            closed[group] = True
+    return lost

@@ -1,0 +1,36 @@
+"""What models cost: by arithmetic (MACs, parameters, bytes) and by the clock (latency)."""
+
+from compressor.profiling.compare import Comparison, compare
+from compressor.profiling.cost import (
+    Cost,
+    Costs,
+    activation_bytes,
+    costs,
+    macs,
+    params,
+    removed_by,
+    weight_bytes,
+)
+from compressor.profiling.latency import Latency, Timing, measure_latency
+from compressor.profiling.operators import Uncounted
+from compressor.profiling.profile import Profile, Row, profile
+
+__all__ = [
+    "Comparison",
+    "Cost",
+    "Costs",
+    "Latency",
+    "Profile",
+    "Row",
+    "Timing",
+    "Uncounted",
+    "activation_bytes",
+    "compare",
+    "costs",
+    "macs",
+    "measure_latency",
+    "params",
+    "profile",
+    "removed_by",
+    "weight_bytes",
+]

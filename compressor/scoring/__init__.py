@@ -1,0 +1,35 @@
+"""Scorers: how much each unit of a captured model is worth keeping.
+
+A scorer is an object with one method, or a plain function of a weight and an axis; `score` runs it.
+"""
+
+from compressor.scoring.base import Scorer
+from compressor.scoring.batch_norm_scale import BatchNormScale
+from compressor.scoring.entry import score
+from compressor.scoring.fisher import Fisher
+from compressor.scoring.geometric_median import GeometricMedian
+from compressor.scoring.gradient_scorer import Joint
+from compressor.scoring.lamp import LAMP
+from compressor.scoring.norm import Norm
+from compressor.scoring.random_scores import Random
+from compressor.scoring.scores import Scores
+from compressor.scoring.taylor import Taylor
+from compressor.scoring.units import Normalize, Reduce
+from compressor.scoring.weight_function import WeightFunction
+
+__all__ = [
+    "LAMP",
+    "BatchNormScale",
+    "Fisher",
+    "GeometricMedian",
+    "Joint",
+    "Norm",
+    "Normalize",
+    "Random",
+    "Reduce",
+    "Scorer",
+    "Scores",
+    "Taylor",
+    "WeightFunction",
+    "score",
+]

@@ -1,0 +1,85 @@
+"""Network slimming: the scale of a channel's BatchNorm."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+
+import numpy as np
+from torch import nn
+
+from compressor.core.graph import Graph
+from compressor.core.tape import named_tensors
+from compressor.errors import InputError, ScoreError
+from compressor.scoring.base import Scorer, SiteScores
+from compressor.scoring.units import (
+    Normalize,
+    NormalizeLike,
+    Reduce,
+    ReduceLike,
+    Values,
+    choice,
+    comparable,
+)
+
+__all__ = ["BatchNormScale"]
+
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
+
+@dataclass(frozen=True, repr=False)
+class BatchNormScale(Scorer):
+    """Scores a channel by |γ| of the BatchNorm layers it goes through.
+
+    One threshold is held to the |γ| of all layers, as in the paper, so `normalize` is "none". A
+    group in which a unit meets no BatchNorm with a scale is scored as a whole by `otherwise`;
+    without one it raises ScoreError. The two measure different things: with `otherwise`, choose a
+    `normalize` for both when layers compete with one another.
+
+    *Source: Z. Liu, J. Li, Z. Shen, G. Huang, S. Yan, C. Zhang, 2017, arXiv 1708.06519.*
+
+    >>> from compressor.scoring import Norm
+    >>> BatchNormScale(otherwise=Norm(1), normalize="mean")
+    BatchNormScale(otherwise=Norm(p=1), normalize='mean')
+    """
+
+    _: KW_ONLY
+    otherwise: Scorer | None = None
+    reduce: ReduceLike = Reduce.MEAN
+    normalize: NormalizeLike = Normalize.NONE
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.otherwise, Scorer | None):
+            raise InputError(f"otherwise must be a Scorer such as Norm(), got {self.otherwise!r}")
+        super().__post_init__()
+
+    def site_scores(self, graph: Graph) -> SiteScores:
+        """|γ| of every BatchNorm that has one."""
+        names = {id(tensor): name for name, tensor in named_tensors(graph.model).items()}
+        scales = {
+            names[id(module.weight)]: module.weight
+            for module in graph.model.modules()
+            if isinstance(module, _BATCH_NORMS) and id(module.weight) in names
+        }
+        return {
+            (axis.tensor, axis.axis): scales[axis.tensor].detach().abs()
+            for axis in graph.axes
+            if axis.tensor in scales
+        }
+
+    def unit_scores(self, graph: Graph) -> Values:
+        """|γ| reduced over each unit, with the groups that have none scored by `otherwise`."""
+        values = self.raw_unit_scores(graph)
+        lacking = np.unique(graph.group_of[np.isnan(values)])
+        if len(lacking) and self.otherwise is None:
+            names = [graph.groups[position].name for position in lacking]
+            raise ScoreError(
+                f"{self!r}: channels of {len(names)} of the {len(graph.groups)} groups meet no "
+                f"BatchNorm with a scale: {', '.join(map(repr, names[:5]))}"
+                f"{', …' if len(names) > 5 else ''}; expected one for every channel: give a scorer "
+                "for these groups, BatchNormScale(otherwise=Norm())"
+            )
+        values = comparable(values, graph, choice(Normalize, self.normalize, "normalize"))
+        if self.otherwise is not None and len(lacking):
+            replaced = np.isin(graph.group_of, lacking)
+            values[replaced] = self.otherwise.unit_scores(graph)[replaced]
+        return values

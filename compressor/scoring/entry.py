@@ -1,0 +1,45 @@
+"""The one function that runs a scorer on a graph."""
+
+from __future__ import annotations
+
+import torch
+
+from compressor.core.graph import Graph
+from compressor.errors import InputError
+from compressor.scoring.base import Scorer
+from compressor.scoring.scores import Scores
+from compressor.scoring.weight_function import WeightFunction, WeightScore
+
+__all__ = ["score"]
+
+
+def score(graph: Graph, scorer: Scorer | WeightScore) -> Scores:
+    """The scores of all units of `graph`; the model is left as it is.
+
+    `scorer` is a Scorer, or a function of (weight, axis) that returns one number for each channel
+    along that axis: see `WeightFunction`. Raises ScoreError where the numbers are not finite, not
+    as many as channels, or leave a unit without a score.
+
+    >>> import compressor as cp
+    >>> net = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU(), torch.nn.Linear(3, 1))
+    >>> graph = cp.capture(net, torch.ones(1, 4))
+    >>> score(graph, lambda weight, axis: weight.abs().transpose(0, axis).flatten(1).amax(1))
+    Scores(WeightFunction(function=<lambda>) of Sequential: 3 units in 1 group, ...)
+    """
+    if not isinstance(graph, Graph):
+        raise InputError(
+            f"score needs a captured graph, got {type(graph).__name__}: "
+            "score(capture(model, example), scorer)"
+        )
+    chosen = scorer if isinstance(scorer, Scorer) else _from_function(scorer)
+    with torch.inference_mode(False), torch.no_grad():
+        return Scores(graph, chosen.unit_scores(graph), repr(chosen))
+
+
+def _from_function(function: WeightScore) -> WeightFunction:
+    if isinstance(function, type):
+        raise InputError(
+            f"the scorer is the class {function.__name__}, expected an object of it: write "
+            f"{function.__name__}(…)"
+        )
+    return WeightFunction(function)

@@ -1,0 +1,156 @@
+"""What Taylor and Fisher share: products gradient · weight, summed over slices, batch by batch."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from enum import Enum
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from compressor.core.graph import PINNED, Axis, Graph
+from compressor.errors import InputError
+from compressor.scoring.base import AxisKey, Scorer, SiteScores, checked_sites
+from compressor.scoring.gradients import Loss, for_each_batch
+from compressor.scoring.units import Normalize, NormalizeLike, Reduce, ReduceLike, Values, choice
+from compressor.scoring.weights import (
+    READERS,
+    RolesLike,
+    channel_sums,
+    roles_of,
+    weight_axes,
+    weights_of,
+    widened,
+)
+
+__all__ = ["GradientScorer", "Joint", "JointLike"]
+
+
+class Joint(Enum):
+    """Over what the products gradient · weight are summed before they lose their sign.
+
+    `UNIT` sums over all of a unit's slices: the exact first-order effect of removing the unit.
+    `SLICE` sums within each slice and `WEIGHT` not at all; `reduce` then combines the slices.
+
+    >>> Joint("unit")
+    'unit'
+    """
+
+    UNIT = "unit"
+    SLICE = "slice"
+    WEIGHT = "weight"
+
+    def __repr__(self) -> str:
+        return repr(self.value)
+
+
+JointLike = Joint | Literal["unit", "slice", "weight"]
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class GradientScorer(Scorer):
+    """A scorer that averages a function of gradient · weight over batches, see `Taylor`."""
+
+    batches: Iterable[object] = field(repr=False)
+    loss: Loss = field(repr=False)
+    _: KW_ONLY
+    joint: JointLike = Joint.UNIT
+    roles: RolesLike = READERS
+    reduce: ReduceLike = Reduce.SUM
+    normalize: NormalizeLike = Normalize.NONE
+    max_batches: int | None = None
+    autocast: torch.dtype | None = None
+    progress: Callable[[int], None] | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        name = type(self).__name__
+        if not callable(self.loss):
+            raise InputError(
+                f"{name}: loss must be a function of (output, target) such as "
+                f"torch.nn.functional.cross_entropy, got {type(self.loss).__name__}"
+            )
+        if self.max_batches is not None and self.max_batches < 1:
+            raise InputError(f"{name}: max_batches must be at least 1, got {self.max_batches}")
+        object.__setattr__(self, "roles", roles_of(self.roles))
+        object.__setattr__(self, "joint", choice(Joint, self.joint, "joint"))
+        super().__post_init__()
+
+    @abstractmethod
+    def measure(self, products: Tensor) -> Tensor:
+        """The importance, element by element, of (sums of) products gradient · weight."""
+
+    def site_scores(self, graph: Graph) -> SiteScores:
+        """For each slice the mean importance over batches; with Joint.UNIT that of its unit."""
+        axes = weight_axes(graph, self.roles)
+        if self.joint is Joint.UNIT:
+            padded = torch.from_numpy(np.append(self.raw_unit_scores(graph), 0.0))
+            return {(axis.tensor, axis.axis): padded[axis.units] for axis in axes}
+        totals: dict[AxisKey, Tensor] = {}
+
+        def add(products: dict[str, Tensor]) -> None:
+            for axis in axes:
+                key = axis.tensor, axis.axis
+                scores = self._slice_scores(products[axis.tensor], axis)
+                totals[key] = totals[key] + scores if key in totals else scores
+
+        count = self._run(graph, axes, add)
+        return {key: total / count for key, total in totals.items()}
+
+    def raw_unit_scores(self, graph: Graph) -> Values:
+        """The scores [n_units] before groups are made comparable."""
+        if self.joint is not Joint.UNIT:
+            return super().raw_unit_scores(graph)
+        axes = weight_axes(graph, self.roles)
+        total = torch.zeros(graph.n_units, dtype=torch.float64)
+        if not axes:
+            return total.numpy()
+        units = torch.from_numpy(np.concatenate([axis.units for axis in axes]))
+        free = units != PINNED
+
+        def add(products: dict[str, Tensor]) -> None:
+            sums = {(a.tensor, a.axis): channel_sums(products[a.tensor], a) for a in axes}
+            _, vectors = checked_sites(self, graph, sums)
+            effects = torch.zeros_like(total)
+            effects.index_add_(0, units[free], torch.from_numpy(np.concatenate(vectors))[free])
+            total.add_(self.measure(effects))
+
+        count = self._run(graph, axes, add)
+        return (total / count).numpy()
+
+    def _slice_scores(self, products: Tensor, axis: Axis) -> Tensor:
+        if self.joint is Joint.SLICE:
+            return self.measure(channel_sums(products, axis))
+        return channel_sums(self.measure(products), axis)
+
+    def _run(
+        self, graph: Graph, axes: Sequence[Axis], add: Callable[[dict[str, Tensor]], None]
+    ) -> int:
+        """The number of batches after giving `add` the products of each, in float64 by tensor."""
+        weights = weights_of(graph)
+
+        def multiply(gradients: object) -> None:
+            assert isinstance(gradients, dict)
+            add({name: _product(weights[name], g) for name, g in gradients.items()})
+
+        return for_each_batch(
+            graph.model,
+            {axis.tensor for axis in axes},
+            self.batches,
+            self.loss,
+            multiply,
+            max_batches=self.max_batches,
+            autocast=self.autocast,
+            progress=self.progress,
+        )
+
+
+def _product(weight: Tensor, gradient: Tensor) -> Tensor:
+    # PyTorch's gradient of a complex weight is ∂L/∂Re + i ∂L/∂Im: as pairs of reals, both multiply
+    # like any other weight.
+    if gradient.is_complex():
+        gradient = torch.view_as_real(gradient)
+    return widened(weight) * widened(gradient)

@@ -1,0 +1,215 @@
+"""Gradients of a loss, batch by batch, that leave the model as it was."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from compressor.core.tape import named_tensors
+from compressor.errors import InputError, ScoreError
+
+__all__ = ["Batch", "Loss", "batch_of", "for_each_batch", "undisturbed_with_gradients"]
+
+Loss = Callable[[Any, Any], Tensor]
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One item of a data loader: what the model is called with, and what the loss compares to."""
+
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    target: Any
+
+
+def batch_of(item: object) -> Batch:
+    """How an item is read, see `Taylor`.
+
+    >>> batch_of((1, 2, "target"))
+    Batch(args=(1, 2), kwargs={}, target='target')
+    >>> batch_of({"ids": 1, "labels": 2}).kwargs
+    {'ids': 1, 'labels': 2}
+    """
+    if isinstance(item, Mapping):
+        return Batch((), dict(item), item)
+    if isinstance(item, tuple | list):
+        if len(item) == 0:
+            raise InputError("a batch is empty; expected (inputs, target), a mapping or a tensor")
+        if len(item) == 1:
+            return batch_of(item[0])
+        if len(item) > 2:
+            return Batch(tuple(item[:-1]), {}, item[-1])
+        inputs, target = item
+        if isinstance(inputs, Mapping):
+            return Batch((), dict(inputs), target)
+        args = tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
+        return Batch(args, {}, target)
+    return Batch((item,), {}, item)
+
+
+def for_each_batch(
+    model: nn.Module,
+    names: Iterable[str],
+    batches: Iterable[object],
+    loss: Loss,
+    consume: Callable[[Mapping[str, Tensor]], None],
+    *,
+    max_batches: int | None = None,
+    autocast: torch.dtype | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> int:
+    """The number of batches whose gradients were given to `consume`, one mapping by name for each.
+
+    The model runs in eval mode and is restored at the end, also after an error. A tensor that a
+    batch does not touch has gradient zero; one that no batch touches raises ScoreError.
+    """
+    tensors = {name: tensor for name, tensor in named_tensors(model).items() if name in set(names)}
+    device = next((tensor.device for tensor in tensors.values()), torch.device("cpu"))
+    touched: set[str] = set()
+    count = 0
+    with undisturbed_with_gradients(model, tensors.values()):
+        for item in islice(_iterated(batches), max_batches):
+            batch = _moved(batch_of(item), device)
+            with ExitStack() as stack:
+                if autocast is not None:
+                    stack.enter_context(torch.autocast(device.type, autocast))
+                value = loss(model(*batch.args, **batch.kwargs), batch.target)
+            _check_loss(value, count)
+            gradients = _gradients(value, tensors)
+            touched.update(name for name, found in gradients.items() if found is not None)
+            with torch.no_grad():
+                consume(
+                    {
+                        name: torch.zeros_like(tensors[name]) if found is None else found
+                        for name, found in gradients.items()
+                    }
+                )
+            count += 1
+            _log.debug("batch %d: loss %g", count, value.item())
+            if progress is not None:
+                progress(count)
+    _check_data(batches, count, [name for name in tensors if name not in touched])
+    return count
+
+
+@contextmanager
+def undisturbed_with_gradients(model: nn.Module, tensors: Iterable[Tensor]) -> Iterator[None]:
+    """The model in eval mode with gradients for `tensors`; everything is restored at the end.
+
+    That is: each module's mode, which tensors need gradients, buffers (their values and, where the
+    forward assigns a new tensor, their identity), and the random state of the host and the model's
+    devices. Gradients are taken with `torch.autograd.grad`, so `.grad` is never written.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    buffers = [
+        (module, name, buffer, buffer.detach().clone())
+        for module in model.modules()
+        for name, buffer in module.named_buffers(recurse=False)
+    ]
+    switched = [tensor for tensor in tensors if not tensor.requires_grad]
+    devices = {t.device.index or 0 for t in model.parameters() if t.device.type == "cuda"}
+    recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
+    try:
+        with ExitStack() as stack:
+            stack.enter_context(torch.random.fork_rng(devices=sorted(devices)))
+            stack.enter_context(torch.inference_mode(False))
+            stack.enter_context(torch.enable_grad())
+            if recurrent:  # cuDNN has no backward pass for recurrent layers in eval mode
+                stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+            for module, _ in modes:
+                module.training = False
+            for tensor in switched:
+                tensor.requires_grad_(True)
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        for tensor in switched:
+            tensor.requires_grad_(False)
+        with torch.no_grad():
+            for module, name, buffer, value in buffers:
+                if getattr(module, name) is not buffer:
+                    setattr(module, name, buffer)
+                if not torch.equal(buffer, value):
+                    buffer.copy_(value)
+
+
+def _iterated(batches: Iterable[object]) -> Iterator[object]:
+    try:
+        return iter(batches)
+    except TypeError:
+        raise InputError(
+            f"batches must be iterable (a DataLoader, a list of batches), got "
+            f"{type(batches).__name__}; one batch goes into a list: [(inputs, target)]"
+        ) from None
+
+
+def _moved(batch: Batch, device: torch.device) -> Batch:
+    return Batch(
+        tuple(_to_device(value, device) for value in batch.args),
+        {name: _to_device(value, device) for name, value in batch.kwargs.items()},
+        _to_device(batch.target, device),
+    )
+
+
+def _to_device(value: Any, device: torch.device) -> Any:
+    """The value with the tensors in its tuples, lists and mappings on the device."""
+    if isinstance(value, Tensor):
+        return value.to(device, non_blocking=True)
+    if isinstance(value, Mapping):
+        return {key: _to_device(item, device) for key, item in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):  # a namedtuple
+        return type(value)(*(_to_device(item, device) for item in value))
+    if isinstance(value, tuple | list):
+        return type(value)(_to_device(item, device) for item in value)
+    return value
+
+
+def _gradients(loss: Tensor, tensors: Mapping[str, Tensor]) -> dict[str, Tensor | None]:
+    found = torch.autograd.grad(loss, list(tensors.values()), allow_unused=True)
+    return dict(zip(tensors, found, strict=True))
+
+
+def _check_loss(value: object, count: int) -> None:
+    where = f"the loss of batch {count}"
+    if not isinstance(value, Tensor) or value.numel() != 1:
+        got = f"shape {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        raise InputError(
+            f"{where}: expected one number as a tensor, got {got}; loss(output, target) must "
+            "reduce, for example with .mean()"
+        )
+    if not value.requires_grad:
+        raise InputError(
+            f"{where}: expected a tensor that depends on the weights, got one without gradient; "
+            "compute it with torch operations, without .detach(), .item() or torch.no_grad()"
+        )
+    if not torch.isfinite(value):
+        raise ScoreError(
+            f"{where}: expected a finite number, got {value.item()}; look for NaN in the batch or "
+            "the weights, or take another autocast dtype"
+        )
+
+
+def _check_data(batches: Iterable[object], count: int, untouched: list[str]) -> None:
+    if count == 0:
+        hint = "is the data set empty, or smaller than one batch with drop_last?"
+        if isinstance(batches, Iterator):
+            hint = (
+                f"a {type(batches).__name__} can be run through only once and may be used up; "
+                "where it is needed again, as in an iterative schedule, pass a list or a DataLoader"
+            )
+        raise InputError(f"batches gave no batch, expected at least one; {hint}")
+    if untouched:
+        raise ScoreError(
+            f"no gradient reached {untouched[0]!r} in {count} batches ({len(untouched)} tensors in "
+            "all), expected one from the loss; does a part of the model run under torch.no_grad(), "
+            "or only on other data? Let the loss depend on it, or score with Norm()"
+        )

@@ -1,0 +1,119 @@
+"""Which weights a scorer looks at, and what a channel's slice of one is."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from compressor.core.graph import Axis, Graph
+from compressor.core.plan import Role
+from compressor.core.tape import named_tensors
+from compressor.errors import InputError
+
+__all__ = [
+    "BOTH",
+    "READERS",
+    "WRITERS",
+    "RolesLike",
+    "channel_slices",
+    "channel_sums",
+    "roles_of",
+    "unblocked",
+    "weight_axes",
+    "weights_of",
+    "widened",
+]
+
+RolesLike = Role | Collection[Role]
+WRITERS: tuple[Role, ...] = ("writer",)
+READERS: tuple[Role, ...] = ("reader",)
+BOTH: tuple[Role, ...] = WRITERS + READERS
+
+
+def roles_of(roles: RolesLike) -> tuple[Role, ...]:
+    """The chosen roles in a fixed order; InputError for anything but writers, readers or both.
+
+    >>> roles_of("reader")
+    ('reader',)
+    """
+    chosen = {roles} if isinstance(roles, str) else set(roles)
+    if not chosen or not chosen <= set(BOTH):
+        raise InputError(f"roles must be 'writer', 'reader' or both, got {roles!r}")
+    return tuple(role for role in BOTH if role in chosen)
+
+
+def weight_axes(graph: Graph, roles: RolesLike) -> list[Axis]:
+    """The axes of filters and matrices (parameters with two axes or more) with one of the roles.
+
+    Vectors (biases, norm scales) and buffers are measured in other units than weights and are left
+    out. Only for units that no chosen axis reaches, axes are added in this order: weights of the
+    other role, vectors, buffers. So every unit has a site.
+    """
+    chosen = roles_of(roles)
+    tensors = named_tensors(graph.model)
+
+    def preference(axis: Axis) -> int:
+        if not isinstance(tensors[axis.tensor], nn.Parameter):
+            return 3
+        if tensors[axis.tensor].ndim < 2:
+            return 2
+        return 0 if axis.role in chosen else 1
+
+    reached = np.zeros(graph.n_units, dtype=bool)
+    ranked: dict[int, list[Axis]] = {}
+    for axis in graph.axes:
+        if tensors[axis.tensor].is_floating_point() or tensors[axis.tensor].is_complex():
+            ranked.setdefault(preference(axis), []).append(axis)
+    found: set[int] = set()
+    for level in sorted(ranked):
+        for axis in ranked[level] if not reached.all() else []:
+            free = axis.units[axis.units >= 0]
+            if level == 0 or not reached[free].all():
+                found.add(id(axis))
+                reached[free] = True
+    return [axis for axis in graph.axes if id(axis) in found and (axis.units >= 0).any()]
+
+
+def weights_of(graph: Graph) -> dict[str, Tensor]:
+    """Every parameter and buffer by canonical name, detached, sharing memory with the model's.
+
+    A complex tensor is seen as a real one with a last axis of two.
+    """
+    return {
+        name: torch.view_as_real(tensor.detach()) if tensor.is_complex() else tensor.detach()
+        for name, tensor in named_tensors(graph.model).items()
+    }
+
+
+def widened(tensor: Tensor) -> Tensor:
+    """The tensor in float64, or in float32 on devices that have nothing wider."""
+    return tensor.to(torch.float32 if tensor.device.type == "mps" else torch.float64)
+
+
+def unblocked(tensor: Tensor, axis: Axis) -> Tensor:
+    """The tensor with its blocks of rows side by side along the axis, which then has `axis.size`.
+
+    The weight [O, I/g, …] of a convolution with g groups becomes [O/g, I, …], so that input channel
+    i of the convolution is index i along axis 1. Without blocks, the tensor itself.
+    """
+    if axis.blocks == 1:
+        return tensor
+    blocks = tensor.reshape(axis.blocks, -1, *tensor.shape[1:])
+    return blocks.movedim(0, axis.axis).flatten(axis.axis, axis.axis + 1)
+
+
+def channel_slices(tensor: Tensor, axis: Axis) -> Tensor:
+    """One row for each channel of the axis, holding its slice of the tensor: [axis.size, rest]."""
+    return unblocked(tensor, axis).movedim(axis.axis, 0).reshape(axis.size, -1)
+
+
+def channel_sums(tensor: Tensor, axis: Axis) -> Tensor:
+    """The sum of each channel's slice [axis.size]: `channel_slices(…).sum(1)` without the copy."""
+    if axis.axis > 0:
+        # Rows first: summing whole rows into one another reads memory in order.
+        blocks = tensor.reshape(axis.blocks, -1, *tensor.shape[1:])
+        tensor = blocks.sum(dim=tuple(range(1, axis.axis + 1)))
+    return tensor.reshape(axis.size, -1).sum(dim=1)

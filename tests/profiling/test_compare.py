@@ -1,0 +1,31 @@
+"""Comparisons as tables."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from compressor.profiling import compare
+
+
+def test_the_table_shows_what_is_left_of_every_cost() -> None:
+    wide = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    slim = nn.Sequential(nn.Linear(4, 2), nn.ReLU(), nn.Linear(2, 2))
+    found = compare(wide, slim, torch.zeros(5, 4))
+    lines = str(found).splitlines()
+    assert lines[0] == "Sequential on [5, 4] float32 (whole batch)"
+    assert lines[1].split() == ["before", "after", "left", "factor"]
+    assert lines[2].split() == ["MACs", "240", "60", "25.0%", "4.00x"]
+    assert lines[3].split() == ["parameters", "58", "16", "27.6%", "3.62x"]
+    assert lines[4].split() == ["weight", "bytes", "232", "B", "64", "B", "27.6%", "3.62x"]
+    assert lines[5].split() == ["activation", "bytes", "360", "B", "120", "B", "33.3%", "3.00x"]
+    assert lines[6].startswith("latency") and lines[6].endswith("x")
+    assert "CPU time of 1 thread" in lines[7]
+
+
+def test_layers_that_only_one_model_has_are_shown() -> None:
+    one = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 2))
+    other = nn.Sequential(nn.Linear(4, 2))
+    lines = compare(one, other, torch.zeros(1, 4)).layers().splitlines()
+    assert lines[1].split() == ["0", "Linear", "32", "8", "25.0%", "40", "10", "25.0%"]
+    assert lines[2].split() == ["1", "Linear", "16", "-", "-", "18", "-", "-"]
