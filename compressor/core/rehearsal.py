@@ -35,6 +35,7 @@ __all__ = ["Reading", "read"]
 log = logging.getLogger(__name__)
 Mask = npt.NDArray[np.bool_]
 _MOST_COMBINATIONS = 64
+_GOLDEN = 0.6180339887498949
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,16 +233,20 @@ def _entries(value: Any) -> Iterator[tuple[int | None, int]]:
 
 
 def _some_units(units: Units) -> Mask:
-    """The first few ranks of every group, a different number from group to group.
+    """A third to two thirds of every group's ranks, a different share from group to group.
 
-    Taking the first moves every bound behind them; unequal numbers tell pieces of one size apart.
+    They are spread so that every run of ranks loses some, the earlier ones more: whatever number a
+    forward holds, it changes, and numbers that were equal mostly become different.
     """
     removed = np.zeros(units.count, dtype=bool)
     for position, group in enumerate(units.groups):
         if group.size > 1:
-            ranks = 1 + (3 * position) % max(1, group.size // 2)
+            share = 0.35 + 0.3 * (position * _GOLDEN % 1)
+            ranks = np.arange(group.size)
+            order = np.argsort(ranks * _GOLDEN % 1 + 0.5 * ranks / group.size)
+            gone = order[: min(max(1, round(share * group.size)), group.size - 1)]
             for cell in group.cells:
-                removed[cell[:ranks]] = True
+                removed[cell[gone]] = True
     return removed
 
 

@@ -1,0 +1,45 @@
+"""Structured pruning for PyTorch: remove channels of any convolutional network, and prove the result.
+
+    import compressor as cp
+    small = cp.prune(model, x, scorer=cp.scoring.Norm(), budget=cp.budget.Macs(0.5))
+    print(cp.compare(model, small, x))
+    cp.export.onnx(small, x, "small.onnx")
+"""
+
+from compressor import budget, errors, export, models, profiling, scoring
+from compressor.api import plan, prune
+from compressor.core.capture import capture
+from compressor.core.graph import Graph
+from compressor.core.plan import Plan
+from compressor.core.rules import rule
+from compressor.core.surgery import apply, apply_
+from compressor.core.verify import verify
+from compressor.persistence import load, save
+from compressor.profiling import compare, profile
+from compressor.scoring import Scorer, score
+
+__all__ = [
+    "Graph",
+    "Plan",
+    "Scorer",
+    "apply",
+    "apply_",
+    "budget",
+    "capture",
+    "compare",
+    "errors",
+    "export",
+    "load",
+    "models",
+    "plan",
+    "profile",
+    "profiling",
+    "prune",
+    "rule",
+    "save",
+    "score",
+    "scoring",
+    "verify",
+]
+
+__version__ = "0.1.0"
