@@ -29,6 +29,7 @@ STACK: tuple[tuple[str, ...], ...] = (
     ("core.verify",),
     ("core.capture",),
     ("core.rehearsal",),
+    ("core.stand_in",),
     ("core.surgery",),
     ("core.sizes",),
     ("core.attributes", "core.units"),

@@ -14,7 +14,8 @@ from torch.utils import _pytree
 
 from compressor.core.attributes import layer_sizes
 from compressor.core.coupling import Coupling
-from compressor.core.graph import Activation, Graph, Restriction, SizeRule, UnitArray, Work
+from compressor.core.graph import Activation, Graph, Restriction, UnitArray, Work
+from compressor.core.plan import Signature
 from compressor.core.rehearsal import read
 from compressor.core.sizes import Sizes
 from compressor.core.surgery import signature_of
@@ -42,19 +43,13 @@ def capture(model: nn.Module, *args: Any, **kwargs: Any) -> Graph:
     _check_inputs(model, args, kwargs)
     tapes = _record(model, args, kwargs)
 
-    def build(coupling: Coupling, units: Units, _rules: tuple[SizeRule, ...]) -> Graph:
-        return _graph(model, args, kwargs, tapes, coupling, units)
+    signature = signature_of(model)
+
+    def build(coupling: Coupling, units: Units) -> Graph:
+        return _graph(model, args, kwargs, tapes, signature, coupling, units)
 
     reading = read(model, args, kwargs, tapes, build)
-    graph = _graph(model, args, kwargs, tapes, reading.coupling, reading.units)
-    return replace(
-        graph,
-        size_rules=(*graph.size_rules, *reading.rules),
-        activations=_activations(reading.coupling, reading.units, tapes[0]),
-        works=_works(reading.coupling, reading.units),
-        restrictions=_restrictions(reading.coupling, reading.units, tapes[0]),
-        labelled=_labelled(reading.coupling, reading.units, tapes[0]),
-    )
+    return replace(reading.graph, size_rules=(*reading.graph.size_rules, *reading.rules))
 
 
 # -- checks --------------------------------------------------------------------------------------
@@ -156,24 +151,26 @@ def _graph(
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
     tapes: Sequence[Tape],
+    signature: Signature,
     coupling: Coupling,
     units: Units,
 ) -> Graph:
+    sizes = Sizes(tapes[0], 0, coupling, units)
     return Graph(
-        model,
-        tuple(args),
-        dict(kwargs),
-        tapes[0],
-        signature_of(model),
-        units.count,
-        units.axes,
-        units.groups,
-        (),
-        (),
-        layer_sizes(model, units.axes),
-        (),
-        (),
-        units.reasons,
+        model=model,
+        args=tuple(args),
+        kwargs=dict(kwargs),
+        tape=tapes[0],
+        signature=signature,
+        n_units=units.count,
+        axes=units.axes,
+        groups=units.groups,
+        works=_works(coupling, units),
+        activations=_activations(sizes, tapes[0]),
+        size_rules=layer_sizes(model, units.axes),
+        restrictions=_restrictions(coupling, sizes, tapes[0]),
+        axes_of=sizes.axes,
+        reasons=units.reasons,
     )
 
 
@@ -192,8 +189,7 @@ def _works(coupling: Coupling, units: Units) -> tuple[Work, ...]:
     )
 
 
-def _activations(coupling: Coupling, units: Units, tape: Tape) -> tuple[Activation, ...]:
-    sizes = Sizes(tape, 0, coupling, units)
+def _activations(sizes: Sizes, tape: Tape) -> tuple[Activation, ...]:
     found = []
     for op in tape.ops:
         if op.is_view or op.mutated:
@@ -208,14 +204,8 @@ def _activations(coupling: Coupling, units: Units, tape: Tape) -> tuple[Activati
     return tuple(found)
 
 
-def _labelled(coupling: Coupling, units: Units, tape: Tape) -> tuple[Mapping[int, UnitArray], ...]:
-    sizes = Sizes(tape, 0, coupling, units)
-    return tuple(sizes.axes(value) for value in range(len(tape.values)))
-
-
-def _restrictions(coupling: Coupling, units: Units, tape: Tape) -> tuple[Restriction, ...]:
+def _restrictions(coupling: Coupling, sizes: Sizes, tape: Tape) -> tuple[Restriction, ...]:
     """Operators the reference must run on kept channels, found again by counting calls of a target."""
-    sizes = Sizes(tape, 0, coupling, units)
     wanted = {fact.op.index: fact.kind for number, fact in coupling.restrictions if number == 0}
     calls: dict[str, int] = {}
     found = []

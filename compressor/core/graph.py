@@ -6,7 +6,7 @@ an integer `0 … n_units - 1`; `PINNED` (-1) stands for a channel that cannot b
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -127,7 +127,10 @@ class Restriction:
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """A captured model: what can be removed, what it costs, and why the rest stays."""
+    """A captured model: what can be removed, what it costs, and why the rest stays.
+
+    `axes_of(value)` gives, for each labelled axis of a value of the tape, the unit of every position.
+    """
 
     model: nn.Module
     args: tuple[Any, ...]
@@ -141,7 +144,7 @@ class Graph:
     activations: tuple[Activation, ...]
     size_rules: tuple[SizeRule, ...]
     restrictions: tuple[Restriction, ...]
-    labelled: tuple[Mapping[int, UnitArray], ...] = field(repr=False)
+    axes_of: Callable[[int], Mapping[int, UnitArray]] = field(repr=False)
     reasons: Mapping[tuple[str, int], tuple[str, ...]] = field(repr=False)
 
     def __repr__(self) -> str:
@@ -158,10 +161,6 @@ class Graph:
             for cell in group.cells:
                 owner[cell] = position
         return owner
-
-    def axes_of(self, value: int) -> Mapping[int, UnitArray]:
-        """For each labelled axis of a value of the tape the unit of every position."""
-        return self.labelled[value]
 
     def plan(self, removed: Mask, *, note: str = "") -> Plan:
         """The plan that removes exactly the units where `removed` [n_units] is True.

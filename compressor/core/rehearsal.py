@@ -11,20 +11,19 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import torch
 from torch import Tensor, nn
 from torch.utils import _pytree
 
 from compressor.core.coupling import PIN_ALL, Coupling, couple
 from compressor.core.graph import Graph, SizeRule
-from compressor.core.plan import Cut, Plan
-from compressor.core.sizes import Number, Sizes
+from compressor.core.plan import Plan
+from compressor.core.sizes import Mask, Number, Sizes
+from compressor.core.stand_in import Answers, disguised
 from compressor.core.surgery import cut_copy, cut_tensor, set_sizes
 from compressor.core.tape import Op, Tape, record_attempt
 from compressor.core.units import Units, find_units
@@ -33,7 +32,6 @@ from compressor.errors import CaptureError
 __all__ = ["Reading", "read"]
 
 log = logging.getLogger(__name__)
-Mask = npt.NDArray[np.bool_]
 _MOST_COMBINATIONS = 64
 _GOLDEN = 0.6180339887498949
 
@@ -42,8 +40,7 @@ _GOLDEN = 0.6180339887498949
 class Reading:
     """The outcome: labels read in a way that a trial confirmed, and the attributes that hold sizes."""
 
-    coupling: Coupling
-    units: Units
+    graph: Graph
     rules: tuple[SizeRule, ...]
 
 
@@ -70,11 +67,11 @@ def read(
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
     tapes: Sequence[Tape],
-    build: Any,
+    build: Callable[[Coupling, Units], Graph],
 ) -> Reading:
     """Couple the tapes, rehearse, correct, until every tape's trial runs as expected.
 
-    `build(coupling, units, rules)` makes the Graph of the current reading.
+    `build(coupling, units)` makes the Graph of the current reading.
     """
     state = _State()
     limit = 2 * sum(len(tape.ops) for tape in tapes) + 8
@@ -82,13 +79,11 @@ def read(
         coupling = couple(tapes, state.choices)
         units = find_units(coupling.space)
         rules = _rules(state, tapes, coupling, units)
-        graph: Graph = build(coupling, units, rules)
+        graph = build(coupling, units)
         trial = _Trial(model, args, kwargs, tapes, coupling, units, graph)
-        if not units.count:
-            return Reading(coupling, units, rules)
-        tripped = trial.first_trip(rules)
+        tripped = trial.first_trip(rules) if units.count else None
         if tripped is None:
-            return Reading(coupling, units, rules)
+            return Reading(graph, rules)
         _correct(state, trial, tripped, rules)
     raise CaptureError(
         f"{type(model).__name__}: its forward could not be followed for a pruned copy; the last operator "
@@ -163,14 +158,21 @@ class _Trial:
         return index
 
     def _compare(self, number: int, tape: Tape, plan: Plan, removed: Mask, *, meta: bool) -> int | None:
-        small = cut_copy(self.model, plan.cuts, _to_meta if meta else cut_tensor)
-        set_sizes(small, plan.sizes)
-        args, kwargs = (self.args, self.kwargs)
-        if meta:
-            args, kwargs = _pytree.tree_map_only(Tensor, lambda x: x.to("meta"), (args, kwargs))
-        rehearsed, error = record_attempt(small, args, kwargs, training=tape.training)
         padded = np.append(removed, False)
         sizes = Sizes(tape, number, self.coupling, self.units)
+        if meta:
+            answers = Answers(tape, sizes, padded)
+            args, kwargs = _pytree.tree_map_only(
+                Tensor, lambda x: x.to("meta"), (self.args, self.kwargs)
+            )
+            with disguised(self.model, plan):
+                rehearsed, error = record_attempt(
+                    self.model, args, kwargs, training=tape.training, stand_in=answers
+                )
+        else:
+            small = cut_copy(self.model, plan.cuts, cut_tensor)
+            set_sizes(small, plan.sizes)
+            rehearsed, error = record_attempt(small, self.args, self.kwargs, training=tape.training)
         for op, found in zip(tape.ops, rehearsed.ops, strict=False):
             if not sizes.agrees(op, found, rehearsed.values, padded):
                 return op.index
@@ -248,11 +250,4 @@ def _some_units(units: Units) -> Mask:
             for cell in group.cells:
                 removed[cell[gone]] = True
     return removed
-
-
-def _to_meta(tensor: Tensor, cuts: tuple[Cut, ...]) -> Tensor:
-    shape = list(tensor.shape)
-    for cut in cuts:
-        shape[cut.axis] = len(cut.keep) // cut.blocks
-    return torch.empty(shape, dtype=tensor.dtype, device="meta")
 

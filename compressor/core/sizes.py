@@ -18,7 +18,7 @@ from compressor.core.graph import UnitArray
 from compressor.core.tape import Op, Ref, Tape, TensorMeta
 from compressor.core.units import Units
 
-__all__ = ["Number", "Sizes"]
+__all__ = ["Mask", "Number", "Sizes"]
 
 Mask = npt.NDArray[np.bool_]
 
@@ -48,15 +48,27 @@ class Sizes:
 
     def __init__(self, tape: Tape, number: int, coupling: Coupling, units: Units) -> None:
         self._tape, self._number, self._coupling, self._units = tape, number, coupling, units
+        self._axes: dict[int, dict[int, UnitArray]] = {}
+        self._units_of: dict[int, UnitArray] = {}
+        self._kept: dict[tuple[int, int], int] = {}
         # Kernels leave by-products (saved statistics, indices) whose shapes depend on the device.
         self._used = {*tape.outputs, *(ref for op in tape.ops for ref in _references(op.args))}
 
     def axes(self, value: int) -> dict[int, UnitArray]:
         """For each labelled axis of a value the unit of each position."""
+        axes = self._axes.get(value)
+        if axes is None:
+            axes = self._axes[value] = self._find_axes(value)
+        return axes
+
+    def _find_axes(self, value: int) -> dict[int, UnitArray]:
         known = self._coupling.values[self._number][value]
         result: dict[int, UnitArray] = {}
         for layer in () if known is None else known.layers:
-            units = self._units.of(layer.ids)
+            # One labelling passes through many operators: its units are looked up once.
+            units = self._units_of.get(id(layer.ids))
+            if units is None:
+                units = self._units_of[id(layer.ids)] = self._units.of(layer.ids)
             if layer.axis not in result or (units >= 0).any():
                 result[layer.axis] = units
         return result
@@ -65,8 +77,15 @@ class Sizes:
         """The value's shape after the removal."""
         shape = list(self._tape.values[value].shape)
         for axis, units in self.axes(value).items():
-            shape[axis] = int((~padded[units]).sum())
+            shape[axis] = self._count(units, padded)
         return tuple(shape)
+
+    def _count(self, units: UnitArray, padded: Mask) -> int:
+        """Kept positions; the same arrays come back for tensor after tensor."""
+        key = (id(units), id(padded))
+        if key not in self._kept:
+            self._kept[key] = len(units) - int(np.count_nonzero(padded[units]))
+        return self._kept[key]
 
     def agrees(self, op: Op, found: Op, metas: tuple[TensorMeta, ...], padded: Mask) -> bool:
         """Whether the rehearsed operator has the shapes and size arguments expected of `op`."""
@@ -96,6 +115,10 @@ class Sizes:
             return self._groups(op, op.args[8], 1)
         if op.target == "aten.native_group_norm.default":
             return self._groups(op, op.args[6], 0)
+        if op.target == "aten.native_layer_norm.default":
+            axes = self.axes(op.args[0].value)
+            first = len(self._tape.values[op.args[0].value].shape) - len(op.args[1])
+            return [Number(units, place=a - first) for a, units in axes.items() if a >= first]
         return []
 
     def _slice(self, op: Op) -> list[Number]:
@@ -148,6 +171,8 @@ def _actual(op: Op, metas: tuple[TensorMeta, ...], place: int) -> int:
         axis = (op.args[1] if len(op.args) > 1 else 0) % len(shape)
         return _bounds(op, shape[axis])[place]
     if op.target == "aten.constant_pad_nd.default":
+        return int(op.args[1][place])
+    if op.target == "aten.native_layer_norm.default":
         return int(op.args[1][place])
     return int(op.args[8] if op.target == "aten.convolution.default" else op.args[6])
 

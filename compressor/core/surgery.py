@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +16,21 @@ from torch.optim import Optimizer
 
 from compressor.core.plan import Cut, Plan, Signature, Size, SizeValue
 from compressor.core.tape import named_tensors
-from compressor.errors import InputError, ModelError, PlanMismatchError
+from compressor.errors import InputError, ModelError, PlanError, PlanMismatchError
 
-__all__ = ["apply", "apply_", "check_plan", "cut_copy", "cut_tensor", "signature_of"]
+__all__ = [
+    "apply",
+    "apply_",
+    "check_plan",
+    "cut_copy",
+    "cut_tensor",
+    "plan_of",
+    "remember_plan",
+    "signature_of",
+]
+
+# Beside the models, not in them: a pruned module stays what the user wrote, also in a pickle.
+_PLANS: WeakKeyDictionary[nn.Module, Plan] = WeakKeyDictionary()
 
 
 def signature_of(model: nn.Module) -> Signature:
@@ -54,6 +67,7 @@ def apply(model: nn.Module, plan: Plan) -> nn.Module:
     check_plan(model, plan)
     small = cut_copy(model, plan.cuts, lambda tensor, cuts: cut_tensor(tensor, cuts))
     set_sizes(small, plan.sizes)
+    _remember_next(small, plan, plan_of(model))
     return small
 
 
@@ -77,6 +91,30 @@ def apply_(model: nn.Module, plan: Plan, *, optimizer: Optimizer | None = None) 
     for change in changes:
         change()
     set_sizes(model, plan.sizes)
+    _remember_next(model, plan, plan_of(model))
+
+
+def plan_of(model: nn.Module) -> Plan | None:
+    """The one plan on the original that made `model`, or None where it is not known.
+
+    Known are the models that `apply`, `apply_` or `load` made in this process, however often they
+    were pruned; copies of them and unpickled ones are not.
+    """
+    return _PLANS.get(model)
+
+
+def remember_plan(model: nn.Module, plan: Plan) -> None:
+    """Note that `plan` made `model`, for `plan_of`."""
+    _PLANS[model] = plan
+
+
+def _remember_next(model: nn.Module, plan: Plan, before: Plan | None) -> None:
+    try:
+        remember_plan(model, plan if before is None else plan.after(before))
+    except PlanError:
+        # The user changed the model since its first pruning (a new head, say), so that no single plan
+        # leads from the original to here. Better to know none than a wrong one.
+        _PLANS.pop(model, None)
 
 
 # -- tensors -------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ is the same afterwards, also when its forward fails.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-__all__ = ["Op", "Ref", "Tape", "TensorMeta", "named_tensors", "output_tensors", "record", "record_attempt", "undisturbed"]
+__all__ = ["Op", "Ref", "StandIn", "Tape", "TensorMeta", "named_tensors", "output_tensors", "record", "record_attempt", "undisturbed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,9 @@ class Tape:
     by_name: Mapping[str, int] = field(default_factory=dict)
 
 
+# Given the number of an operator, its name and arguments: its result, or None to have it run.
+StandIn = Callable[[int, str, tuple[Any, ...]], Any]
+
 # Integer tensors are kept only where they say *which* channels an operator touches.
 _INDEXED = frozenset(
     ["aten.index.Tensor", "aten.index_select.default", "aten.gather.default", "aten.index_put_.default"]
@@ -82,9 +85,17 @@ _INDEX_LIMIT = 1 << 20
 
 def named_tensors(model: nn.Module) -> dict[str, Tensor]:
     """Every distinct parameter and buffer by its canonical (first) name."""
-    named: dict[str, Tensor] = dict(model.named_parameters())
-    named.update(model.named_buffers())
-    return named
+    parameters: dict[str, Tensor] = {}
+    buffers: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for path, module in model.named_modules():
+        lead = f"{path}." if path else ""
+        for named, own in ((parameters, module._parameters), (buffers, module._buffers)):
+            for key, tensor in own.items():
+                if tensor is not None and id(tensor) not in seen:
+                    seen.add(id(tensor))
+                    named[lead + key] = tensor
+    return {**parameters, **buffers}
 
 
 def record(
@@ -98,10 +109,18 @@ def record(
 
 
 def record_attempt(
-    model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], *, training: bool = False
+    model: nn.Module,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    *,
+    training: bool = False,
+    stand_in: StandIn | None = None,
 ) -> tuple[Tape, Exception | None]:
-    """What could be recorded before the forward failed, and the failure (None where it did not)."""
-    recorder = _Recorder(model)
+    """What could be recorded before the forward failed, and the failure (None where it did not).
+
+    `stand_in` may answer for an operator, so that it is not run.
+    """
+    recorder = _Recorder(model, stand_in)
     error: Exception | None = None
     try:
         _run(recorder, model, args, kwargs, training=training)
@@ -208,8 +227,9 @@ def _schema(target: Any) -> _Schema:
 class _Recorder(TorchDispatchMode):
     """Writes operators down while they run, naming tensors by identity."""
 
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
+    def __init__(self, model: nn.Module, stand_in: StandIn | None = None) -> None:
+        super().__init__()  # type: ignore[no-untyped-call] # torch leaves it untyped
+        self._stand_in = stand_in
         self.ops: list[Op] = []
         self.values: list[TensorMeta] = []
         self.by_name: dict[str, int] = {}
@@ -273,7 +293,9 @@ class _Recorder(TorchDispatchMode):
         refs = tuple([self._refer(arg) for arg in args])
         key_refs = {key: self._refer(value) for key, value in kwargs.items()} if kwargs else {}
         indices = _index_values(schema.name, (args, kwargs), (refs, key_refs))
-        result = func(*args, **kwargs)
+        result = self._stand_in(len(self.ops), schema.name, args) if self._stand_in else None
+        if result is None:
+            result = func(*args, **kwargs)
         mutated = []
         for position in schema.mutates:
             place = (args, refs) if isinstance(position, int) else (kwargs, key_refs)

@@ -11,11 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from compressor.core.graph import PINNED, Axis, Group, UnitArray
 from compressor.core.labels import Ids, LabelSpace
 
 __all__ = ["Units", "find_units"]
+
+Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +61,7 @@ def find_units(space: LabelSpace) -> Units:
     return Units(len(removable), of_label, axes, groups, _reasons(space, classes, axes, why))
 
 
-def _pin(roots: Ids, reason: str, pinned: np.ndarray, why: dict[int, str]) -> bool:
+def _pin(roots: Ids, reason: str, pinned: Flags, why: dict[int, str]) -> bool:
     """Pin classes; the first reason given for each is kept. Whether any was new."""
     fresh = np.unique(roots[~pinned[roots]])
     pinned[fresh] = True
@@ -95,7 +98,7 @@ def _reasons(
 # -- equal counts --------------------------------------------------------------------------------
 
 
-def _pin_uneven(space: LabelSpace, classes: Ids, pinned: np.ndarray, why: dict[int, str]) -> None:
+def _pin_uneven(space: LabelSpace, classes: Ids, pinned: Flags, why: dict[int, str]) -> None:
     """Pin what no removal can keep even, until nothing changes."""
     changed = bool(space.equals)
     roots = [classes[rows] for rows, _ in space.equals]
@@ -113,12 +116,13 @@ def _pin_uneven(space: LabelSpace, classes: Ids, pinned: np.ndarray, why: dict[i
                     changed |= _pin(np.concatenate(component.cells), "several rules of equal size cross here", pinned, why)
 
 
-def _members(rows: Ids, pinned: np.ndarray) -> tuple[Ids, Ids]:
+def _members(rows: Ids, pinned: Flags) -> tuple[Ids, Ids]:
     """Free classes that sit in one row only, and those that sit in several rows unequally often."""
     free = np.unique(rows[~pinned[rows]])
     if not free.size:
         return free, free
-    counts = np.stack([np.bincount(np.searchsorted(free, r[~pinned[r]]), minlength=len(free)) for r in rows])
+    place = np.searchsorted(free, rows) + np.arange(len(rows))[:, None] * len(free)
+    counts = np.bincount(place[~pinned[rows]], minlength=len(rows) * len(free)).reshape(len(rows), -1)
     everywhere = (counts == counts[:1]).all(0)
     once = ((counts > 0).sum(0) == 1) & (counts.max(0) == 1)
     return free[once & ~everywhere], free[~once & ~everywhere]
@@ -139,48 +143,58 @@ class _Component:
     even: bool
 
 
-def _components(space: LabelSpace, classes: Ids, pinned: np.ndarray) -> list[_Component]:
+def _components(space: LabelSpace, classes: Ids, pinned: Flags) -> list[_Component]:
     """Rules of equal size that share classes form one component."""
-    keys: dict[int, list[tuple[int, int]]] = {}
     rules: list[Ids] = []
     seen: set[bytes] = set()
     for rows, _ in space.equals:
-        root = classes[rows]
-        single, _uneven = _members(root, pinned)
-        if not single.size or root.tobytes() in seen:
-            continue
-        seen.add(root.tobytes())
-        for position, row in enumerate(root):
-            for member in row[np.isin(row, single)].tolist():
-                keys.setdefault(member, []).append((len(rules), position))
-        rules.append(root)
-    parent = list(range(len(rules)))
+        row_of = _row_of(classes[rows], pinned)
+        if row_of is not None and row_of.tobytes() not in seen:
+            seen.add(row_of.tobytes())
+            rules.append(row_of)
+    return [_component(np.stack([rules[i] for i in chosen])) for chosen in _sharing(rules)]
 
-    def find(x: int) -> int:
-        while parent[x] != x:
-            x = parent[x]
-        return x
 
-    for places in keys.values():
-        for rule, _ in places[1:]:
-            a, b = find(places[0][0]), find(rule)
-            parent[max(a, b)] = min(a, b)
-    cells: dict[int, dict[tuple[tuple[int, int], ...], list[int]]] = {}
-    for member, places in keys.items():
-        cells.setdefault(find(places[0][0]), {}).setdefault(tuple(places), []).append(member)
-    components = []
-    for by_key in cells.values():
-        rows_of: dict[int, dict[int, int]] = {}
-        for key in by_key:
-            for rule, position in key:
-                rows_of.setdefault(rule, {}).setdefault(position, 0)
-                rows_of[rule][position] += 1
-        even = all(
-            len(set(counts.values())) == 1 and len(counts) == len(rules[rule])
-            for rule, counts in rows_of.items()
-        )
-        components.append(_Component(tuple(np.array(sorted(c)) for c in by_key.values()), even))
-    return components
+def _row_of(rows: Ids, pinned: Flags) -> Ids | None:
+    """For each class [n] the one row it sits in, -1 where it takes no part; None if none does."""
+    single, _ = _members(rows, pinned)
+    if not single.size:
+        return None
+    chosen = np.zeros(len(pinned), dtype=bool)
+    chosen[single] = True
+    places = chosen[rows]
+    row_of = np.full(len(pinned), -1, dtype=np.int64)
+    row_of[rows[places]] = np.nonzero(places)[0]
+    return row_of
+
+
+def _sharing(rules: list[Ids]) -> list[list[int]]:
+    """Rules sorted into sets that share no class."""
+    sets: list[tuple[list[int], Flags]] = []
+    for number, row_of in enumerate(rules):
+        members = row_of >= 0
+        together = [number]
+        apart = []
+        for others, theirs in sets:
+            if (members & theirs).any():
+                together = others + together
+                members = members | theirs
+            else:
+                apart.append((others, theirs))
+        sets = [*apart, (together, members)]
+    return [sorted(chosen) for chosen, _ in sets]
+
+
+def _component(rows: Ids) -> _Component:
+    """Cells of the classes that sit in any of `rows` [rules, n]: one for each combination of rows."""
+    members = np.flatnonzero((rows >= 0).any(0))
+    kinds, which = np.unique(rows[:, members].T, axis=0, return_inverse=True)
+    cells = tuple(members[which.ravel() == kind] for kind in range(len(kinds)))
+    even = True
+    for rule, places in zip(rows, kinds.T, strict=True):
+        counts = np.bincount(places[places >= 0], minlength=int(rule.max()) + 1)
+        even &= len(set(counts.tolist())) == 1
+    return _Component(cells, even)
 
 
 # -- groups --------------------------------------------------------------------------------------
@@ -212,7 +226,7 @@ def _groups(
     return tuple(_group(axes, cells, homes, changing) for cells in cells_of)
 
 
-def _signatures(axes: tuple[Axis, ...], count: int) -> np.ndarray:
+def _signatures(axes: tuple[Axis, ...], count: int) -> npt.NDArray[np.uint64]:
     """A number for each unit that two units share when they sit in the same axes equally often."""
     generator = np.random.default_rng(0)
     weights = generator.integers(1, 2**63, size=len(axes), dtype=np.uint64)
@@ -236,7 +250,7 @@ def _homes(axes: tuple[Axis, ...], count: int) -> UnitArray:
 
 
 def _group(
-    axes: tuple[Axis, ...], cells: list[UnitArray], homes: UnitArray, changing: np.ndarray
+    axes: tuple[Axis, ...], cells: list[UnitArray], homes: UnitArray, changing: Flags
 ) -> Group:
     home = axes[int(homes[cells[0][0]])]
     first = np.array([cell[0] for cell in cells])
