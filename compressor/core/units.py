@@ -51,13 +51,14 @@ def find_units(space: LabelSpace) -> Units:
     for a, b in space.crossings:
         if not np.array_equal(classes[a], classes[b]) and not pinned[classes[a]].all():
             _pin(classes[b[b >= 0]], "flattened together with another channel axis", pinned, why)
-    _pin_uneven(space, classes, pinned, why)
+    components = _pin_uneven(space, classes, pinned, why)
     removable = np.flatnonzero(~pinned[:-1])
     number = np.full(space.count, PINNED, dtype=np.int64)
     number[removable] = np.arange(len(removable))
     of_label = np.append(number[classes], PINNED)
     axes = _axes(space, of_label)
-    groups = _groups(space, of_label, axes, len(removable))
+    tied = [tuple(number[cell] for cell in component.cells) for component in components]
+    groups = _groups(space, of_label, axes, tied, len(removable))
     return Units(len(removable), of_label, axes, groups, _reasons(space, classes, axes, why))
 
 
@@ -98,11 +99,12 @@ def _reasons(
 # -- equal counts --------------------------------------------------------------------------------
 
 
-def _pin_uneven(space: LabelSpace, classes: Ids, pinned: Flags, why: dict[int, str]) -> None:
-    """Pin what no removal can keep even, until nothing changes."""
-    changed = bool(space.equals)
+def _pin_uneven(
+    space: LabelSpace, classes: Ids, pinned: Flags, why: dict[int, str]
+) -> list[_Component]:
+    """Pin what no removal can keep even, until nothing changes; the components that remain."""
     roots = [classes[rows] for rows, _ in space.equals]
-    while changed:
+    while True:
         changed = False
         for (_, reason), root in zip(space.equals, roots, strict=True):
             single, uneven = _members(root, pinned)
@@ -110,10 +112,15 @@ def _pin_uneven(space: LabelSpace, classes: Ids, pinned: Flags, why: dict[int, s
                 changed |= _pin(uneven, f"{reason}: it sits unevenly in them", pinned, why)
             elif not _balanced(root, single):
                 changed |= _pin(single, f"{reason}: one of them cannot shrink as the others do", pinned, why)
+        if changed:
+            continue
+        components = _components(space, classes, pinned)
+        for component in components:
+            if not component.even:
+                crossing = np.concatenate(component.cells)
+                changed |= _pin(crossing, "several rules of equal size cross here", pinned, why)
         if not changed:
-            for component in _components(space, classes, pinned):
-                if not component.even:
-                    changed |= _pin(np.concatenate(component.cells), "several rules of equal size cross here", pinned, why)
+            return components
 
 
 def _members(rows: Ids, pinned: Flags) -> tuple[Ids, Ids]:
@@ -132,7 +139,7 @@ def _balanced(rows: Ids, single: Ids) -> bool:
     """Whether every row holds at least one of the classes that sit in one row only (or none does)."""
     if not single.size:
         return True
-    return all(bool(np.isin(row, single).any()) for row in rows)
+    return bool(np.isin(rows, single).any(1).all())
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,63 +152,74 @@ class _Component:
 
 def _components(space: LabelSpace, classes: Ids, pinned: Flags) -> list[_Component]:
     """Rules of equal size that share classes form one component."""
-    rules: list[Ids] = []
+    places: list[_Places] = []
     seen: set[bytes] = set()
     for rows, _ in space.equals:
-        row_of = _row_of(classes[rows], pinned)
-        if row_of is not None and row_of.tobytes() not in seen:
-            seen.add(row_of.tobytes())
-            rules.append(row_of)
-    return [_component(np.stack([rules[i] for i in chosen])) for chosen in _sharing(rules)]
+        placed = _places(classes[rows], pinned)
+        key = placed.classes.tobytes() + placed.rows.tobytes()
+        if placed.classes.size and key not in seen:
+            seen.add(key)
+            places.append(placed)
+    return [_component([places[i] for i in chosen]) for chosen in _sharing(places, len(pinned))]
 
 
-def _row_of(rows: Ids, pinned: Flags) -> Ids | None:
-    """For each class [n] the one row it sits in, -1 where it takes no part; None if none does."""
+@dataclass(frozen=True, eq=False)
+class _Places:
+    """What one rule says: these classes (sorted) sit in these of its `height` rows."""
+
+    classes: Ids
+    rows: Ids
+    height: int
+
+
+def _places(rows: Ids, pinned: Flags) -> _Places:
+    """The classes that sit in a single row, and that row."""
     single, _ = _members(rows, pinned)
-    if not single.size:
-        return None
-    chosen = np.zeros(len(pinned), dtype=bool)
-    chosen[single] = True
-    places = chosen[rows]
-    row_of = np.full(len(pinned), -1, dtype=np.int64)
-    row_of[rows[places]] = np.nonzero(places)[0]
-    return row_of
+    where = np.isin(rows, single)
+    order = np.argsort(rows[where], kind="stable")
+    return _Places(rows[where][order], np.nonzero(where)[0][order], len(rows))
 
 
-def _sharing(rules: list[Ids]) -> list[list[int]]:
+def _sharing(places: list[_Places], count: int) -> list[list[int]]:
     """Rules sorted into sets that share no class."""
-    sets: list[tuple[list[int], Flags]] = []
-    for number, row_of in enumerate(rules):
-        members = row_of >= 0
-        together = [number]
-        apart = []
-        for others, theirs in sets:
-            if (members & theirs).any():
-                together = others + together
-                members = members | theirs
-            else:
-                apart.append((others, theirs))
-        sets = [*apart, (together, members)]
-    return [sorted(chosen) for chosen, _ in sets]
+    owner = np.full(count, -1, dtype=np.int64)
+    sets: list[list[int]] = []
+    for number, placed in enumerate(places):
+        met = np.unique(owner[placed.classes])
+        together = [number, *(rule for old in met[met >= 0].tolist() for rule in sets[old])]
+        for old in met[met >= 0].tolist():
+            sets[old] = []
+        sets.append(together)
+        for rule in together:
+            owner[places[rule].classes] = len(sets) - 1
+    return [sorted(chosen) for chosen in sets if chosen]
 
 
-def _component(rows: Ids) -> _Component:
-    """Cells of the classes that sit in any of `rows` [rules, n]: one for each combination of rows."""
-    members = np.flatnonzero((rows >= 0).any(0))
-    kinds, which = np.unique(rows[:, members].T, axis=0, return_inverse=True)
-    cells = tuple(members[which.ravel() == kind] for kind in range(len(kinds)))
+def _component(places: list[_Places]) -> _Component:
+    """Cells of the classes that the rules speak of: one for each combination of rows."""
+    members = np.unique(np.concatenate([placed.classes for placed in places]))
+    rows = np.full((len(members), len(places)), -1, dtype=np.int64)
+    for column, placed in enumerate(places):
+        rows[np.searchsorted(members, placed.classes), column] = placed.rows
+    kinds, which = np.unique(rows, axis=0, return_inverse=True)
+    order = np.argsort(which.ravel(), kind="stable")
+    ends = np.cumsum(np.bincount(which.ravel()))[:-1]
     even = True
-    for rule, places in zip(rows, kinds.T, strict=True):
-        counts = np.bincount(places[places >= 0], minlength=int(rule.max()) + 1)
-        even &= len(set(counts.tolist())) == 1
-    return _Component(cells, even)
+    for placed, column in zip(places, kinds.T, strict=True):
+        counts = np.bincount(column[column >= 0], minlength=placed.height)
+        even &= bool((counts == counts[0]).all())
+    return _Component(tuple(np.split(members[order], ends)), even)
 
 
 # -- groups --------------------------------------------------------------------------------------
 
 
 def _groups(
-    space: LabelSpace, of_label: UnitArray, axes: tuple[Axis, ...], count: int
+    space: LabelSpace,
+    of_label: UnitArray,
+    axes: tuple[Axis, ...],
+    tied: list[tuple[UnitArray, ...]],
+    count: int,
 ) -> tuple[Group, ...]:
     """Units tied by equal counts form a group of several cells; else equal signatures form a group."""
     changing = np.zeros(count + 1, dtype=bool)
@@ -211,11 +229,9 @@ def _groups(
     signature = _signatures(axes, count)
     homes = _homes(axes, count)
     taken = np.zeros(count, dtype=bool)
-    cells_of: list[list[UnitArray]] = []
-    for component in _components(space, of_label, np.append(np.zeros(count, dtype=bool), True)):
-        cells_of.append([cell.astype(np.int64) for cell in component.cells])
-        for cell in component.cells:
-            taken[cell] = True
+    cells_of: list[list[UnitArray]] = [list(cells) for cells in tied]
+    for cells in cells_of:
+        taken[np.concatenate(cells)] = True
     loose = np.flatnonzero(~taken)
     if loose.size:
         _, which = np.unique(signature[loose], return_inverse=True)
