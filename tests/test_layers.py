@@ -32,7 +32,7 @@ STACK: tuple[tuple[str, ...], ...] = (
     ("core.stand_in",),
     ("core.surgery",),
     ("core.sizes",),
-    ("core.attributes", "core.units"),
+    ("core.attributes", "core.copying", "core.units"),
     ("core.graph",),
     ("core.coupling",),
     ("core.rules.*",),

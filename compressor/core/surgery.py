@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from compressor.core.copying import copy_module
 from compressor.core.plan import Cut, Plan, Signature, Size, SizeValue
 from compressor.core.tape import named_tensors
 from compressor.errors import InputError, ModelError, PlanError, PlanMismatchError
@@ -177,7 +178,7 @@ def cut_copy(
             if isinstance(value, Tensor) and not value.is_leaf and id(value) not in memo:
                 memo[id(value)] = value.detach()
     try:
-        return copy.deepcopy(model, memo)
+        return copy_module(model, memo)
     except (RuntimeError, TypeError) as error:
         raise ModelError(
             f"{type(model).__name__} cannot be copied ({error}); use apply_ to cut it in place, or make "
