@@ -45,7 +45,18 @@ class Budget(ABC):
       has.
     - `round_to`: what a layer keeps is rounded up to a multiple of this, or it keeps all it has.
 
-    A group belongs to every layer that writes its channels. `ignore` wins over the other limits.
+    A group belongs to every layer that writes its channels, norms included. `ignore` wins over the
+    other limits.
+
+    >>> class OneEach(Budget):
+    ...     '''Every group loses its least important rank.'''
+    ...     def lost(self, ladder):
+    ...         return np.minimum(ladder.end, 1)
+    >>> import torch; from compressor.core.capture import capture
+    >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    >>> scores = Scores(capture(net, torch.zeros(1, 4)), np.array([3, 1, 4, 1, 5, 9, 2, 6]), "pi")
+    >>> np.flatnonzero(OneEach().choose(scores)).tolist()
+    [1]
     """
 
     ignore: Target | Sequence[Target] = ()
@@ -117,6 +128,12 @@ class Budget(ABC):
                 f"a budget needs scores, got {type(scores).__name__}: score(capture(model, x), "
                 "scorer)"
             )
+        shape = (scores.graph.n_units,)
+        if removed is not None and (removed.shape != shape or removed.dtype != np.bool_):
+            raise InputError(
+                f"`removed` must hold one flag for each of the {shape[0]} units, got "
+                f"{removed.dtype} {list(removed.shape)}"
+            )
         limits = Limits(
             ignore=tuple(self.ignore),  # type: ignore[arg-type] # __post_init__ made it a tuple
             max_ratio=self.max_ratio,
@@ -180,7 +197,7 @@ class Budget(ABC):
         if not lost.any():
             text = f"{self!r} removed nothing: it asks for less than the smallest step of any group"
         elif uncut := uncut_by_rounding(ladder):
-            text = f"{self!r}: {len(uncut)} groups are too narrow to be rounded and stay whole: "
+            text = f"{self!r}: {len(uncut)} groups stay whole because of rounding: "
             text += ", ".join(uncut)
         else:
             return

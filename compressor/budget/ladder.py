@@ -8,7 +8,7 @@ mean.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -114,6 +114,7 @@ def by_score(ladder: Ladder) -> Sequence[Floats]:
     """For each group the key of every step: the highest score among the ranks that go with it.
 
     Taking steps in this order is one threshold for the whole model, what a group keeps rounded up.
+    An order of your own is such a function: `Macs(0.5, order=mine)`.
     """
     return [s[a.levels[1:] - 1] for s, a in zip(ladder.scores, ladder.allowances, strict=True)]
 
@@ -138,8 +139,10 @@ def _from(allowance: Allowance, lost: int) -> Allowance:
     """The rungs from `lost` on; what already went stays away, whatever the limits say."""
     if lost == 0:
         return allowance
-    levels = allowance.levels[allowance.levels > lost]
-    return Allowance(np.insert(levels, 0, lost), allowance.kind, allowance.hold)
+    if len(allowance.levels) == 1:
+        return replace(allowance, levels=np.maximum(allowance.levels, lost))
+    further = allowance.levels[allowance.levels > lost]
+    return replace(allowance, levels=np.insert(further, 0, lost))
 
 
 def _flat(parts: Sequence[npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:

@@ -41,11 +41,13 @@ class Allowance:
     """How many ranks a group may lose, ascending, and in words what stops it at the last number.
 
     `kind` says who stops it: "end" (one channel must stay), or the name of the limit.
+    `rounded_away` marks a group that should shrink and stays whole only because of rounding.
     """
 
     levels: npt.NDArray[np.int64]
     kind: str
     hold: str
+    rounded_away: bool = False
 
 
 def allowances(graph: Graph, limits: Limits) -> tuple[Allowance, ...]:
@@ -170,7 +172,7 @@ def _free(group: Group, beside: int, bound: tuple[Fraction, str], limits: Limits
             "round_to",
             f"round_to = {limits.round_to} of {size * group.channels + beside} channels",
         )
-    return Allowance(levels, kind, hold)
+    return Allowance(levels, kind, hold, kind == "round_to" and len(levels) == 1 and size > 1)
 
 
 def _fixed(
@@ -184,4 +186,6 @@ def _fixed(
             f"{words} contradicts {bound[1]} for {group.name}; lower the one or raise the other"
         )
     level = free.levels[free.levels <= math.floor(ratio * group.size)].max()
-    return Allowance(np.array([level], dtype=np.int64), "ratios", words)
+    if level == 0 and ratio > 0:
+        words += ", less than its smallest step"
+    return Allowance(np.array([level], dtype=np.int64), "ratios", words, level == 0 < ratio)

@@ -124,6 +124,11 @@ def macs(graph: Graph) -> Cost:
 
     Convolutions and matrix products count; biases, norms, activations and data movement do not.
     What does not count is listed by `Profile.uncounted`.
+
+    >>> import torch; from torch import nn; from compressor.core.capture import capture
+    >>> net = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 2))
+    >>> macs(capture(net, torch.zeros(3, 4))).total()
+    144
     """
     entries = [
         Term(work.module, work.operator, work.coefficient, work.dims, work.divisor)
@@ -140,7 +145,13 @@ def macs(graph: Graph) -> Cost:
 
 
 def params(graph: Graph) -> Cost:
-    """Elements of the model's parameters, trainable or not; tied parameters count once."""
+    """Elements of the model's parameters, trainable or not; tied parameters count once.
+
+    >>> import torch; from torch import nn; from compressor.core.capture import capture
+    >>> net = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 2))
+    >>> params(capture(net, torch.zeros(3, 4))).total()
+    58
+    """
     named = dict(graph.model.named_parameters())
     return Cost(
         "parameters", tuple(_elements(graph, named.items(), scale=lambda _: 1)), graph.n_units
@@ -148,7 +159,13 @@ def params(graph: Graph) -> Cost:
 
 
 def weight_bytes(graph: Graph) -> Cost:
-    """Bytes of what a saved model holds: parameters and persistent buffers, each tensor once."""
+    """Bytes of what a saved model holds: parameters and persistent buffers, each tensor once.
+
+    >>> import torch; from torch import nn; from compressor.core.capture import capture
+    >>> net = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 2))
+    >>> weight_bytes(capture(net, torch.zeros(3, 4))).total()
+    232
+    """
     named = saved_tensors(graph.model)
     entries = _elements(graph, named.items(), scale=lambda tensor: tensor.element_size())
     return Cost("weight bytes", tuple(entries), graph.n_units)
@@ -166,6 +183,11 @@ def activation_bytes(graph: Graph) -> Cost:
     """Bytes of every tensor that some operator computes, summed; views of a tensor are free.
 
     This is memory traffic, not the peak: how much is alive at once is up to the runtime.
+
+    >>> import torch; from torch import nn; from compressor.core.capture import capture
+    >>> net = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 2))
+    >>> activation_bytes(capture(net, torch.zeros(3, 4))).total()
+    120
     """
     entries = tuple(
         Term(made.module, made.operator, made.coefficient * made.itemsize, made.dims)

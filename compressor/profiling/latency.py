@@ -84,7 +84,11 @@ def measure_latency(
     >>> latency.timings[1].speedup > 1, latency.clock
     (True, 'CPU time of 1 thread')
     """
-    if not models or not all(isinstance(model, nn.Module) for model in models):
+    if (
+        isinstance(models, nn.Module)
+        or not models
+        or not all(isinstance(model, nn.Module) for model in models)
+    ):
         raise InputError("measure_latency needs a list of one or more models")
     if threads < 1 or seconds <= 0 or (rounds is not None and rounds < 1):
         raise InputError("measure_latency needs rounds >= 1, threads >= 1 and seconds > 0")

@@ -11,7 +11,7 @@ from compressor.profiling.contractions import contraction_macs
 
 __all__ = ["Uncounted", "uncounted"]
 
-# Names of operators that begin so only place elements elsewhere, or fill a tensor.
+# Operators whose names begin so only place elements elsewhere, or fill a tensor.
 _MOVES = (
     *(
         "clone",
@@ -24,56 +24,30 @@ _MOVES = (
         "resolve_",
         "contiguous",
     ),
-    *(
-        "index",
-        "gather",
-        "embedding",
-        "scatter",
-        "select_",
-        "slice_",
-        "masked_",
-        "nonzero",
-        "_local_",
-    ),
-    *(
-        "constant_pad",
-        "reflection_pad",
-        "replication_pad",
-        "roll",
-        "flip",
-        "repeat",
-        "im2col",
-        "tril",
-    ),
+    *("index", "gather", "embedding", "scatter", "select_", "slice_", "masked_", "nonzero"),
+    *("constant_pad", "reflection_pad", "replication_pad", "roll", "flip", "repeat", "im2col"),
     *("pixel_", "channel_shuffle", "upsample_nearest", "_unsafe_view", "_reshape", "unfold_copy"),
-    *(
-        "view_copy",
-        "permute_copy",
-        "transpose_copy",
-        "expand_copy",
-        "split_with_sizes_copy",
-        "triu",
-    ),
-    *("empty", "zeros", "ones", "full", "new_", "fill", "zero_", "arange", "scalar_tensor", "eye"),
+    *("view_copy", "permute_copy", "transpose_", "expand_copy", "unsafe_", "split_with_sizes_copy"),
+    *("as_strided", "squeeze_", "unsqueeze_", "t_", "swapaxes_", "_local_", "tril", "triu", "eye"),
+    *("empty", "zeros", "ones", "full", "new_", "fill", "zero_", "arange", "scalar_tensor"),
 )
 # Arithmetic, but a few operations for each element that goes in: by custom no MACs.
 _PER_ELEMENT = (
     *(
-        "native_",
-        "_native_",
-        "cudnn_batch_norm",
+        "native_batch_norm",
+        "native_layer_norm",
+        "native_group_norm",
+        "native_dropout",
+        "cudnn_batch",
+    ),
+    *(
+        "_native_batch_norm",
         "miopen_batch_norm",
         "_fused_rms_norm",
         "_weight_norm",
+        "linalg_vector",
     ),
-    *(
-        "max_pool",
-        "avg_pool",
-        "_adaptive_avg_pool",
-        "adaptive_max_pool",
-        "upsample_",
-        "grid_sampler",
-    ),
+    *("max_pool", "avg_pool", "_adaptive_avg", "adaptive_max_pool", "upsample_", "grid_sampler"),
     *(
         "mean",
         "sum",
@@ -84,13 +58,13 @@ _PER_ELEMENT = (
         "max",
         "min",
         "prod",
-        "linalg_vector_norm",
         "norm",
-    ),
-    *(
         "argmax",
         "argmin",
+    ),
+    *(
         "_softmax",
+        "_safe_softmax",
         "_log_softmax",
         "logsumexp",
         "cum",
@@ -99,7 +73,7 @@ _PER_ELEMENT = (
         "any",
         "all",
     ),
-    *("bernoulli", "rand", "uniform", "normal", "glu", "col2im", "_prelu", "histc", "bincount"),
+    *("bernoulli", "rand", "uniform", "glu", "col2im", "_prelu", "histc", "bincount"),
 )
 
 

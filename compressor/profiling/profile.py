@@ -41,8 +41,9 @@ class Row:
 class Profile:
     """The costs of a model for its example inputs, whole batch included; `str()` is a table.
 
-    MACs are multiply-accumulates of convolutions and matrix products: torch's flop counter shows
-    twice as many, papers that say FLOPs mostly mean MACs. `weight_bytes` is what a saved model
+    MACs are multiply-accumulates of convolutions and matrix products, biases not counted: torch's
+    flop counter shows twice as many, fvcore as many and some for norms and pooling on top, papers
+    that say FLOPs mostly mean MACs. `weight_bytes` is what a saved model
     holds (parameters and persistent buffers), `activation_bytes` the sum of all tensors that
     operators compute, views not counted. Operators that add no MACs are in `uncounted`.
     """

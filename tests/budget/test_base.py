@@ -60,6 +60,14 @@ def test_only_scores_are_taken(graph_of: Callable[..., Graph]) -> None:
         Uniform(0.5).choose(graph_of(4, 8, 2))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("removed", [np.zeros(3, dtype=bool), np.zeros(8, dtype=int)])
+def test_what_went_before_is_one_flag_for_each_unit(
+    removed: np.ndarray, graph_of: Callable[..., Graph], scored: Callable[..., Scores]
+) -> None:
+    with pytest.raises(InputError, match="one flag for each of the 8 units"):
+        Uniform(0.5).choose(scored(graph_of(4, 8, 2)), removed=removed)
+
+
 def test_budgets_are_values() -> None:
     budget = Macs(0.5, ignore=["stem.*"], ratios={"a": 0.1})
     assert budget == copy.deepcopy(budget) == pickle.loads(pickle.dumps(budget))

@@ -1,4 +1,4 @@
-"""Fractions of a cost are met within one step of every layer, or the error says how far one gets."""
+"""Fractions of a cost are met within one step of any layer, or the error says how far one gets."""
 
 from __future__ import annotations
 

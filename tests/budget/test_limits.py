@@ -245,8 +245,19 @@ def test_groups_too_narrow_to_round_are_named(
     graph_of: Callable[..., Graph], scored: Callable[..., Scores]
 ) -> None:
     graph = graph_of(4, 6, 16, 2)
-    with pytest.warns(NothingToPruneWarning, match=r"1 groups .*0\.weight \(round_to = 8 of 6"):
+    with pytest.warns(
+        NothingToPruneWarning, match=r"1 groups stay whole.*0\.weight \(round_to = 8 of 6"
+    ):
         removed = Uniform(0.5, round_to=8).choose(scored(graph))
+    assert removed.sum() == 8
+
+
+def test_a_ratio_too_small_for_any_channel_of_its_layer_is_named(
+    graph_of: Callable[..., Graph], scored: Callable[..., Scores]
+) -> None:
+    graph = graph_of(4, 6, 16, 2)
+    with pytest.warns(NothingToPruneWarning, match=r"ratios\['0'\] = 0.1, less than its smallest"):
+        removed = Uniform(0.5, ratios={"0": 0.1}).choose(scored(graph))
     assert removed.sum() == 8
 
 

@@ -61,7 +61,14 @@ def spread(model: nn.Module) -> nn.Module:
 
 @pytest.mark.parametrize(
     "budget",
-    [Uniform(0.5), Uniform(0.6, round_to=4), Uniform(0.8, max_ratio={"body": 0.5}), Global(0.55)],
+    [
+        Uniform(0.5),
+        Uniform(0.6, round_to=4),
+        Uniform(0.8, max_ratio={"body": 0.5}),
+        Uniform(0.3, ratios={"body.one": 0.7}),
+        Global(0.55),
+        Global(0.4, ratios={"point": 0.75}),
+    ],
 )
 @pytest.mark.parametrize("steps", [2, 3, 5])
 @pytest.mark.filterwarnings("ignore::compressor.errors.NothingToPruneWarning")

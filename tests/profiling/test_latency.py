@@ -81,12 +81,13 @@ def test_inputs_by_keyword_reach_the_model() -> None:
     [
         ([], {}, "one or more models"),
         ([1], {}, "one or more models"),
+        (nn.Sequential(nn.Identity()), {}, "a list of one or more models"),
         ([nn.Identity()], {"rounds": 0}, "rounds >= 1"),
         ([nn.Identity()], {"threads": 0}, "threads >= 1"),
         ([nn.Identity()], {"seconds": 0.0}, "seconds > 0"),
         ([nn.Linear(2, 2), nn.Linear(2, 2, device="meta")], {}, "several devices"),
     ],
 )
-def test_nonsense_is_refused(models: list, options: dict, text: str) -> None:
+def test_nonsense_is_refused(models: object, options: dict, text: str) -> None:
     with pytest.raises(InputError, match=text):
         measure_latency(models, [torch.zeros(2)], **options)
