@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # `name` is one module, `name.*` a module or package with all that is in it, "" the package's own
 # __init__.py.
 STACK: tuple[tuple[str, ...], ...] = (
+    ("__main__",),
     ("cli.*",),
     ("testing.*",),
     ("",),

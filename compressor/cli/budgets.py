@@ -1,0 +1,156 @@
+"""How much to remove, as the command line says it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
+from compressor.budget import Budget, Global, Macs, Params, Uniform
+
+__all__ = ["BudgetOptions", "budget_of"]
+
+_BUDGETS: Mapping[str, type[Macs | Params | Uniform | Global]] = {
+    "macs": Macs,
+    "params": Params,
+    "uniform": Uniform,
+    "global": Global,
+}
+
+
+@dataclass(frozen=True)
+class BudgetOptions:
+    """How much: exactly one of the first four, and limits."""
+
+    macs: Annotated[
+        float | None,
+        typer.Option(
+            "--macs",
+            metavar="FRACTION",
+            help="Leave at most this fraction of the multiply-accumulates (papers say FLOPs).",
+            rich_help_panel="Budget (exactly one)",
+        ),
+    ] = None
+    params: Annotated[
+        float | None,
+        typer.Option(
+            "--params",
+            metavar="FRACTION",
+            help="Leave at most this fraction of the parameters.",
+            rich_help_panel="Budget (exactly one)",
+        ),
+    ] = None
+    uniform: Annotated[
+        float | None,
+        typer.Option(
+            "--uniform",
+            metavar="RATIO",
+            help="Remove this ratio of the channels of every group.",
+            rich_help_panel="Budget (exactly one)",
+        ),
+    ] = None
+    global_: Annotated[
+        float | None,
+        typer.Option(
+            "--global",
+            metavar="RATIO",
+            help="Remove this ratio of all channels, the least important first.",
+            rich_help_panel="Budget (exactly one)",
+        ),
+    ] = None
+    steps: Annotated[
+        int,
+        typer.Option(
+            "--steps",
+            min=1,
+            help="Approach the budget in so many steps, with new scores after each.",
+            rich_help_panel="Limits",
+        ),
+    ] = 1
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--ignore",
+            metavar="PATTERN",
+            help="Layers whose own channels all stay: conv1, layer1.*, ... Repeatable.",
+            rich_help_panel="Limits",
+        ),
+    ] = None
+    ratio: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--ratio",
+            metavar="PATTERN=RATIO",
+            help="Layers that lose exactly this ratio: 'layer3.*=0.2'. Repeatable; of several "
+            "that match, the last.",
+            rich_help_panel="Limits",
+        ),
+    ] = None
+    max_ratio: Annotated[
+        float,
+        typer.Option(
+            "--max-ratio",
+            metavar="RATIO",
+            help="No group loses more than this ratio of its channels.",
+            rich_help_panel="Limits",
+        ),
+    ] = 1.0
+    min_channels: Annotated[
+        int,
+        typer.Option(
+            "--min-channels", help="No layer keeps fewer channels.", rich_help_panel="Limits"
+        ),
+    ] = 1
+    round_to: Annotated[
+        int,
+        typer.Option(
+            "--round-to",
+            help="Widths are multiples of this, which fast kernels like: 8.",
+            rich_help_panel="Limits",
+        ),
+    ] = 1
+
+
+def budget_of(options: BudgetOptions) -> Budget:
+    """The budget of the options; raises typer.BadParameter unless there is exactly one.
+
+    >>> budget_of(BudgetOptions(macs=0.5, ratio=["layer3.*=0.2"], round_to=8))
+    Macs(0.5, ratios={'layer3.*': 0.2}, round_to=8)
+    """
+    asked = {
+        "macs": options.macs,
+        "params": options.params,
+        "uniform": options.uniform,
+        "global": options.global_,
+    }
+    given = {name: value for name, value in asked.items() if value is not None}
+    if len(given) != 1:
+        found = " and ".join(f"--{name}" for name in given) or "none"
+        raise typer.BadParameter(
+            "give exactly one budget: --macs or --params with the fraction that is left, "
+            f"--uniform or --global with the ratio that is removed; found {found}",
+            param_hint="--macs",
+        )
+    ((name, value),) = given.items()
+    return _BUDGETS[name](
+        value,
+        ignore=tuple(options.ignore or ()),
+        ratios=dict(map(_ratio, options.ratio or ())),
+        max_ratio=options.max_ratio,
+        min_channels=options.min_channels,
+        round_to=options.round_to,
+    )
+
+
+def _ratio(text: str) -> tuple[str, float]:
+    pattern, _, number = text.rpartition("=")
+    try:
+        if pattern:
+            return pattern, float(number)
+    except ValueError:
+        pass
+    raise typer.BadParameter(
+        f"{text!r} is not of the form PATTERN=RATIO, such as 'layer3.*=0.2'", param_hint="--ratio"
+    )

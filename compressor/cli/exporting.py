@@ -1,0 +1,97 @@
+"""The command `export`: an ONNX file that is known to compute what the model computes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from torch import nn
+
+from compressor.cli.command import Result, command
+from compressor.cli.inputs import InputOptions, Inputs, example_inputs
+from compressor.cli.model import ModelOptions, device_of
+from compressor.cli.progress import Progress
+from compressor.cli.saved import SavedOptions, build_or_load
+from compressor.export import OnnxReport, onnx
+
+__all__ = ["ExportOptions", "export", "report_data", "write_onnx"]
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What the file looks like."""
+
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE",
+            help="The ONNX file; an earlier one is replaced.",
+            rich_help_panel="Output",
+            show_default=False,
+        ),
+    ]
+    dynamic: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--dynamic",
+            metavar="AXIS",
+            help="Axis that stays free, by default 0, the batch. Repeatable: for images of any "
+            "size --dynamic 0 --dynamic 2 --dynamic 3.",
+            rich_help_panel="Output",
+        ),
+    ] = None
+    fixed: Annotated[
+        bool,
+        typer.Option("--fixed", help="No axis stays free.", rich_help_panel="Output"),
+    ] = False
+    opset: Annotated[
+        int, typer.Option("--opset", help="ONNX operator set.", rich_help_panel="Output")
+    ] = 18
+
+
+@command(
+    example="compressor export my_pkg.net:build --saved small/ -i 1x3x224x224 --out small.onnx",
+)
+def export(
+    model: ModelOptions,
+    saved: SavedOptions,
+    inputs: InputOptions,
+    options: ExportOptions,
+    progress: Progress,
+) -> Result:
+    """Write a model as an ONNX file and check it with onnxruntime.
+
+    The file is run on the example and on a second shape, and kept only if it agrees with torch both
+    times. With --saved the smaller model of that folder is written. Needs compressor\\[onnx].
+    """
+    if options.fixed and options.dynamic:
+        raise typer.BadParameter("--fixed leaves no axis free; drop one", param_hint="--dynamic")
+    given = example_inputs(inputs, seed=model.seed, device=device_of(model))
+    net = build_or_load(model, saved)
+    axes = () if options.fixed else tuple(options.dynamic or (0,))
+    report = write_onnx(net, given, options.out, progress, dynamic=axes, opset=options.opset)
+    return Result(str(report), report_data(report))
+
+
+def write_onnx(
+    net: nn.Module,
+    given: Inputs,
+    path: Path,
+    progress: Progress,
+    *,
+    dynamic: Sequence[int] = (0,),
+    opset: int = 18,
+) -> OnnxReport:
+    """The report of the export of `net` to `path`."""
+    with progress.step(f"exporting to {path}"):
+        return onnx(net, *given.args, path, kwargs=given.kwargs, dynamic=dynamic, opset=opset)
+
+
+def report_data(report: OnnxReport) -> dict[str, object]:
+    """The report as plain data."""
+    return {**asdict(report), "path": str(report.path)}

@@ -1,0 +1,113 @@
+"""The command `plan`: decide what to remove, and write it down."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from compressor.cli.budgets import BudgetOptions
+from compressor.cli.command import Result, command
+from compressor.cli.deciding import check_choice, decide
+from compressor.cli.inputs import InputOptions, example_inputs
+from compressor.cli.model import ModelOptions, build, device_of, warn_if_random
+from compressor.cli.progress import Progress
+from compressor.cli.scorers import ScorerOptions
+from compressor.core.capture import capture
+from compressor.core.plan import Plan
+from compressor.errors import FileError
+from compressor.profiling import Costs, costs
+from compressor.profiling.tables import aligned
+
+__all__ = ["PlanFileOptions", "plan"]
+
+
+@dataclass(frozen=True)
+class PlanFileOptions:
+    """Where the plan goes."""
+
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", "-o", metavar="FILE", help="File for the plan.", rich_help_panel="Output"
+        ),
+    ] = Path("net.plan.json")
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite", help="Replace a plan written before.", rich_help_panel="Output"
+        ),
+    ] = False
+
+
+@command(
+    example="""
+compressor plan resnet56_cifar -w resnet56.th -i 1x3x32x32 --macs 0.5 --ignore conv1
+
+compressor apply resnet56_cifar -w resnet56.th --plan net.plan.json --out small/
+""",
+)
+def plan(
+    model: ModelOptions,
+    inputs: InputOptions,
+    budget: BudgetOptions,
+    scorer: ScorerOptions,
+    out: PlanFileOptions,
+    progress: Progress,
+) -> Result:
+    """Decide which channels go, write it to a file, and change nothing else.
+
+    A plan is a readable list of cuts. `apply` cuts a model as it says, as often as you like, also
+    after you trained the model further.
+    """
+    check_choice(scorer, budget)
+    _check_writable(out)
+    given = example_inputs(inputs, seed=model.seed, device=device_of(model))
+    net = build(model)
+    warn_if_random(model)
+    with progress.step(f"capturing {type(net).__name__}"):
+        graph = capture(net, *given.args, **given.kwargs)
+    chosen = decide(graph, scorer, budget, seed=model.seed, progress=progress)
+    before, after = costs(graph), costs(graph, chosen)
+    _save(chosen, out.out)
+    data = {
+        "model": graph.signature.model,
+        "out": str(out.out),
+        "note": chosen.note,
+        "cuts": len(chosen.cuts),
+        "sizes": len(chosen.sizes),
+        "before": asdict(before),
+        "after": asdict(after),
+    }
+    lines = [chosen.summary(), "", *_left(before, after), "", f"wrote {out.out}"]
+    return Result("\n".join(lines), data)
+
+
+def _check_writable(out: PlanFileOptions) -> None:
+    if out.out.is_dir() or not out.out.absolute().parent.is_dir():
+        raise FileError(f"--out {str(out.out)!r}: expected a file in a folder that exists")
+    if out.out.exists() and not out.overwrite:
+        raise FileError(
+            f"--out {str(out.out)!r} exists; choose another name, or pass --overwrite to replace it"
+        )
+
+
+def _save(chosen: Plan, path: Path) -> None:
+    try:
+        chosen.save(path)
+    except OSError as error:
+        raise FileError(f"cannot write the plan to {str(path)!r}: {error}") from error
+
+
+def _left(before: Costs, after: Costs) -> list[str]:
+    rows = [["", "before", "after", "left"]]
+    for words, old, new in (
+        ("MACs", before.macs, after.macs),
+        ("parameters", before.params, after.params),
+        ("weight bytes", before.weight_bytes, after.weight_bytes),
+        ("activation bytes", before.activation_bytes, after.activation_bytes),
+    ):
+        rows.append([words, f"{old:,}", f"{new:,}", f"{new / old:.1%}" if old else "-"])
+    return aligned(rows)
