@@ -12,9 +12,9 @@ from compressor.core.capture import capture
 from compressor.core.graph import Graph
 from compressor.core.plan import Plan
 from compressor.core.rules import rule
-from compressor.core.surgery import apply, apply_
+from compressor.core.surgery import apply, apply_, plan_of
 from compressor.core.verify import verify
-from compressor.persistence import load, save
+from compressor.persistence import load, save, unpruned
 from compressor.profiling import compare, profile
 from compressor.scoring import Scorer, score
 
@@ -32,6 +32,7 @@ __all__ = [
     "load",
     "models",
     "plan",
+    "plan_of",
     "profile",
     "profiling",
     "prune",
@@ -39,6 +40,7 @@ __all__ = [
     "save",
     "score",
     "scoring",
+    "unpruned",
     "verify",
 ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
-from compressor.core.graph import Axis, SizeRule
-from compressor.core.tape import named_tensors
+from compressor.core.graph import Axis, SizeRule, UnitArray
+from compressor.core.tape import Tape, named_tensors
 
-__all__ = ["layer_sizes"]
+__all__ = ["bare_norm_sizes", "layer_sizes"]
 
 # Where a layer's weight lives, plain or parametrised (weight norm, spectral norm, old and new style).
 _WEIGHTS = ("weight", "parametrizations.weight.original", "parametrizations.weight.original1")
@@ -27,6 +27,33 @@ def layer_sizes(model: nn.Module, axes: tuple[Axis, ...]) -> tuple[SizeRule, ...
     for path, module in model.named_modules():
         rules.extend(_rules(index, path, module))
     return tuple(rule for rule in rules if (rule.units >= 0).any())
+
+
+def bare_norm_sizes(
+    model: nn.Module, tape: Tape, axes_of: Callable[[int], Mapping[int, UnitArray]]
+) -> tuple[SizeRule, ...]:
+    """Size rules for norms without vectors of their own, read off what they put out."""
+    last = {op.module: op for op in tape.ops}
+    rules = []
+    for path, module in model.named_modules():
+        if not isinstance(module, (_NormBase, nn.GroupNorm)) or path not in last:
+            continue
+        if any(True for _ in module.parameters()) or any(True for _ in module.buffers()):
+            continue
+        out = last[path].outputs[0]
+        units = None if out is None else axes_of(out).get(1)
+        if units is not None and (units >= 0).any():
+            rules.extend(_norm_rules(path, module, units))
+    return tuple(rules)
+
+
+def _norm_rules(path: str, module: _NormBase | nn.GroupNorm, units: UnitArray) -> Iterator[SizeRule]:
+    if not isinstance(module, nn.GroupNorm):
+        yield SizeRule(path, "num_features", None, units)
+        return
+    yield SizeRule(path, "num_channels", None, units)
+    if module.num_groups == module.num_channels:
+        yield SizeRule(path, "num_groups", None, units)
 
 
 @dataclass(frozen=True)
@@ -50,6 +77,12 @@ class _Index:
                 return self.canonical[id(owner)]
         return ""
 
+    def vector(self, module: nn.Module) -> Axis | None:
+        """The axis of the layer's per-channel weight or running mean."""
+        tensors = (getattr(module, name, None) for name in ("weight", "running_mean"))
+        found = (self.axis(self.canonical.get(id(tensor), ""), 0) for tensor in tensors)
+        return next((axis for axis in found if axis is not None), None)
+
     def axis(self, tensor: str, axis: int) -> Axis | None:
         return self.axes.get((tensor, axis))
 
@@ -64,26 +97,20 @@ def _rules(index: _Index, path: str, module: nn.Module) -> Iterator[SizeRule]:
             axis = index.axis(weight, position)
             if axis is not None and name:
                 yield SizeRule(path, name, None, axis.units)
-    elif isinstance(module, (_NormBase, nn.GroupNorm, nn.PReLU)):
-        yield from _vector(index, path, module)
+    elif isinstance(module, (_NormBase, nn.GroupNorm)):
+        axis = index.vector(module)
+        if axis is not None:
+            yield from _norm_rules(path, module, axis.units)
+    elif isinstance(module, nn.PReLU):
+        axis = index.vector(module)
+        if axis is not None:
+            yield SizeRule(path, "num_parameters", None, axis.units)
     elif isinstance(module, (nn.LayerNorm, nn.RMSNorm)) and module.weight is not None:
         weight = index.weight(path, module, len(module.normalized_shape))
         for position in range(len(module.normalized_shape)):
             axis = index.axis(weight, position)
             if axis is not None:
                 yield SizeRule(path, "normalized_shape", position, axis.units)
-
-
-def _vector(index: _Index, path: str, module: nn.Module) -> Iterator[SizeRule]:
-    attribute = {nn.GroupNorm: "num_channels", nn.PReLU: "num_parameters"}.get(type(module), "num_features")
-    for name in ("weight", "running_mean"):
-        tensor = getattr(module, name, None)
-        axis = index.axis(index.canonical.get(id(tensor), ""), 0)
-        if axis is not None:
-            yield SizeRule(path, attribute, None, axis.units)
-            if isinstance(module, nn.GroupNorm) and module.num_groups == module.num_channels:
-                yield SizeRule(path, "num_groups", None, axis.units)
-            return
 
 
 def _convolution(index: _Index, path: str, module: _ConvNd) -> Iterator[SizeRule]:

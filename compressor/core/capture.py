@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree
 
-from compressor.core.attributes import layer_sizes
+from compressor.core.attributes import bare_norm_sizes, layer_sizes
 from compressor.core.coupling import Coupling
 from compressor.core.graph import Activation, Graph, Restriction, UnitArray, Work
 from compressor.core.plan import Signature
@@ -167,7 +167,10 @@ def _graph(
         groups=units.groups,
         works=_works(coupling, units),
         activations=_activations(sizes, tapes[0]),
-        size_rules=layer_sizes(model, units.axes),
+        size_rules=(
+            *layer_sizes(model, units.axes),
+            *bare_norm_sizes(model, tapes[0], sizes.axes),
+        ),
         restrictions=_restrictions(coupling, sizes, tapes[0]),
         axes_of=sizes.axes,
         reasons=units.reasons,
@@ -206,12 +209,20 @@ def _activations(sizes: Sizes, tape: Tape) -> tuple[Activation, ...]:
 
 def _restrictions(coupling: Coupling, sizes: Sizes, tape: Tape) -> tuple[Restriction, ...]:
     """Operators the reference must run on kept channels, found again by counting calls of a target."""
-    wanted = {fact.op.index: fact.kind for number, fact in coupling.restrictions if number == 0}
+    wanted = {fact.op.index: fact for number, fact in coupling.restrictions if number == 0}
     calls: dict[str, int] = {}
     found = []
     for op in tape.ops:
         call = calls[op.target] = calls.get(op.target, 0) + 1
         if op.index in wanted:
-            operands = tuple(sizes.axes(arg.value) if isinstance(arg, Ref) else {} for arg in op.args)
-            found.append(Restriction(op.target, call, wanted[op.index], operands))
+            fact = wanted[op.index]
+            operands = tuple(
+                {
+                    axis: units
+                    for axis, units in (sizes.axes(arg.value) if isinstance(arg, Ref) else {}).items()
+                    if axis in fact.axes.get(position, ())
+                }
+                for position, arg in enumerate(op.args)
+            )
+            found.append(Restriction(op.target, call, fact.kind, operands))
     return tuple(found)

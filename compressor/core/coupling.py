@@ -7,7 +7,7 @@ training mode) share the labels of its parameters.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ __all__ = ["PIN_ALL", "Choices", "Coupling", "couple"]
 # How an ambiguous operator is read: (tape, operator) -> option. See `Call.choose`.
 Choices = Mapping[tuple[int, int], str]
 PIN_ALL = "pin all"
+_COPIES = frozenset(f"aten.{name}.default" for name in ("clone", "_to_copy", "detach", "_unsafe_view"))
 
 
 @dataclass(slots=True)
@@ -106,6 +107,23 @@ def _blocked(tapes: Sequence[Tape]) -> dict[str, int]:
     return {name: next(iter(counts)) for name, counts in uses.items() if len(counts) == 1}
 
 
+class _Aliases:
+    """Which values of a tape share memory."""
+
+    def __init__(self) -> None:
+        self._families: dict[int, list[int]] = {}
+
+    def join(self, new: int, old: int) -> None:
+        """`new` is a view of `old`, or `old` itself after it was written to."""
+        family = self._families.setdefault(old, [old])
+        family.append(new)
+        self._families[new] = family
+
+    def of(self, ref: int) -> list[int]:
+        """The values that share memory with this one, itself included."""
+        return self._families[ref]
+
+
 class _Runner:
     """One tape's labels."""
 
@@ -116,6 +134,7 @@ class _Runner:
         self.choices = choices
         self.values: list[Value | None] = [None] * len(tape.values)
         self.inputs = frozenset(tape.inputs)
+        self._aliases = _Aliases()
         coupling.values.append(self.values)
 
     def run(self) -> None:
@@ -133,7 +152,8 @@ class _Runner:
             layers: Layers = ()
             if meta.name and (meta.dtype.is_floating_point or meta.dtype.is_complex):
                 layers = self.parameters.layers(meta.name, meta.shape)
-            value = Value(meta.shape, layers, static=ref not in self.inputs, name=meta.name)
+            static, named = ref not in self.inputs, bool(meta.name)
+            value = Value(meta.shape, layers, static, meta.name, silent=named)
             self.values[ref] = value
         return value
 
@@ -157,30 +177,39 @@ class _Runner:
             block_labels=self.parameters.blocks,
         )
         if call.choice == PIN_ALL:
-            call.pin_all("a size written into forward")
+            call.pin_all("a size written into forward, or a branch on one")
         results = self._apply_rule(call)
         static = all(value.static for value in call.values())
+        moved = op.is_view or op.target in _COPIES
+        silent = moved and all(value.silent for value in call.values())
         for out, shape, layers in zip(op.outputs, shapes, results, strict=True):
             if out is not None:
-                self.values[out] = Value(shape, layers, static)
+                self.values[out] = Value(shape, layers, static, silent=silent)
+                if op.is_view:
+                    self._aliases.join(out, op.args[0].value)
         for old, new in op.mutated:
             # Labels of what was overwritten were merged with what came in: they stay right.
-            before = self._value(old)
-            self.values[new] = Value(metas[new].shape, before.layers, before.static and static, before.name)
+            self.values[new] = replace(self._value(old), shape=metas[new].shape)
+            self._aliases.join(new, old)
+            for alias in self._aliases.of(new):
+                self._overwritten(alias, static)
         self.coupling.works.extend((self.number, work) for work in call.works)
         self.coupling.restrictions.extend((self.number, r) for r in call.restrictions)
         for index, options in call.choices.items():
             self.coupling.options[self.number, index] = options
 
+    def _overwritten(self, ref: int, static: bool) -> None:
+        """The value shares memory with one that was written to, from static values or others."""
+        value = self._value(ref)
+        self.values[ref] = replace(value, static=value.static and static, silent=False)
+
     def _apply_rule(self, call: Call) -> list[Layers]:
         function = RULES.get(call.op.target)
         none: list[Layers] = [()] * len(call.shapes)
-        if not any(value.layers for value in call.values()) and call.args:
-            # Without labels only fresh tensors have something to say.
-            if function is None or any(True for _ in call.values()):
-                return none
         if function is not None:
             return function(call)
+        if not any(value.layers for value in call.values()):
+            return none
         if call.op.is_pointwise:
             return pointwise(call)
         call.pin_all(f"no rule for operator {call.op.target}")

@@ -11,6 +11,7 @@ meet.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -43,13 +44,15 @@ class Layer:
 class Value:
     """A tensor while labels run: its shape, its layers, and whether it depends on parameters only.
 
-    An axis of length one carries no layer. `name` is set for a bare parameter or buffer.
+    An axis of length one carries no layer. `name` is set for a bare parameter or buffer. `silent` is
+    true for a view or copy of one: zero wherever slices of the parameter are set to zero.
     """
 
     shape: tuple[int, ...]
     layers: tuple[Layer, ...] = ()
     static: bool = False
     name: str = ""
+    silent: bool = False
 
     def over(self, axis: int) -> tuple[Layer, ...]:
         """The layers along `axis`."""
@@ -85,7 +88,8 @@ class LabelSpace:
     equals: list[tuple[Ids, str]] = field(default_factory=list)
     readers: list[Ids] = field(default_factory=list)
     statistics: list[Ids] = field(default_factory=list)
-    crossings: list[tuple[Ids, Ids]] = field(default_factory=list)
+    crossings: list[tuple[Ids, Ids, str]] = field(default_factory=list)
+    alternatives: list[tuple[tuple[Ids, ...], Ids, str]] = field(default_factory=list)
 
     def new(self, count: int) -> Ids:
         """`count` labels that nobody has yet."""
@@ -114,22 +118,35 @@ class LabelSpace:
         if a.size:
             self.edges.append((a, b))
 
+    def merge_one(self, several: tuple[Ids, ...], ids: Ids, reason: str) -> None:
+        """State that `ids` are the channels of one of `several` axes that were flattened into one.
+
+        Which one is decided at the end: the first that is not pinned. The others are.
+        """
+        self.alternatives.append((several, ids, reason))
+
     def pin(self, ids: Ids, reason: str) -> None:
         """State that these labels cannot be removed, and why."""
         ids = ids[ids >= 0].ravel()
         if ids.size:
             self.pins.append((ids, reason))
 
+    def pin_axis(self, tensor: str, axis: int, channels: Sequence[int], reason: str) -> None:
+        """State that these channels of a parameter's axis cannot be removed, and why."""
+        for known in self.axes:
+            if (known.tensor, known.axis) == (tensor, axis):
+                self.pin(known.start + np.asarray(channels, dtype=np.int64), reason)
+
     def equal(self, rows: Ids, reason: str) -> None:
         """State that every row of `rows` [blocks, width] must lose equally many labels."""
         if (rows < 0).any():
-            self.pin(rows, f"{reason}, and a part of it has no label")
+            self.pin(rows, f"{reason}, and some of them are fixed")
         else:
             self.equals.append((rows, reason))
 
-    def cross(self, a: Ids, b: Ids) -> None:
+    def cross(self, a: Ids, b: Ids, reason: str) -> None:
         """State that two channel axes were flattened into one: only one of them may shrink."""
-        self.crossings.append((a, b))
+        self.crossings.append((a, b, reason))
 
     def read(self, ids: Ids) -> None:
         """State that the parameter axes of these labels consume channels."""

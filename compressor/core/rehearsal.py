@@ -4,7 +4,8 @@ The trial removes some units of every group. Its forward is recorded on the meta
 no arithmetic) and compared with what the plan demands, operator by operator. Where they part, the
 number is looked for among the attributes of the modules that were running; if changing one helps, it
 becomes a size rule. If none does, another reading of the operator is tried, and at last its labels
-are pinned. So whatever the graph offers for removal is known to run.
+are pinned. Where everything has its shape and yet a plain number differs (a sum divided by the channel
+count), the channels it counts are pinned. So whatever the graph offers for removal is known to run.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ import numpy as np
 from torch import Tensor, nn
 from torch.utils import _pytree
 
-from compressor.core.coupling import PIN_ALL, Coupling, couple
-from compressor.core.graph import Graph, SizeRule
+from compressor.core.coupling import PIN_ALL, Choices, Coupling, couple
+from compressor.core.graph import Graph, SizeRule, UnitArray
 from compressor.core.plan import Plan
-from compressor.core.sizes import Mask, Number, Sizes
+from compressor.core.sizes import Mask, Number, Sizes, numbers_of, steps
 from compressor.core.stand_in import Answers, disguised
 from compressor.core.surgery import cut_copy, cut_tensor, set_sizes
 from compressor.core.tape import Op, Tape, record_attempt
@@ -33,6 +34,8 @@ __all__ = ["Reading", "read"]
 
 log = logging.getLogger(__name__)
 _MOST_COMBINATIONS = 64
+_MOST_REMOVALS = 8
+_Bound = tuple[Number, Number]
 _GOLDEN = 0.6180339887498949
 
 
@@ -50,6 +53,31 @@ class _State:
 
     choices: dict[tuple[int, int], str] = field(default_factory=dict)
     found: dict[tuple[int, int], tuple[_Attribute, ...]] = field(default_factory=dict)
+    held: list[_Held] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Held:
+    """These channels of an axis stay, for a reason found by a trial."""
+
+    tensor: str
+    axis: int
+    channels: tuple[int, ...]
+    reason: str
+
+
+@dataclass(frozen=True, order=True)
+class _Trip:
+    """The first operator of a tape that ran otherwise than expected; or only a plain number of it did."""
+
+    tape: int
+    op: int
+    by_number: bool = False
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """The operator among those of all tapes."""
+        return self.tape, self.op
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,23 +105,29 @@ def read(
     limit = 2 * sum(len(tape.ops) for tape in tapes) + 8
     for _ in range(limit):
         coupling = couple(tapes, state.choices)
+        for held in state.held:
+            coupling.space.pin_axis(held.tensor, held.axis, held.channels, held.reason)
         units = find_units(coupling.space)
         rules = _rules(state, tapes, coupling, units)
         graph = build(coupling, units)
-        trial = _Trial(model, args, kwargs, tapes, coupling, units, graph)
+        trial = _Trial(model, args, kwargs, tapes, coupling, units, graph, state.choices)
         tripped = trial.first_trip(rules) if units.count else None
         if tripped is None:
             return Reading(graph, rules)
         _correct(state, trial, tripped, rules)
     raise CaptureError(
         f"{type(model).__name__}: its forward could not be followed for a pruned copy; the last operator "
-        f"that tripped was {tripped!r}. Please report the model, or ignore the layers around it"
+        f"that tripped was {tripped.place}. Please report the model, or ignore the layers around it"
     )
 
 
-def _correct(state: _State, trial: _Trial, tripped: tuple[int, int], rules: tuple[SizeRule, ...]) -> None:
-    """Record what explains the trip: attributes, else another reading, else pins."""
-    tape, index = tripped
+def _correct(state: _State, trial: _Trial, trip: _Trip, rules: tuple[SizeRule, ...]) -> None:
+    """Record what explains the trip: what a number counts, attributes, else another reading, else pins."""
+    held = trial.counted(rules) if trip.by_number else []
+    if held:
+        state.held.extend(held)
+        return
+    tripped = tape, index = trip.place
     attributes = trial.attributes_for(tripped, rules) if tripped not in state.found else None
     if attributes is not None:
         state.found[tripped] = attributes
@@ -139,26 +173,69 @@ class _Trial:
     coupling: Coupling
     units: Units
     graph: Graph
+    choices: Choices
 
-    def first_trip(self, rules: tuple[SizeRule, ...]) -> tuple[int, int] | None:
-        """The first operator of any tape that the cut model runs otherwise than expected."""
-        removed = _some_units(self.units)
-        plan = replace(self.graph, size_rules=(*self.graph.size_rules, *rules)).plan(removed)
-        for number, tape in enumerate(self.tapes):
-            index = self._trip(number, tape, plan, removed)
-            if index is not None:
-                return number, index
+    def first_trip(self, rules: tuple[SizeRule, ...]) -> _Trip | None:
+        """The first operator of any tape that a cut model runs otherwise than expected."""
+        for removed in self._removals(rules):
+            plan = self._plan(removed, rules)
+            for number in range(len(self.tapes)):
+                trip = self._trip(number, plan, removed)
+                if trip is not None:
+                    return trip
         return None
 
-    def _trip(self, number: int, tape: Tape, plan: Plan, removed: Mask) -> int | None:
-        index = self._compare(number, tape, plan, removed, meta=True)
-        if index is not None:
-            # Some operators and branches need real numbers; only a real trip counts.
-            index = self._compare(number, tape, plan, removed, meta=False)
-        return index
+    def _removals(self, rules: tuple[SizeRule, ...]) -> Iterator[Mask]:
+        """One removal, and where something was read in one of several ways others to confirm it."""
+        yield _some_units(self.units, early=True)
+        if not rules and not self.coupling.options:
+            return
+        yield _some_units(self.units, early=False)
+        free = list(self._free_bounds())
+        # Narrow groups can only lose the same number: leave some whole, in turn, so that a bound
+        # between two of them is not right by chance (or by rounding).
+        for stride, phase in ((1, 0), (1, 1), (2, 0), (2, 1)):
+            removed = _some_units(self.units, early=False, stride=stride, phase=phase)
+            told = self._told(free, removed)
+            if rules or told:
+                yield removed
+            free = [bound for bound in free if bound not in told]
+        for number in range(_MOST_REMOVALS if free else 0):
+            removed = _some_units(self.units, early=True, turn=number + 1)
+            told = self._told(free, removed)
+            if told:
+                yield removed
+            free = [bound for bound in free if bound not in told]
 
-    def _compare(self, number: int, tape: Tape, plan: Plan, removed: Mask, *, meta: bool) -> int | None:
+    def _free_bounds(self) -> Iterator[_Bound]:
+        """Bounds that are read as following what is before them, each with the length they divide."""
+        for place, options in self.coupling.options.items():
+            if "equal" in options and self.choices.get(place, options[0]) == "free":
+                tape, index = place
+                sizes = Sizes(self.tapes[tape], tape, self.coupling, self.units)
+                yield from sizes.bounds(self.tapes[tape].ops[index])
+
+    def _told(self, bounds: Sequence[_Bound], removed: Mask) -> list[_Bound]:
+        """The bounds that would be others after this removal if they were computed from the length."""
         padded = np.append(removed, False)
+        return [
+            (bound, length)
+            for bound, length in bounds
+            if bound.new(padded) != bound.old() * length.new(padded) // length.old()
+        ]
+
+    def _plan(self, removed: Mask, rules: tuple[SizeRule, ...]) -> Plan:
+        return replace(self.graph, size_rules=(*self.graph.size_rules, *rules)).plan(removed)
+
+    def _trip(self, number: int, plan: Plan, removed: Mask) -> _Trip | None:
+        trip = self._compare(number, plan, removed, meta=True)
+        if trip is not None and not trip.by_number:
+            # Some operators and branches need real numbers; only a real trip counts.
+            trip = self._compare(number, plan, removed, meta=False)
+        return trip
+
+    def _compare(self, number: int, plan: Plan, removed: Mask, *, meta: bool) -> _Trip | None:
+        tape, padded = self.tapes[number], np.append(removed, False)
         sizes = Sizes(tape, number, self.coupling, self.units)
         if meta:
             answers = Answers(tape, sizes, padded)
@@ -173,14 +250,42 @@ class _Trial:
             small = cut_copy(self.model, plan.cuts, cut_tensor)
             set_sizes(small, plan.sizes)
             rehearsed, error = record_attempt(small, self.args, self.kwargs, training=tape.training)
-        for op, found in zip(tape.ops, rehearsed.ops, strict=False):
-            if not sizes.agrees(op, found, rehearsed.values, padded):
-                return op.index
-        done = len(rehearsed.ops)
-        if error is not None or done != len(tape.ops):
-            log.debug("rehearsal stopped after %d operators: %s", done, error)
-            return min(done, len(tape.ops) - 1)
+        expected, found = steps(tape), steps(rehearsed)
+        for op, other in zip(expected, found, strict=False):
+            if not sizes.agrees(op, other, rehearsed.values, padded):
+                return _Trip(number, op.index)
+        if error is not None or len(found) != len(expected):
+            log.debug("rehearsal stopped after %d operators: %s", len(found), error)
+            return _Trip(number, expected[min(len(found), len(expected) - 1)].index)
+        # Numbers read from tensors (`.item()`) may differ, and do not exist on the meta device.
+        countable = meta or all(op.target != "aten._local_scalar_dense.default" for op in expected)
+        for op, other in zip(expected, found, strict=True):
+            if countable and numbers_of(op) != numbers_of(other):
+                return _Trip(number, op.index, by_number=True)
         return None
+
+    def counted(self, rules: tuple[SizeRule, ...]) -> list[_Held]:
+        """The channels whose count enters arithmetic as a plain number, found group by group."""
+        removed = next(self._removals(rules))
+        held = []
+        for group in self.units.groups:
+            alone = np.zeros_like(removed)
+            for cell in group.cells:
+                alone[cell] = removed[cell]
+            trips = (self._trip(n, self._plan(alone, rules), alone) for n in range(len(self.tapes)))
+            numbers = [trip for trip in trips if trip is not None and trip.by_number]
+            if numbers:
+                held.extend(self._held(np.concatenate(group.cells), numbers[0]))
+        return held
+
+    def _held(self, members: UnitArray, trip: _Trip) -> Iterator[_Held]:
+        op = self.tapes[trip.tape].ops[trip.op]
+        where = f"{op.target.split('.')[1]} in {op.module or 'the model itself'}"
+        for axis in self.units.axes:
+            channels = tuple(np.flatnonzero(np.isin(axis.units, members)).tolist())
+            if channels:
+                reason = f"their number enters the arithmetic ({where})"
+                yield _Held(axis.tensor, axis.axis, channels, reason)
 
     # -- attributes ------------------------------------------------------------------------------
 
@@ -191,22 +296,25 @@ class _Trial:
         number, index = tripped
         tape = self.tapes[number]
         op = tape.ops[index]
-        padded = np.append(_some_units(self.units), False)
+        padded = np.append(next(self._removals(rules)), False)
         numbers = list(Sizes(tape, number, self.coupling, self.units).numbers(op))
-        changing = [i for i, n in enumerate(numbers) if n.new(padded) != n.old()]
+        changing = [
+            i for i, n in enumerate(numbers)
+            if n.new(padded) != n.old() and not any(n.follows(other) for other in numbers[:i])
+        ]
         candidates = [list(self._candidates(op, numbers[i], i)) for i in changing]
         known = [c for c in candidates if c]
         if not known:
             return None
         for combination in itertools.islice(itertools.product(*known), _MOST_COMBINATIONS):
-            if len({(a.module, a.attribute, a.item) for a in combination}) < len(combination):
+            if not _consistent(combination, [n.new(padded) for n in numbers]):
                 continue
             extra = tuple(
                 SizeRule(a.module, a.attribute, a.item, numbers[a.which].units, numbers[a.which].divisor)
                 for a in combination
             )
             after = self.first_trip((*rules, *extra))
-            if after is None or after > tripped:
+            if after is None or after.by_number or after.place > tripped:
                 return combination
         return None
 
@@ -225,6 +333,15 @@ class _Trial:
             path = path.rpartition(".")[0]
 
 
+def _consistent(combination: Sequence[_Attribute], new: Sequence[int]) -> bool:
+    """Whether an attribute that explains several numbers is to become the same for each."""
+    values: dict[tuple[str, str, int | None], int] = {}
+    for a in combination:
+        if values.setdefault((a.module, a.attribute, a.item), new[a.which]) != new[a.which]:
+            return False
+    return True
+
+
 def _entries(value: Any) -> Iterator[tuple[int | None, int]]:
     if isinstance(value, int) and not isinstance(value, bool):
         yield None, value
@@ -234,18 +351,23 @@ def _entries(value: Any) -> Iterator[tuple[int | None, int]]:
                 yield item, entry
 
 
-def _some_units(units: Units) -> Mask:
+def _some_units(
+    units: Units, *, early: bool, stride: int = 0, phase: int = 0, turn: int = 0
+) -> Mask:
     """A third to two thirds of every group's ranks, a different share from group to group.
 
-    They are spread so that every run of ranks loses some, the earlier ones more: whatever number a
-    forward holds, it changes, and numbers that were equal mostly become different.
+    They are spread so that every run of ranks loses some, the earlier ones more (or fewer): whatever
+    number a forward holds, it changes, and numbers that were equal mostly become different. With a
+    `stride` every second run of that many groups stays whole, `phase` says which. Each `turn` takes
+    others and another share.
     """
     removed = np.zeros(units.count, dtype=bool)
     for position, group in enumerate(units.groups):
-        if group.size > 1:
-            share = 0.35 + 0.3 * (position * _GOLDEN % 1)
-            ranks = np.arange(group.size)
-            order = np.argsort(ranks * _GOLDEN % 1 + 0.5 * ranks / group.size)
+        whole = stride > 0 and position // stride % 2 != phase
+        if group.size > 1 and not whole:
+            share = (0.35 if early else 0.25) + 0.3 * ((position + turn) * _GOLDEN % 1)
+            ranks = np.arange(group.size) if early else np.arange(group.size)[::-1]
+            order = np.argsort((ranks + turn) * _GOLDEN % 1 + 0.5 * ranks / group.size)
             gone = order[: min(max(1, round(share * group.size)), group.size - 1)]
             for cell in group.cells:
                 removed[cell[gone]] = True

@@ -18,7 +18,7 @@ from compressor.core.graph import UnitArray
 from compressor.core.tape import Op, Ref, Tape, TensorMeta
 from compressor.core.units import Units
 
-__all__ = ["Mask", "Number", "Sizes"]
+__all__ = ["Mask", "Number", "Sizes", "numbers_of", "steps"]
 
 Mask = npt.NDArray[np.bool_]
 
@@ -33,6 +33,10 @@ class Number:
     units: UnitArray
     divisor: int = 1
     place: int = 0
+
+    def follows(self, other: Number) -> bool:
+        """Whether it is the same number under every removal."""
+        return self.divisor == other.divisor and np.array_equal(self.units, other.units)
 
     def old(self) -> int:
         """Its value in the model as captured."""
@@ -89,7 +93,7 @@ class Sizes:
 
     def agrees(self, op: Op, found: Op, metas: tuple[TensorMeta, ...], padded: Mask) -> bool:
         """Whether the rehearsed operator has the shapes and size arguments expected of `op`."""
-        if op.target != found.target or len(op.outputs) != len(found.outputs):
+        if _kind(op) != _kind(found) or len(op.outputs) != len(found.outputs):
             return False
         for out, other in zip(op.outputs, found.outputs, strict=True):
             if out is None or out not in self._used:
@@ -104,6 +108,21 @@ class Sizes:
         for out in op.outputs:
             if out is not None:
                 yield from (Number(units) for units in self.axes(out).values())
+
+    def bounds(self, op: Op) -> Iterator[tuple[Number, Number]]:
+        """Where a slice or split cuts through a labelled axis, each with the length of that axis."""
+        shape = self._tape.values[op.args[0].value].shape
+        place = 1 if op.target == "aten.slice.Tensor" else 2
+        along = (op.args[place] if len(op.args) > place else 0) % len(shape)
+        units = self.axes(op.args[0].value).get(along)
+        if units is None:
+            return
+        if place == 1:
+            ends = list(_bounds(op, shape[along])[:2])
+        else:
+            sizes = [self._tape.values[out].shape[along] for out in op.outputs if out is not None]
+            ends = np.cumsum(sizes).tolist()
+        yield from ((Number(units[:end]), Number(units)) for end in ends if 0 < end < units.size)
 
     def arguments(self, op: Op) -> list[Number]:
         """The size arguments that shapes do not show: slice bounds, padding, groups."""
@@ -154,6 +173,31 @@ class Sizes:
             return [Number(out)] if groups == out.size else []
         whole = shape[1] == 1 or shape[0] == groups
         return [Number(out, out.size // groups)] if whole else []
+
+
+def steps(tape: Tape) -> list[Op]:
+    """The operators of a tape without copies, which come and go with the layout of memory."""
+    return [op for op in tape.ops if op.target != "aten.clone.default"]
+
+
+def _kind(op: Op) -> str:
+    """What the operator does; a reshape is a view, with or without a copy."""
+    return "aten.view.default" if op.target in _VIEWS else op.target
+
+
+_VIEWS = ("aten._unsafe_view.default", "aten._reshape_alias.default")
+
+
+def numbers_of(op: Op) -> tuple[object, ...]:
+    """The plain numbers that an operator computes with, or makes a tensor of."""
+    if op.target == "aten.lift_fresh.default":
+        return tuple(item.tolist() for item in op.indices.values())
+    if op.is_pointwise or op.target in _FILLED:
+        return tuple(x for x in (*op.args, *op.kwargs.values()) if isinstance(x, (int, float)))
+    return ()
+
+
+_FILLED = tuple(f"aten.{name}.default" for name in ("full", "new_full", "full_like", "scalar_tensor"))
 
 
 def _references(tree: Any) -> Iterator[int]:

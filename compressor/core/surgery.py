@@ -6,13 +6,14 @@ Everything is checked and computed before anything changes. A new model costs on
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils import _pytree
 
 from compressor.core.copying import copy_module
 from compressor.core.plan import Cut, Plan, Signature, Size, SizeValue
@@ -81,17 +82,11 @@ def apply_(model: nn.Module, plan: Plan, *, optimizer: Optimizer | None = None) 
     check_plan(model, plan)
     named = named_tensors(model)
     by_tensor = _by_tensor(plan.cuts)
-    changes: list[Callable[[], None]] = []
-    for name, cuts in by_tensor.items():
-        changes.append(_tensor_change(named[name], cuts))
+    changes = [_tensor_change(named[name], cuts) for name, cuts in by_tensor.items()]
     if optimizer is not None:
-        owned = {id(p) for group in optimizer.param_groups for p in group["params"]}
-        for name, cuts in by_tensor.items():
-            if id(named[name]) in owned:
-                changes.extend(_state_changes(optimizer, name, named[name], cuts))
-    for change in changes:
-        change()
-    set_sizes(model, plan.sizes)
+        changes += _optimizer_changes(optimizer, named, by_tensor)
+    changes += _size_changes(model, plan.sizes)
+    _all_or_nothing(changes)
     _remember_next(model, plan, plan_of(model))
 
 
@@ -203,42 +198,77 @@ def _dressed(new: Tensor, old: Tensor) -> Tensor:
 
 # -- in place ------------------------------------------------------------------------------------
 
+# A change and what takes it back; everything either needs is computed beforehand.
+Change = tuple[Callable[[], None], Callable[[], None]]
 
-def _tensor_change(tensor: Tensor, cuts: tuple[Cut, ...]) -> Callable[[], None]:
-    data = cut_tensor(tensor, cuts)
-    grad = None if tensor.grad is None else cut_tensor(tensor.grad, cuts)
 
-    def change() -> None:
+def _all_or_nothing(changes: Sequence[Change]) -> None:
+    """Make every change, or, where one fails, none."""
+    done: list[Callable[[], None]] = []
+    try:
+        for change, undo in changes:
+            done.append(undo)
+            change()
+    except BaseException:
+        for undo in reversed(done):
+            undo()
+        raise
+
+
+def _tensor_change(tensor: Tensor, cuts: tuple[Cut, ...]) -> Change:
+    old, old_grad = tensor.detach(), tensor.grad
+    new = cut_tensor(tensor, cuts)
+    new_grad = None if old_grad is None else cut_tensor(old_grad, cuts)
+
+    def become(data: Tensor, grad: Tensor | None) -> None:
+        # A gradient must have its tensor's shape at every moment.
         tensor.grad = None
         tensor.data = data
         tensor.grad = grad
 
-    return change
+    return lambda: become(new, new_grad), lambda: become(old, old_grad)
 
 
-def _state_changes(
-    optimizer: Optimizer, name: str, tensor: Tensor, cuts: tuple[Cut, ...]
-) -> list[Callable[[], None]]:
-    state: dict[str, Any] = optimizer.state.get(tensor, {})
-    changes = []
-    for key, value in state.items():
-        if not isinstance(value, Tensor) or value.dim() == 0:
+def _optimizer_changes(
+    optimizer: Optimizer, named: Mapping[str, Tensor], by_tensor: Mapping[str, tuple[Cut, ...]]
+) -> list[Change]:
+    owned = {id(p): p for group in optimizer.param_groups for p in group["params"]}
+    cut = {name: cuts for name, cuts in by_tensor.items() if id(named[name]) in owned}
+    if not cut:
+        return []
+    names = {id(tensor): name for name, tensor in named.items()}
+    # Also of what is not cut: some optimizers keep the state of all their parameters at one of them.
+    for key, tensor in owned.items():
+        _check_state(optimizer, names.get(key, "a parameter outside of the model"), tensor)
+    return [
+        _entry_change(state, key, cut_tensor(state[key], cuts))
+        for name, cuts in cut.items()
+        for state in [optimizer.state.get(named[name], {})]
+        for key in state
+        if _follows(state[key])
+    ]
+
+
+def _follows(value: Any) -> bool:
+    """Whether an entry of the state has a number for each of the parameter's."""
+    return isinstance(value, Tensor) and value.dim() > 0
+
+
+def _check_state(optimizer: Optimizer, name: str, tensor: Tensor) -> None:
+    for key, value in optimizer.state.get(tensor, {}).items():
+        held = [leaf for leaf in _pytree.tree_leaves(value) if isinstance(leaf, Tensor) and leaf.dim()]
+        if not held or (held[0] is value and value.shape == tensor.shape):
             continue
-        if value.shape != tensor.shape:
-            raise InputError(
-                f"the optimizer's {key!r} of {name!r} has shape {list(value.shape)}, the parameter "
-                f"{list(tensor.shape)}: how to cut it is not known. Apply without `optimizer` and make a "
-                f"new optimizer"
-            )
-        changes.append(_state_change(state, key, cut_tensor(value, cuts)))
-    return changes
+        raise InputError(
+            f"the {type(optimizer).__name__}'s {key!r} of {name!r} has shape {list(held[0].shape)}, "
+            f"expected one tensor of the parameter's {list(tensor.shape)}: how to cut it is not known. "
+            f"Apply without `optimizer` and make a new optimizer"
+        )
 
 
-def _state_change(state: dict[str, Any], key: str, value: Tensor) -> Callable[[], None]:
-    def change() -> None:
-        state[key] = value
-
-    return change
+def _entry_change(state: dict[str, Any], key: str, new: Tensor) -> Change:
+    old = state[key]
+    return lambda: state.__setitem__(key, new), lambda: state.__setitem__(key, old)
 
 
 # -- sizes ---------------------------------------------------------------------------------------
@@ -246,11 +276,24 @@ def _state_change(state: dict[str, Any], key: str, value: Tensor) -> Callable[[]
 
 def set_sizes(model: nn.Module, sizes: tuple[Size, ...]) -> None:
     """Give modules the numbers they must remember; a list stays a list, a tuple a tuple."""
+    _all_or_nothing(_size_changes(model, sizes))
+
+
+def _size_changes(model: nn.Module, sizes: tuple[Size, ...]) -> list[Change]:
     modules: Mapping[str, nn.Module] = dict(model.named_modules())
-    for size in sizes:
-        module = modules[size.module]
-        old = getattr(module, size.attribute)
-        setattr(module, size.attribute, _like(old, size.new))
+    return [_size_change(modules[size.module], size) for size in sizes]
+
+
+def _size_change(module: nn.Module, size: Size) -> Change:
+    old = getattr(module, size.attribute)
+    new = _like(old, size.new)
+
+    def become(value: Any) -> None:
+        # Where the change itself was refused, there is nothing to take back.
+        if getattr(module, size.attribute) is not value:
+            setattr(module, size.attribute, value)
+
+    return lambda: become(new), lambda: become(old)
 
 
 def _like(old: Any, new: SizeValue) -> Any:

@@ -21,6 +21,8 @@ from torch import Tensor, nn
 from torch.utils import _pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from compressor.core.restoring import Contents, restored, undisturbed
+
 __all__ = ["Op", "Ref", "StandIn", "Tape", "TensorMeta", "named_tensors", "output_tensors", "record", "record_attempt", "undisturbed"]
 
 
@@ -80,6 +82,8 @@ _INDEXED = frozenset(
     + ["aten.index_put.default", "aten.index_add.default", "aten.index_copy.default"]
     + ["aten.repeat_interleave.Tensor", "aten.scatter.src", "aten.scatter.value"]
 )
+# A single number that Python made a tensor of: it may have been computed from a size.
+_LITERAL = "aten.lift_fresh.default"
 _INDEX_LIMIT = 1 << 20
 
 
@@ -132,54 +136,29 @@ def record_attempt(
 def _run(
     recorder: _Recorder, model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], *, training: bool
 ) -> Any:
+    # A forward that writes into its inputs must not reach the user's.
+    args, kwargs = _pytree.tree_map_only(Tensor, torch.clone, (args, kwargs))
     for leaf in output_tensors((args, kwargs)):
         recorder.remember(leaf)
     recorder.inputs = tuple(recorder.find(leaf) for leaf in output_tensors((args, kwargs)))
-    with undisturbed(model, training=training), ExitStack() as stack:
+    with restored(model, training=training) as contents, ExitStack() as stack:
+        recorder.contents = contents
         stack.enter_context(torch.no_grad())
-        stack.enter_context(_plain_kernels(model))
+        stack.enter_context(_plain_kernels(is_recurrent=recorder.is_recurrent))
         stack.enter_context(recorder.following_modules())
         stack.enter_context(recorder)
         return model(*args, **kwargs)
 
 
 @contextmanager
-def undisturbed(model: nn.Module, *, training: bool) -> Iterator[None]:
-    """Run the model in eval or training mode; modes, buffers, hooks and RNG are restored at the end."""
-    modes = [(module, module.training) for module in model.modules()]
-    # Only a training forward writes buffers and draws random numbers as a rule; a model that does so
-    # in eval mode is caught by comparing versions below.
-    buffers = list(model.buffers())
-    versions = [buffer._version for buffer in buffers]
-    saved = [buffer.detach().clone() for buffer in buffers] if training else None
-    small = {i: b.detach().clone() for i, b in enumerate(buffers) if saved is None and b.numel() <= 65536}
-    devices = {t.device.index or 0 for t in model.parameters() if t.device.type == "cuda"}
-    try:
-        with torch.random.fork_rng(devices=sorted(devices)):
-            for module, _ in modes:
-                module.training = training
-            yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-        with torch.no_grad():
-            for i, (buffer, version) in enumerate(zip(buffers, versions, strict=True)):
-                if buffer._version != version:
-                    source = saved[i] if saved is not None else small.get(i)
-                    if source is not None:
-                        buffer.copy_(source)
-
-
-@contextmanager
-def _plain_kernels(model: nn.Module) -> Iterator[None]:
+def _plain_kernels(*, is_recurrent: bool) -> Iterator[None]:
     """Switch off fused kernels that hide operators, so that they fall apart into known ones."""
-    recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
     fast_path = torch.backends.mha.get_fastpath_enabled()
     with ExitStack() as stack:
         stack.callback(torch.backends.mha.set_fastpath_enabled, fast_path)
         torch.backends.mha.set_fastpath_enabled(False)
         stack.enter_context(torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH))
-        if recurrent:
+        if is_recurrent:
             stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
             stack.enter_context(torch.backends.cudnn.flags(enabled=False))
         yield
@@ -235,10 +214,13 @@ class _Recorder(TorchDispatchMode):
         self.by_name: dict[str, int] = {}
         self._known: dict[int, tuple[weakref.ref[Tensor], int]] = {}
         self._named = {id(tensor): name for name, tensor in named_tensors(model).items()}
-        self._types = {name: type(module).__name__ for name, module in model.named_modules()}
-        self._paths = {id(module): name for name, module in model.named_modules()}
+        modules = list(model.named_modules())
+        self._types = {name: type(module).__name__ for name, module in modules}
+        self._paths = {id(module): name for name, module in modules}
+        self.is_recurrent = any(isinstance(module, nn.RNNBase) for _, module in modules)
         self._stack: list[str] = [""]
         self.inputs: tuple[int, ...] = ()
+        self.contents: Contents | None = None
 
     def tape(self, outputs: tuple[int, ...], *, training: bool) -> Tape:
         """What was written down so far."""
@@ -295,6 +277,8 @@ class _Recorder(TorchDispatchMode):
         indices = _index_values(schema.name, (args, kwargs), (refs, key_refs))
         result = self._stand_in(len(self.ops), schema.name, args) if self._stand_in else None
         if result is None:
+            if self.contents is not None:
+                self.contents.announce(func, args, kwargs)
             result = func(*args, **kwargs)
         mutated = []
         for position in schema.mutates:
@@ -354,13 +338,16 @@ def _index_values(
     target: str, arguments: tuple[Any, Any], refs: tuple[Any, Any]
 ) -> dict[int, npt.NDArray[Any]]:
     """Values of integer tensors among the arguments of an indexing operator, by value number."""
-    if target not in _INDEXED:
+    if target not in _INDEXED and target != _LITERAL:
         return {}
+    limit = 1 if target == _LITERAL else _INDEX_LIMIT
     found = {}
     for tensor, ref in zip(_flat(arguments), _flat(refs), strict=True):
-        if not isinstance(tensor, Tensor) or tensor.is_floating_point() or tensor.is_complex():
+        if not isinstance(tensor, Tensor):
             continue
-        if tensor.numel() <= _INDEX_LIMIT and tensor.device.type != "meta":
+        if target != _LITERAL and (tensor.is_floating_point() or tensor.is_complex()):
+            continue
+        if tensor.numel() <= limit and tensor.device.type != "meta":
             found[ref.value] = np.array(tensor.detach().cpu().numpy())
     return found
 

@@ -6,9 +6,10 @@ the number of channels.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -38,19 +39,10 @@ class Units:
 
 def find_units(space: LabelSpace) -> Units:
     """Solve the label space."""
+    if space.alternatives:
+        space = _decided(space)
     classes = space.solve()
-    why: dict[int, str] = {}
-    pinned = np.zeros(space.count + 1, dtype=bool)
-    pinned[-1] = True
-    for ids, reason in space.pins:
-        _pin(classes[ids], reason, pinned, why)
-    on_parameter = np.zeros(space.count + 1, dtype=bool)
-    for axis in space.axes:
-        on_parameter[classes[axis.start : axis.start + axis.size]] = True
-    pinned |= ~on_parameter
-    for a, b in space.crossings:
-        if not np.array_equal(classes[a], classes[b]) and not pinned[classes[a]].all():
-            _pin(classes[b[b >= 0]], "flattened together with another channel axis", pinned, why)
+    pinned, why = _pins(space, classes)
     components = _pin_uneven(space, classes, pinned, why)
     removable = np.flatnonzero(~pinned[:-1])
     number = np.full(space.count, PINNED, dtype=np.int64)
@@ -60,6 +52,40 @@ def find_units(space: LabelSpace) -> Units:
     tied = [tuple(number[cell] for cell in component.cells) for component in components]
     groups = _groups(space, of_label, axes, tied, len(removable))
     return Units(len(removable), of_label, axes, groups, _reasons(space, classes, axes, why))
+
+
+def _decided(space: LabelSpace) -> LabelSpace:
+    """The space with every alternative merged with the first of its axes that is not pinned."""
+    classes = space.solve()
+    pinned, _ = _pins(space, classes)
+    decided = replace(space, edges=list(space.edges), pins=list(space.pins), alternatives=[])
+    for several, ids, reason in space.alternatives:
+        free = [not pinned[classes[axis[axis >= 0]]].all() for axis in several]
+        chosen = free.index(True) if any(free) else 0
+        for position, axis in enumerate(several):
+            if position == chosen:
+                decided.merge(axis, ids, reason)
+            else:
+                decided.pin(axis, "flattened together with another channel axis")
+    return decided
+
+
+def _pins(space: LabelSpace, classes: Ids) -> tuple[Flags, dict[int, str]]:
+    """Which classes [count + 1] are pinned, and why; the last entry stands for OPAQUE."""
+    why: dict[int, str] = {}
+    pinned = np.zeros(space.count + 1, dtype=bool)
+    pinned[-1] = True
+    for ids, reason in space.pins:
+        _pin(classes[ids], reason, pinned, why)
+    on_parameter = np.zeros(space.count + 1, dtype=bool)
+    for axis in space.axes:
+        on_parameter[classes[axis.start : axis.start + axis.size]] = True
+    pinned |= ~on_parameter
+    for a, b, reason in space.crossings:
+        a, b = classes[a[a >= 0]], classes[b[b >= 0]]
+        if not np.array_equal(a, b) and not pinned[a].all():
+            _pin(b, reason, pinned, why)
+    return pinned, why
 
 
 def _pin(roots: Ids, reason: str, pinned: Flags, why: dict[int, str]) -> bool:
@@ -119,8 +145,40 @@ def _pin_uneven(
             if not component.even:
                 crossing = np.concatenate(component.cells)
                 changed |= _pin(crossing, "several rules of equal size cross here", pinned, why)
+        changed = changed or _pin_last(space, classes, components, pinned, why)
         if not changed:
             return components
+
+
+def _pin_last(
+    space: LabelSpace,
+    classes: Ids,
+    components: list[_Component],
+    pinned: Flags,
+    why: dict[int, str],
+) -> bool:
+    """Pin one class of each axis that equal losses of a component's cells could empty.
+
+    Cells may hold channels of several axes (a grouped convolution over a concatenation), so one rank
+    that stays in each cell need not stay on each axis.
+    """
+    cell_of = np.full(len(pinned), -1, dtype=np.int64)
+    most: list[int] = []
+    for component in components:
+        size = min(map(len, component.cells))
+        for cell in component.cells:
+            cell_of[cell] = len(most)
+            most.append(size - 1)
+    changed = False
+    for axis in space.axes if components else ():
+        roots = np.unique(classes[axis.start : axis.start + axis.size])
+        cells = cell_of[roots]
+        if pinned[roots].any() or (cells < 0).any():
+            continue
+        counts = np.bincount(cells, minlength=len(most))
+        if (counts <= most).all():
+            changed |= _pin(roots[:1], f"one channel of {axis.tensor} has to stay", pinned, why)
+    return changed
 
 
 def _members(rows: Ids, pinned: Flags) -> tuple[Ids, Ids]:
@@ -204,11 +262,23 @@ def _component(places: list[_Places]) -> _Component:
     kinds, which = np.unique(rows, axis=0, return_inverse=True)
     order = np.argsort(which.ravel(), kind="stable")
     ends = np.cumsum(np.bincount(which.ravel()))[:-1]
-    even = True
+    cells = np.split(members[order], ends)
+    if not _even(places, kinds):
+        # Runs of one size lie crosswise (4 groups of 6 over 6 groups of 4): smaller cells may fit both.
+        width = math.gcd(*map(len, cells))
+        pieces = [len(cell) // width for cell in cells]
+        cells = [piece for cell, n in zip(cells, pieces, strict=True) for piece in np.split(cell, n)]
+        kinds = np.repeat(kinds, pieces, axis=0)
+    return _Component(tuple(cells), _even(places, kinds))
+
+
+def _even(places: list[_Places], kinds: Ids) -> bool:
+    """Whether every row of every rule holds equally many cells; `kinds` [cells, rules] are their rows."""
     for placed, column in zip(places, kinds.T, strict=True):
         counts = np.bincount(column[column >= 0], minlength=placed.height)
-        even &= bool((counts == counts[0]).all())
-    return _Component(tuple(np.split(members[order], ends)), even)
+        if (counts != counts[0]).any():
+            return False
+    return True
 
 
 # -- groups --------------------------------------------------------------------------------------

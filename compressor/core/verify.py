@@ -9,7 +9,9 @@ kept channels in the reference: the tolerance is never loosened.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -86,10 +88,11 @@ def verify(
     _silence_readers(full, plan.cuts)
     args, kwargs = _as_double((args, kwargs))
     reference = _Restricted(graph.restrictions, removed)
+    mine, yours = _copies(args, kwargs), _copies(args, kwargs)
     with undisturbed(full, training=False), torch.no_grad(), reference:
-        expected = _run(full, args, kwargs, "the original model")
+        expected = _run(full, *mine, "the original model")
     with undisturbed(double, training=False), torch.no_grad(), _Doubling():
-        found = _run(double, args, kwargs, "the pruned model")
+        found = _run(double, *yours, "the pruned model")
     error = _compare(expected, found)
     if not error <= tolerance:
         where = _first_divergence(graph, removed, full, double, args, kwargs, tolerance)
@@ -198,9 +201,34 @@ def _as_double(tree: Any) -> Any:
     return _pytree.tree_map_only(Tensor, convert, tree)
 
 
+@contextmanager
+def _doubles_by_default() -> Iterator[None]:
+    """Tensors that a forward makes without naming a type are float64."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _copies(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    """The inputs again, for a forward that writes into them."""
+    copies: tuple[Sequence[Any], Mapping[str, Any]]
+    copies = _pytree.tree_map_only(Tensor, torch.clone, (args, kwargs))
+    return copies
+
+
+def _call(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """The model's result; tensors that its forward makes are float64 where no type is named."""
+    with _doubles_by_default():
+        return model(*args, **kwargs)
+
+
 def _run(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], who: str) -> list[Tensor]:
     try:
-        return [t for t in output_tensors(model(*args, **kwargs)) if t.is_floating_point() or t.is_complex()]
+        result = _call(model, args, kwargs)
+        return [t for t in output_tensors(result) if t.is_floating_point() or t.is_complex()]
     except Exception as error:
         raise VerifyError(
             f"{who} cannot run on the example inputs in float64: {type(error).__name__}: {error}"
@@ -236,7 +264,18 @@ class _Doubling(TorchDispatchMode):
         """Run one operator."""
         if kwargs.get("dtype") in (torch.float32, torch.float16, torch.bfloat16):
             kwargs["dtype"] = torch.float64
-        return func(*args, **kwargs)
+        return _without_chance(func, args, func(*args, **kwargs))
+
+
+_NOISE = ("rand", "randn", "rand_like", "randn_like", "bernoulli", "bernoulli_", "uniform_", "normal_")
+
+
+def _without_chance(func: Any, args: tuple[Any, ...], result: Any) -> Any:
+    """Random numbers are the same number everywhere: two models of unequal width draw unequal ones."""
+    name = str(func).split(".")[1]
+    if name == "native_dropout":
+        return args[0].clone(), torch.ones_like(result[1])
+    return result.fill_(0.5) if name in _NOISE else result
 
 
 class _Restricted(_Doubling):
@@ -264,8 +303,8 @@ class _Restricted(_Doubling):
         wanted = self._wanted.get((target, number))
         if wanted is None:
             return super().call(func, args, kwargs)
-        self.used += 1
         kind, keeps = wanted
+        self.used += kind != "contraction"
         return _KINDS[kind](func, args, kwargs, keeps)
 
 
@@ -273,25 +312,18 @@ Keeps = tuple[dict[int, Tensor], ...]
 
 
 def _reduction(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], keeps: Keeps) -> Any:
-    """Statistics over the kept positions; axes that stay are restricted and put back."""
-    x = args[0]
-    out = func(*args, **kwargs)
-    first = out[0] if isinstance(out, tuple) else out
-    gone_axes = [a for a in keeps[0] if first.dim() < x.dim() or first.shape[a] == 1]
-    for axis in gone_axes:
-        x = x.index_select(axis, keeps[0][axis].to(x.device))
-    return func(x, *args[1:], **kwargs)
+    """Statistics over the kept positions."""
+    return func(_take(args[0], keeps[0]), *args[1:], **kwargs)
 
 
 def _contraction(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], keeps: Keeps) -> Any:
     """Removed positions contribute nothing to a sum of products."""
     silenced = []
-    for position, arg in enumerate(args):
-        if isinstance(arg, Tensor) and position < len(keeps) and arg.is_floating_point():
-            for axis, keep in keeps[position].items():
-                mask = torch.zeros(arg.shape[axis], dtype=arg.dtype, device=arg.device)
-                mask[keep.to(arg.device)] = 1
-                arg = arg * mask.view([-1 if a == axis else 1 for a in range(arg.dim())])
+    for arg, mine in itertools.zip_longest(args, keeps, fillvalue={}):
+        for axis, keep in mine.items():
+            # Filled, not multiplied by zero: a weight norm of nothing is not a number.
+            gone = np.setdiff1d(np.arange(arg.shape[axis]), keep.numpy())
+            arg = arg.index_fill(axis, torch.from_numpy(gone).to(arg.device), 0)
         silenced.append(arg)
     return func(*silenced, **kwargs)
 
@@ -300,27 +332,31 @@ def _layer_norm(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], keeps:
     """Normalised over the kept positions; removed positions of the result are zero."""
     x, normalized, *rest = args
     first = x.dim() - len(normalized)
-    mine = {axis: keep for axis, keep in keeps[0].items() if axis >= first}
-    small = [_take(x, mine)]
-    small_shape = list(small[0].shape[first:])
-    vectors = {axis - first: keep for axis, keep in mine.items()}
+    small = _take(x, keeps[0])
+    vectors = {axis - first: keep for axis, keep in keeps[0].items()}
     rest = [_take(r, vectors) if isinstance(r, Tensor) else r for r in rest]
-    out = func(small[0], small_shape, *rest, **kwargs)
-    return (_put_back(out[0], x.shape, mine), *out[1:])
+    out = func(small, list(small.shape[first:]), *rest, **kwargs)
+    return (_put_back(out[0], x.shape, keeps[0]), *out[1:])
 
 
 def _group_norm(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], keeps: Keeps) -> Any:
     """The same for runs of channels, which keep equally many each."""
     x, weight, bias, batch, channels, extent, groups, eps = args
-    mine = {1: keeps[0][1]} if 1 in keeps[0] else {}
-    vectors = {0: keep for keep in mine.values()}
-    small = _take(x, mine)
+    vectors = {0: keep for keep in keeps[0].values()}
+    small = _take(x, keeps[0])
     weight, bias = (_take(v, vectors) if v is not None else None for v in (weight, bias))
     out = func(small, weight, bias, batch, small.shape[1], extent, groups, eps, **kwargs)
-    return (_put_back(out[0], x.shape, mine), *out[1:])
+    return (_put_back(out[0], x.shape, keeps[0]), *out[1:])
+
+
+def _batch_norm(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], keeps: Keeps) -> Any:
+    """Normalised by the statistics of the kept positions; removed ones of the result are zero."""
+    out = func(_take(args[0], keeps[0]), *args[1:], **kwargs)
+    return (_put_back(out[0], args[0].shape, keeps[0]), *out[1:])
 
 
 _KINDS = {
+    "batch_norm": _batch_norm,
     "reduction": _reduction,
     "contraction": _contraction,
     "layer_norm": _layer_norm,
@@ -376,9 +412,10 @@ def _first_divergence(
     runs = []
     for model, inner in ((full, _Restricted(graph.restrictions, removed)), (small, None)):
         watching = _Watching(inner)
+        own_args, own_kwargs = _copies(args, kwargs)
         try:
             with undisturbed(model, training=False), torch.no_grad(), watching:
-                model(*args, **kwargs)
+                _call(model, own_args, own_kwargs)
         except Exception as error:
             return f"it stops with {type(error).__name__}: {error}"
         runs.append(watching.results)

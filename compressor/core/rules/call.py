@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from compressor.core.labels import Ids, LabelSpace, Layer, Value
 from compressor.core.tape import Op
 
-__all__ = ["Call", "Layers", "Restriction", "WorkFact"]
+__all__ = ["MEETS_FIXED", "Call", "Layers", "Restriction", "WorkFact"]
+
+_FLATTENED = "flattened together with another channel axis"
+MEETS_FIXED = "meets values whose channels are fixed, such as an input or a constant"
 
 Layers = tuple[Layer, ...]
 
@@ -28,11 +31,12 @@ class WorkFact:
 class Restriction:
     """An operator that reads across labelled positions without a parameter to silence.
 
-    The reference of `verify` runs it on the kept positions only.
+    The reference of `verify` runs it on the kept positions only, along these axes of these operands.
     """
 
     op: Op
     kind: str
+    axes: Mapping[int, frozenset[int]]
 
 
 def _no_blocks(name: str, groups: int, columns: int) -> Ids:
@@ -86,7 +90,34 @@ class Call:
 
     def merge(self, a: Ids, b: Ids) -> None:
         """Labels that meet here are one channel."""
-        self.space.merge(a, b, f"meets values without a label ({self.where})")
+        self.space.merge(a, b, f"{MEETS_FIXED} ({self.where})")
+
+    def meet(self, one: Layers, other: Layers) -> None:
+        """The layers along one axis of two operands that meet there, position by position."""
+        if len(one) == len(other):
+            for a, b in zip(one, other, strict=True):
+                self.merge(a.ids, b.ids)
+        elif len(other) == 1:
+            self._meet_flattened(one, other[0])
+        elif len(one) == 1:
+            self._meet_flattened(other, one[0])
+        else:
+            for layer in (*one[1:], *other):
+                self.merge(one[0].ids, layer.ids)
+
+    def _meet_flattened(self, several: Layers, single: Layer) -> None:
+        reason = f"{MEETS_FIXED} ({self.where})"
+        self.space.merge_one(tuple(layer.ids for layer in several), single.ids, reason)
+
+    def cross(self, one: Layer, other: Layer) -> None:
+        """Two channel axes were flattened into one here."""
+        self.space.cross(one.ids, other.ids, f"{_FLATTENED} ({self.where})")
+
+    def only_ids(self, value: Value, axis: int) -> Ids:
+        """The labels along `axis` for a rule that can follow one layer; further ones are pinned."""
+        for layer in value.over(axis)[1:]:
+            self.pin(layer, _FLATTENED)
+        return value.ids(axis)
 
     def tie(self, rows: Ids) -> Ids:
         """Merge the labels of each row of `rows` [n, m]; the first label of every row [n]."""
@@ -101,9 +132,10 @@ class Call:
         """Removing these labels changes a statistic that other channels see."""
         self.space.statistics.append(layer.ids[layer.ids >= 0])
 
-    def restrict(self, kind: str) -> None:
-        """The reference must run this operator on the kept positions."""
-        self.restrictions.append(Restriction(self.op, kind))
+    def restrict(self, kind: str, axes: Mapping[int, Iterable[int]]) -> None:
+        """The reference must run this operator on the kept positions along these axes of its operands."""
+        chosen = {operand: frozenset(some) for operand, some in axes.items()}
+        self.restrictions.append(Restriction(self.op, kind, chosen))
 
     def work(self, coefficient: int, *dims: Ids, divisor: int = 1) -> None:
         """State the operator's multiply-accumulates."""

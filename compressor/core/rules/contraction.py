@@ -9,27 +9,38 @@ from compressor.core.rules.call import Call, Layers
 from compressor.core.rules.elementwise import combine
 from compressor.core.rules.table import rule
 
-__all__ = ["carry", "contract"]
+__all__ = ["Side", "carry", "contract"]
+
+# An operand's position among the arguments, and the axis of it that is summed.
+Side = tuple[int, int]
 
 
-def contract(call: Call, left: Value, left_axis: int, right: Value, right_axis: int) -> None:
-    """Merge the labels of the two summed axes; a side without labels pins the other."""
-    if left.shape[left_axis] == 1:
-        return
-    sides = left.over(left_axis), right.over(right_axis)
-    for own, other in ((0, 1), (1, 0)):
-        if not sides[other]:
-            for layer in sides[own]:
-                call.pin(layer, "summed against values without a label")
-    layers = [*sides[0], *sides[1]]
-    for layer in layers[1:]:
-        call.merge(layers[0].ids, layer.ids)
-    for value, side in ((left, sides[0]), (right, sides[1])):
-        if value.name or (value.static and not (left.static and right.static)):
-            for layer in side:
+def contract(call: Call, left: Side, right: Side) -> Ids:
+    """Merge the labels of the two summed axes; a side without labels pins the other. Those labels."""
+    one, other = call.args[left[0]], call.args[right[0]]
+    here, there = one.over(left[1]), other.over(right[1])
+    if here and there:
+        call.meet(here, there)
+    for layer in (*here, *there) if not (here and there) else ():
+        call.pin(layer, "reads values whose channels are fixed, such as an input or a constant")
+    _silence(call, left, right)
+    plain = [layers[0].ids for layers in (here, there) if len(layers) == 1]
+    return plain[0] if plain else one.ids(left[1])
+
+
+def _silence(call: Call, left: Side, right: Side) -> None:
+    """Say how the reference of `verify` keeps removed labels out of the sum.
+
+    Zeros in the parameter do it where the operand is the parameter itself; one that was computed from
+    parameters (standardised weights, say) need not be zero there, so its sum is restricted.
+    """
+    values = [call.args[position] for position, _ in (left, right)]
+    for value, (_, axis) in zip(values, (left, right), strict=True):
+        if value.silent or (value.static and not all(v.static for v in values)):
+            for layer in value.over(axis):
                 call.space.read(layer.ids)
-    if sides[0] and sides[1] and not left.static and not right.static:
-        call.restrict("contraction")
+    if not any(value.silent for value in values) and all(map(Value.over, values, (left[1], right[1]))):
+        call.restrict("contraction", {position: [axis] for position, axis in (left, right)})
 
 
 def carry(value: Value, axis: int, target: int) -> Layers:
@@ -40,14 +51,14 @@ def carry(value: Value, axis: int, target: int) -> Layers:
 @rule("aten.mm.default", "aten.bmm.default", "aten.mv.default", "aten.dot.default", "aten.vdot.default")
 def product(call: Call) -> list[Layers]:
     """[M, K] x [K, N], the same in batches, with a vector [K], and of two vectors."""
-    return [_product(call, call.args[0], call.args[1])]
+    return [_product(call, 0, 1)]
 
 
 @rule("aten.addmm.default", "aten.baddbmm.default", "aten.addmv.default")
 def added_product(call: Call) -> list[Layers]:
     """bias + product: the bias meets the product element by element."""
     shape = call.shapes[0]
-    layers = _product(call, call.args[1], call.args[2])
+    layers = _product(call, 1, 2)
     return [combine(call, (call.args[0], Value(shape, layers)), shape)]
 
 
@@ -56,18 +67,23 @@ def linear(call: Call) -> list[Layers]:
     """[*, I] x [O, I] (+ [O])."""
     x, weight, bias = call.args[0], call.args[1], call.arg(2)
     last, shape = len(x.shape) - 1, call.shapes[0]
-    contract(call, x, last, weight, 1)
+    summed = contract(call, (0, last), (1, 1))
     layers = tuple(layer for layer in x.layers if layer.axis != last) + carry(weight, 0, last)
-    call.work(math.prod(x.shape[:-1]), weight.ids(0), weight.ids(1))
+    call.work(math.prod(x.shape[:-1]), weight.ids(0), summed)
     if bias is not None:
         layers = combine(call, (Value(shape, layers), bias), shape)
     return [layers]
 
 
-def _product(call: Call, left: Value, right: Value) -> Layers:
+def _product(call: Call, first: int, second: int) -> Layers:
+    left, right = call.args[first], call.args[second]
     batch = len(left.shape) - 2 if len(left.shape) == 3 else 0
     last = len(left.shape) - 1
-    contract(call, left, last, right, batch)
+    summed = contract(call, (first, last), (second, batch))
+    if len(right.shape) == 1 and left.static and right.static:
+        # A weight is measured (spectral norm), and all of it scaled by what comes out.
+        for layer in (*left.over(last), *right.over(0)):
+            call.changes_statistics(layer)
     layers: Layers = ()
     dims: list[Ids] = []
     if batch:
@@ -80,5 +96,5 @@ def _product(call: Call, left: Value, right: Value) -> Layers:
     if len(right.shape) > 1:
         layers += carry(right, batch + 1, len(call.shapes[0]) - 1)
         dims.append(right.ids(batch + 1))
-    call.work(1, *dims, left.ids(last) if left.over(last) else right.ids(batch))
+    call.work(1, *dims, summed)
     return layers

@@ -44,17 +44,17 @@ def _positions(call: Call, x: Value, weight: Value, transposed: bool) -> int:
 
 def _plain(call: Call, x: Value, weight: Value, _groups: int, transposed: bool) -> Ids:
     in_axis, out_axis = (0, 1) if transposed else (1, 0)
-    contract(call, x, 1, weight, in_axis)
-    out = weight.ids(out_axis)
-    call.work(_positions(call, x, weight, transposed), out, weight.ids(in_axis))
+    summed = contract(call, (0, 1), (1, in_axis))
+    out = call.only_ids(weight, out_axis)
+    call.work(_positions(call, x, weight, transposed), out, summed)
     return out
 
 
 def _grouped(call: Call, x: Value, weight: Value, groups: int, transposed: bool) -> Ids:
     """Weights are [O, I/g] or, transposed, [I, O/g]; group a holds the a-th run of rows."""
     columns = weight.shape[1]
-    rows = weight.ids(0).reshape(groups, -1)
-    entering = x.ids(1).reshape(groups, -1)
+    rows = call.only_ids(weight, 0).reshape(groups, -1)
+    entering = call.only_ids(x, 1).reshape(groups, -1)
     times = _positions(call, x, weight, transposed)
     whole = 1 in (rows.shape[1], columns)
     if call.choose("whole" if whole else "equal", "pin") == "pin":
@@ -73,6 +73,8 @@ def _grouped(call: Call, x: Value, weight: Value, groups: int, transposed: bool)
     read, leaving = (rows, block) if transposed else (block, rows)
     call.merge(entering, read)
     call.space.read(read)
+    if not weight.silent:
+        call.restrict("contraction", {0: [1]})
     call.work(times, rows.ravel(), block.ravel(), divisor=groups)
     return leaving.ravel()
 

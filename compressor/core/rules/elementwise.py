@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from compressor.core.labels import OPAQUE, Layer, Value
-from compressor.core.rules.call import Call, Layers
+from compressor.core.rules.call import MEETS_FIXED, Call, Layers
 from compressor.core.rules.table import rule
 
 __all__ = ["combine", "pointwise"]
@@ -89,7 +89,7 @@ def _combine_axis(call: Call, operands: Sequence[Value], axis: int, ndim: int) -
     if opaque:
         for layers in meeting:
             for layer in layers:
-                call.pin(layer, "meets values without a label")
+                call.pin(layer, MEETS_FIXED)
         # A pinned soft layer has nothing more to say.
         meeting = [tuple(x for x in layers if not x.soft) for layers in meeting]
     labelled = [layers for layers in meeting if layers]
@@ -97,9 +97,11 @@ def _combine_axis(call: Call, operands: Sequence[Value], axis: int, ndim: int) -
         return []
     kept = [layer.on(axis) for layer in labelled[0]]
     for layers in labelled[1:]:
-        for layer in layers:
-            call.merge(kept[0].ids, layer.ids)
-            kept[0] = _more_telling(kept[0], layer)
+        call.meet(tuple(kept), layers)
+        if len(kept) == len(layers):
+            kept = [_more_telling(*pair) for pair in zip(kept, layers, strict=True)]
+        elif all(layer.soft for layer in kept):
+            kept = [layer.on(axis) for layer in layers]
     return kept
 
 

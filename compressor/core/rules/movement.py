@@ -30,6 +30,14 @@ def flip(call: Call) -> list[Layers]:
     return [tuple(x.with_ids(x.ids[::-1]) if x.axis in axes else x for x in value.layers)]
 
 
+@rule("aten.rot90.default")
+def rotate(call: Call) -> list[Layers]:
+    """Turned in the plane of two axes."""
+    value = call.args[0]
+    plane = [a % len(value.shape) for a in call.arg(2, (0, 1))]
+    return [_except(call, value, plane, "positions that a rotation moves")]
+
+
 @rule("aten.roll.default")
 def roll(call: Call) -> list[Layers]:
     """Shifted in a circle; along a labelled axis the shift would have to follow the cut."""
@@ -82,6 +90,8 @@ def _channels_to(
             layer = Layer(axis if out_axis is None else out_axis, relabel(layer.ids), layer.soft)
         if layer.ids.size > 1:
             layers.append(layer)
+        else:
+            call.pin(layer, "the only channel")
     return [tuple(layers)]
 
 

@@ -34,9 +34,21 @@ def _with_vectors(call: Call, vectors: tuple[Any, ...]) -> Layers:
 )
 def batch_norm(call: Call) -> list[Layers]:
     """The four vectors are merged with the channel axis."""
-    last = 3 if call.op.target.endswith("no_stats") else 5
-    out = _with_vectors(call, call.args[1:last])
+    bare = call.op.target.endswith("no_stats")
+    if bare or (isinstance(call.arg(5), bool) and call.args[5]):
+        _own_statistics(call)
+    out = _with_vectors(call, call.args[1 : 3 if bare else 5])
     return [out, *([()] * (len(call.shapes) - 1))]
+
+
+def _own_statistics(call: Call) -> None:
+    """Statistics of the operand itself run over all its axes but the channels'."""
+    axes = {layer.axis for layer in call.args[0].layers if layer.axis != 1}
+    for layer in call.args[0].layers:
+        if layer.axis in axes:
+            call.changes_statistics(layer)
+    if axes:
+        call.restrict("batch_norm", {0: axes})
 
 
 @rule("aten.native_layer_norm.default", "aten._fused_rms_norm.default", "aten.rms_norm.default")
@@ -45,10 +57,11 @@ def layer_norm(call: Call) -> list[Layers]:
     x, normalized = call.args[0], call.args[1]
     first = len(x.shape) - len(normalized)
     operands = [x, *(v for v in call.args[2:4] if isinstance(v, Value))]
-    for layer in x.layers:
-        if layer.axis >= first:
-            call.changes_statistics(layer)
-            call.restrict("layer_norm")
+    mixed = [layer for layer in x.layers if layer.axis >= first]
+    for layer in mixed:
+        call.changes_statistics(layer)
+    if mixed:
+        call.restrict("layer_norm", {0: [layer.axis for layer in mixed]})
     return [combine(call, operands, x.shape), *([()] * (len(call.shapes) - 1))]
 
 
@@ -67,7 +80,7 @@ def group_norm(call: Call) -> list[Layers]:
         elif option == "equal":
             call.equal(layer.ids.reshape(groups, -1), "groups of a group norm stay of equal size")
             call.changes_statistics(layer)
-            call.restrict("group_norm")
+            call.restrict("group_norm", {0: [1]})
     return [out, *([()] * (len(call.shapes) - 1))]
 
 

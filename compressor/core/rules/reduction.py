@@ -29,7 +29,7 @@ def reduce(call: Call) -> list[Layers]:
     for layer in value.layers:
         if layer.axis in axes:
             call.changes_statistics(layer)
-            call.restrict("reduction")
+            call.restrict("reduction", {0: axes})
     kept = [layer for layer in value.layers if layer.axis not in axes]
     if len(call.shapes[0]) < ndim:
         kept = [layer.on(layer.axis - sum(a < layer.axis for a in axes)) for layer in kept]

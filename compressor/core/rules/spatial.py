@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from compressor.core.labels import Value
 from compressor.core.rules.call import Call, Layers
+from compressor.core.rules.elementwise import combine
 from compressor.core.rules.table import rule
 
 __all__: list[str] = []
@@ -11,10 +13,10 @@ _NAMES = {
     1: ("max_pool1d", "avg_pool1d", "adaptive_max_pool1d", "upsample_nearest1d", "upsample_linear1d")
     + ("_upsample_nearest_exact1d", "adaptive_avg_pool1d", "max_pool1d_with_indices"),
     2: ("max_pool2d", "avg_pool2d", "adaptive_max_pool2d", "upsample_nearest2d", "upsample_bilinear2d")
-    + ("_upsample_nearest_exact2d", "_adaptive_avg_pool2d", "max_pool2d_with_indices", "max_unpool2d")
+    + ("_upsample_nearest_exact2d", "_adaptive_avg_pool2d", "max_pool2d_with_indices")
     + ("_upsample_bilinear2d_aa", "upsample_bicubic2d", "_upsample_bicubic2d_aa", "fractional_max_pool2d"),
     3: ("max_pool3d", "avg_pool3d", "adaptive_max_pool3d", "upsample_nearest3d", "upsample_trilinear3d")
-    + ("_upsample_nearest_exact3d", "_adaptive_avg_pool3d", "max_pool3d_with_indices", "max_unpool3d")
+    + ("_upsample_nearest_exact3d", "_adaptive_avg_pool3d", "max_pool3d_with_indices")
     + ("fractional_max_pool3d",),
 }
 _SPATIAL_AXES = {name: count for count, names in _NAMES.items() for name in names}
@@ -23,12 +25,25 @@ _SPATIAL_AXES = {name: count for count, names in _NAMES.items() for name in name
 @rule(*(f"aten.{name}.{overload}" for name in _SPATIAL_AXES for overload in ("default", "vec")))
 def spatial(call: Call) -> list[Layers]:
     """Labels of channels pass; labels along spatial axes are pinned."""
-    value = call.args[0]
-    first = len(value.shape) - _SPATIAL_AXES[call.op.target.split(".")[1]]
+    first = len(call.args[0].shape) - _SPATIAL_AXES[call.op.target.split(".")[1]]
+    return [_passing(call, call.args[0], first)] * len(call.shapes)
+
+
+def _passing(call: Call, value: Value, first: int) -> Layers:
+    """The layers before the axis `first`; those from there on are pinned."""
     for layer in value.layers:
         if layer.axis >= first:
             call.pin(layer, "positions that pooling or interpolation mixes")
-    return [tuple(layer for layer in value.layers if layer.axis < first)] * len(call.shapes)
+    return tuple(layer for layer in value.layers if layer.axis < first)
+
+
+@rule("aten.max_unpool2d.default", "aten.max_unpool3d.default")
+def max_unpool(call: Call) -> list[Layers]:
+    """Values placed where the indices of a pooling say: each channel of them in its own channel."""
+    places = int(call.op.target[len("aten.max_unpool")])
+    lead = call.shapes[0][: len(call.shapes[0]) - places]
+    operands = [Value(lead, _passing(call, value, len(lead))) for value in call.args[:2]]
+    return [combine(call, operands, lead)]
 
 
 @rule("aten.grid_sampler_2d.default", "aten.grid_sampler_3d.default")

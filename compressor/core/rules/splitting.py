@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
-from compressor.core.labels import Layer
-from compressor.core.rules.call import Call, Layers
+from compressor.core.labels import Ids, Layer
+from compressor.core.rules.call import MEETS_FIXED, Call, Layers
 from compressor.core.rules.table import rule
 
 __all__: list[str] = []
 
 
-def _take(layers: Layers, axis: int, index: slice) -> Layers:
-    """Layers of a run of positions along `axis`."""
-    return tuple(x.with_ids(x.ids[index]) if x.axis == axis else x for x in layers if _stays(x, axis, index))
-
-
-def _stays(layer: Layer, axis: int, index: slice) -> bool:
-    """An axis of length one carries no layer."""
-    return layer.axis != axis or layer.ids[index].size > 1
+def _take(call: Call, layers: Layers, axis: int, index: slice) -> Layers:
+    """Layers of a run of positions along `axis`; a single position cannot go and is pinned."""
+    taken = tuple(x.with_ids(x.ids[index]) if x.axis == axis else x for x in layers)
+    for layer in taken:
+        if layer.ids.size == 1:
+            call.pin(layer, "a slice of one channel")
+    return tuple(layer for layer in taken if layer.ids.size > 1)
 
 
 @rule("aten.slice.Tensor")
@@ -31,25 +32,33 @@ def slice_(call: Call) -> list[Layers]:
     if call.shapes[0] == value.shape:
         return [value.layers]
     layers = tuple(_cut_through(call, x, index) if x.axis == axis else x for x in value.layers)
-    return [_take(layers, axis, index)]
+    return [_take(call, layers, axis, index)]
 
 
 def _cut_through(call: Call, layer: Layer, index: slice) -> Layer:
     """State what a slice bound demands of the labels it cuts through."""
-    size, width = layer.ids.size, index.stop - index.start
+    size = layer.ids.size
     if index.step != 1:
         if size % index.step:
             call.pin(layer, "sliced with a step that does not divide the axis")
             return layer
         return layer.with_ids(np.repeat(call.tie(layer.ids.reshape(-1, index.step)), index.step))
     option = call.choose("free", "equal", "pin")
-    if option == "equal" and size % width == 0 and index.start % width == 0:
-        call.equal(layer.ids.reshape(-1, width), "slices of equal size")
+    if option == "equal":
+        # Bounds computed from the length (`c // 4`) follow it as long as all runs between them do.
+        run = math.gcd(size, index.start, index.stop)
+        call.equal(layer.ids.reshape(-1, run), "slices of equal size")
     elif option != "free":
-        # Bounds written into forward stay right as long as nothing before them moves.
-        last = index.start if index.stop == size else index.stop
-        call.pin(layer.with_ids(layer.ids[:last]), "before a slice bound written into forward")
+        for bound in (call.arg(2), call.arg(3)):
+            call.pin(layer.with_ids(_fixed(layer.ids, bound)), "a slice bound written into forward")
     return layer
+
+
+def _fixed(ids: Ids, bound: int | None) -> Ids:
+    """The labels that must stay for a bound to name the same place: all on the side it counts from."""
+    if bound is None or not -ids.size <= bound < ids.size:
+        return ids[:0]
+    return ids[:bound] if bound >= 0 else ids[bound:]
 
 
 @rule("aten.select.int")
@@ -93,7 +102,7 @@ def split(call: Call) -> list[Layers]:
         elif option != "free":
             call.pin(layer, "split into sizes that forward fixes")
     bounds = np.cumsum([0, *sizes]).tolist()
-    return [_take(value.layers, axis, slice(a, b)) for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [_take(call, value.layers, axis, slice(a, b)) for a, b in zip(bounds, bounds[1:], strict=False)]
 
 
 @rule("aten.glu.default")
@@ -104,7 +113,7 @@ def glu(call: Call) -> list[Layers]:
     layers = tuple(
         x.with_ids(call.tie(x.ids.reshape(2, -1).T)) if x.axis == axis else x for x in value.layers
     )
-    return [tuple(x for x in layers if x.ids.size > 1)]
+    return [_take(call, layers, axis, slice(None))]
 
 
 @rule("aten.cat.default")
@@ -116,10 +125,7 @@ def cat(call: Call) -> list[Layers]:
     over = [value.over(axis) for value in operands]
     if any(over):
         soft = all(layer.soft for layers in over for layer in layers)
-        joined = (Layer(axis, np.concatenate([value.ids(axis) for value in operands]), soft),)
-        for layers in over:
-            for layer in layers[1:]:
-                call.pin(layer, "a flattened pair of axes inside a concatenation")
+        joined = (Layer(axis, np.concatenate([call.only_ids(v, axis) for v in operands]), soft),)
     beside = [tuple(x for x in value.layers if x.axis != axis) for value in operands]
     return [joined + _agreed(call, beside)]
 
@@ -141,5 +147,5 @@ def _agreed(call: Call, beside: list[Layers]) -> Layers:
             call.merge(first.ids, layer.ids)
     for axis, layer in kept.items():
         if not all(any(x.axis == axis for x in layers) for layers in beside):
-            call.pin(layer, "beside values without a label")
+            call.pin(layer, MEETS_FIXED)
     return tuple(kept.values())

@@ -28,7 +28,7 @@ def view(call: Call) -> list[Layers]:
         here = [layer for layer in value.layers if layer.axis in olds]
         moved = [new for layer in here for new in _reshaped(call, value, layer, olds, news, shape)]
         for first, second in _pairs_on_one_axis(moved):
-            call.space.cross(first.ids, second.ids)
+            call.cross(first, second)
         layers.extend(moved)
     return [tuple(layers)]
 

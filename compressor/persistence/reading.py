@@ -1,0 +1,67 @@
+"""Loading a saved model: the folder's own loader, and then its plan and its example."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from safetensors.torch import load as from_safetensors
+from torch import nn
+
+from compressor.core.plan import Plan
+from compressor.core.surgery import cut_copy, remember_plan
+from compressor.errors import FileError, InputError
+from compressor.persistence.example import compare_example
+from compressor.persistence.load_model import LoadError
+from compressor.persistence.load_model import load as load_plain
+
+__all__ = ["load"]
+
+
+def load(directory: str | Path, build: nn.Module | Callable[[], nn.Module]) -> nn.Module:
+    """The model saved in `directory`, equal to the last bit, with its flags and modes.
+
+    `build` makes the original, unpruned network: its class, any function without arguments, or a
+    network that was just built, which stays as it is. The loaded model is on the device of what was
+    built, and knows its plan.
+
+    Raises FileError when a file is missing, truncated, changed or of another version, and when
+    `build` makes another network; InputError when `build` is neither of the three.
+
+    >>> import tempfile, torch, compressor as cp
+    >>> def build():
+    ...     return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    >>> net, x = build(), torch.ones(1, 4)
+    >>> graph = cp.capture(net, x)
+    >>> small = cp.apply(net, graph.plan([True] * 3 + [False] * 5))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     cp.save(small, folder)
+    ...     again = load(folder, build)
+    >>> again[0]
+    Linear(in_features=4, out_features=5, bias=True)
+    >>> torch.equal(again(x), small(x))
+    True
+    """
+    folder = Path(directory)
+    try:
+        model = load_plain(lambda: _built(build), folder)
+    except LoadError as error:
+        raise FileError(str(error)) from error
+    example = folder / "example.safetensors"
+    if example.is_file():
+        compare_example(model, from_safetensors(example.read_bytes()), str(folder))
+    remember_plan(model, Plan.load(folder / "plan.json"))
+    return model
+
+
+def _built(build: nn.Module | Callable[[], nn.Module]) -> nn.Module:
+    if isinstance(build, nn.Module):
+        return cut_copy(build, (), lambda tensor, _cuts: tensor.detach())
+    model = build() if callable(build) else build
+    if not isinstance(model, nn.Module):
+        what = f"{build!r} returned" if callable(build) else "got"
+        raise InputError(
+            f"load needs what builds the original network, as a class, a function without "
+            f"arguments or a torch.nn.Module; {what} {type(model).__name__}"
+        )
+    return model

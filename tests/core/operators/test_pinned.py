@@ -1,0 +1,177 @@
+"""What cannot be followed is pinned, with a reason in words, and the rest stays exact."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from compressor.core.capture import capture
+from compressor.core.rules import RULES, Call, Layers, rule
+from tests.core.driver import Case, Net, assert_case, assert_pinned, assert_prunes_exactly, case, explained
+
+IMAGE = (2, 3, 8, 8)
+Function = Callable[..., Tensor]
+
+
+def between(function: Function, *, channels: int = 8, leaving: int = 8, **parts: Any) -> Callable[[], nn.Module]:
+    """stem, `function(net, features)`, head, and beside them a branch that stays free (6 units)."""
+
+    def forward(m: Net, x: Tensor) -> tuple[Tensor, Tensor]:
+        return m.head(function(m, m.stem(x))), m.free_head(torch.relu(m.free(x)))
+
+    return lambda: Net(
+        forward, stem=nn.Conv2d(3, channels, 1), head=nn.Conv2d(leaving, 2, 1),
+        free=nn.Conv2d(3, 6, 1), free_head=nn.Conv2d(6, 2, 1), **parts,
+    )
+
+
+def held(name: str, function: Function, reason: str, *, free: int = 6, **options: Any) -> Case:
+    """Nothing but the free branch can go, and the stem says why."""
+    return case(name, between(function, **options), IMAGE, free=free, pinned={"stem": reason})
+
+
+def branch(m: Net, y: Tensor) -> Tensor:
+    return y.relu() if y.shape[1] == 8 else y.sigmoid().tanh()
+
+
+def flat(m: Net, y: Tensor) -> Tensor:
+    return m.linear(y.view(-1, 8 * 64)).view(-1, 2, 8, 8)
+
+
+def channel_attention(m: Net, y: Tensor) -> Tensor:
+    """ECA: a convolution that slides over the channels."""
+    s = y.mean((2, 3), keepdim=True).squeeze(-1).transpose(1, 2)
+    return y * m.slide(s).transpose(1, 2).unsqueeze(-1).sigmoid()
+
+
+def non_local_scaled(m: Net, y: Tensor) -> Tensor:
+    """Scaled by the square root of a length: another length, another function."""
+    q, k = m.query(y).flatten(2), m.key(y).flatten(2)
+    a = (q.transpose(1, 2) @ k * q.shape[1] ** -0.5).softmax(-1)
+    return (y.flatten(2) @ a).view(y.shape)
+
+
+def scatter_in(m: Net, y: Tensor) -> Tensor:
+    out = torch.zeros_like(y)
+    return out.index_put((torch.arange(len(y)),), y)
+
+
+PERMUTATION = torch.tensor([3, 1, 0, 2, 7, 6, 5, 4])
+
+CASES = [
+    held("fourier transform", lambda m, y: torch.fft.irfft2(torch.fft.rfft2(y), s=y.shape[2:]), "no rule for operator"),
+    held("cumulative sum over channels", lambda m, y: y.cumsum(1), "mixed or ordered along this axis"),
+    held("softmax over channels", lambda m, y: y.softmax(1), "mixed or ordered along this axis"),
+    held("log-softmax over channels", lambda m, y: y.log_softmax(1), "mixed or ordered along this axis"),
+    held("sorted channels", lambda m, y: y.sort(1).values, "mixed or ordered along this axis"),
+    held("largest channels", lambda m, y: y.topk(3, 1).values, "mixed or ordered along this axis", leaving=3),
+    held("largest channel's number", lambda m, y: y.argmax(1, keepdim=True).float().expand(-1, 8, -1, -1), "read as a position"),
+    held("roll over channels", lambda m, y: y.roll(2, 1), "rolled by a number of channels"),
+    held("channels picked by index", lambda m, y: y[:, PERMUTATION], "picked by indices"),
+    held("channels picked by index_select", lambda m, y: y.index_select(1, PERMUTATION), "picked by indices"),
+    held("channels gathered", lambda m, y: y.gather(1, y.argsort(1)), "mixed or ordered"),
+    held("unbind over channels", lambda m, y: torch.stack([t.relu() for t in y.unbind(1)], 1), "position by position"),
+    held("local response norm", lambda m, y: F.local_response_norm(y, 3), "positions that pooling"),
+    held("pooling over channels", lambda m, y: F.max_pool1d(y.flatten(2).transpose(1, 2), 2).transpose(1, 2).unflatten(2, (8, 8)), "positions that pooling", leaving=4),
+    held("adaptive pooling over channels", lambda m, y: F.adaptive_avg_pool3d(y.unsqueeze(1), (4, 8, 8)).squeeze(1), "positions that pooling", leaving=4),
+    held("convolution over channels (ECA)", channel_attention, "positions that a kernel slides over", slide=nn.Conv1d(1, 1, 3, padding=1)),
+    held("convolution over channels and depth", lambda m, y: m.deep(y.unsqueeze(1)).squeeze(1), "positions that a kernel slides over", deep=nn.Conv3d(1, 1, 3, padding=1)),
+    held("padding that repeats channels", lambda m, y: F.pad(y, (0, 0, 0, 0, 1, 1), mode="replicate"), "positions that a padding repeats", leaving=10),
+    held("constant for each channel", lambda m, y: y + torch.arange(8.0).view(1, 8, 1, 1), "meets values whose channels are fixed"),
+    held("hard-coded view", flat, "a size written into forward", leaving=2, linear=nn.Linear(512, 128)),
+    held("hard-coded reshape and back", lambda m, y: y.flatten(1).view(-1, 8, 8, 8), "a size written into forward"),
+    held("hard-coded split", lambda m, y: torch.cat(y.split([3, 5], 1)[::-1], 1), "split into sizes that forward fixes"),
+    held("hard-coded split in equal pieces", lambda m, y: torch.cat(y.split(4, 1)[::-1], 1), "split into sizes that forward fixes"),
+    held("hard-coded expand", lambda m, y: y + m.mask(y).expand(-1, 8, -1, -1), "a size written into forward", mask=nn.Conv2d(8, 1, 1)),
+    held("hard-coded zeros", lambda m, y: torch.cat([y, torch.zeros(len(y), 2, 8, 8)], 1) + torch.zeros(1, 10, 8, 8), "a size written into forward", leaving=10),
+    held("a branch on the number of channels", branch, "a size written into forward"),
+    held("an assertion on the number of channels", lambda m, y: y if y.shape[1] == 8 else y.undefined(), "a size written into forward"),
+    held("a sum divided by the number of channels", lambda m, y: y - y.sum(1, keepdim=True) / y.shape[1], "their number enters the arithmetic"),
+    held("a number made a tensor", lambda m, y: y / torch.sqrt(torch.tensor(float(y.shape[1]))), "their number enters the arithmetic"),
+    held("a tensor filled with a number", lambda m, y: y * torch.full((1,), 1 / y.shape[1]), "their number enters the arithmetic"),
+    held("chunks that do not come out even", lambda m, y: torch.cat(y.chunk(3, 1)[::-1], 1), "split into sizes that forward fixes"),
+    held("a mean spelled out", lambda m, y: y - sum(y[:, i : i + 1] for i in range(y.shape[1])) / 8, "a slice of one channel"),
+    held("flattened pairs of channels", lambda m, y: (y.flatten(2) @ y.flatten(2).transpose(1, 2)).flatten(1)[:, :, None, None], "flattened together with another channel axis", leaving=64),
+    held("written by index", scatter_in, "no rule for operator"),
+    held("number of groups of a norm", lambda m, y: F.group_norm(y, 8), "the number of normalisation groups is written into forward"),
+    held("number of groups of a convolution", lambda m, y: F.conv2d(y, m.w, groups=8), "a grouped convolution whose number of groups is written", w=nn.Parameter(torch.randn(8, 1, 3, 3))),
+    held("einsum that sums fixed weights", lambda m, y: torch.einsum("nchw,c->nhw", y, torch.arange(8.0))[:, None].expand(-1, 8, -1, -1), "reads values whose channels are fixed"),
+    # query and key (4 units together) are held, the stem is free
+    case("attention scaled by the length", between(non_local_scaled, query=nn.Conv2d(8, 4, 1), key=nn.Conv2d(8, 4, 1)), IMAGE, free=14, pinned={"query": "their number enters the arithmetic"}),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_pinned_with_a_reason(case: Case) -> None:
+    assert_case(case)
+
+
+def test_an_axis_that_is_rolled_elsewhere_stays_free() -> None:
+    net = between(lambda m, y: y.roll(2, 3))()
+    assert_prunes_exactly(net, torch.randn(IMAGE), free=14)
+
+
+def test_a_shortcut_padded_in_a_closure_is_pinned_with_the_reason() -> None:
+    class Block(nn.Module):
+        def __init__(self, pad: Callable[[Tensor], Tensor]) -> None:
+            super().__init__()
+            self.stem, self.a, self.b = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 12, 3, padding=1), nn.Conv2d(12, 12, 3, padding=1)
+            self.pad, self.head = pad, nn.Conv2d(12, 2, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = torch.relu(self.stem(x))
+            return self.head(torch.relu(self.pad(x) + self.b(torch.relu(self.a(x)))))
+
+    graph = assert_prunes_exactly(Block(lambda x: F.pad(x, (0, 0, 0, 0, 2, 2))), torch.randn(IMAGE), free=20)
+    # the two padded channels at either end stay; the stem's eight and the twelve inside may go
+    assert_pinned(graph, "b", "padding written into forward")
+
+
+def test_the_network_output_and_input_are_pinned() -> None:
+    graph = capture(nn.Conv2d(3, 4, 1), torch.randn(IMAGE))
+    assert graph.n_units == 0
+    text = graph.explain("")
+    assert "it is an output of the model" in text
+    assert "reads values whose channels are fixed, such as an input" in text
+
+
+def test_a_rule_of_ones_own_frees_what_was_pinned() -> None:
+    net = between(lambda m, y: torch.fft.irfft2(torch.fft.rfft2(y), s=y.shape[2:]))()
+    names = ("aten._fft_r2c.default", "aten._fft_c2r.default")
+
+    def passes(call: Call) -> list[Layers]:
+        return [tuple(layer for layer in call.args[0].layers if layer.axis == 1)]
+
+    assert capture(net, torch.randn(IMAGE)).n_units == 6
+    rule(*names)(passes)
+    try:
+        assert_prunes_exactly(net, torch.randn(IMAGE), free=14)
+    finally:
+        for name in names:
+            del RULES[name]
+
+
+def test_every_pinned_channel_has_a_reason() -> None:
+    """For all cases of this file: an axis that keeps a channel for good says why."""
+    for item in CASES:
+        graph = capture(item.make().eval(), *item.inputs)
+        for axis in graph.axes:
+            if (axis.units < 0).any():
+                assert graph.reasons.get((axis.tensor, axis.axis)), (item.name, axis, explained(graph))
+
+
+def test_a_wrong_rule_is_caught() -> None:
+    """The driver itself: with flip read as the identity, verify must refuse the cut."""
+    net = Net(lambda m, x: m.head(m.stem(x).flip(1)), stem=nn.Conv2d(3, 8, 1), head=nn.Conv2d(8, 2, 1))
+    right = RULES["aten.flip.default"]
+    rule("aten.flip.default")(lambda call: [call.args[0].layers])
+    try:
+        with pytest.raises(Exception, match="differs from the plan"):
+            assert_prunes_exactly(net, torch.randn(IMAGE), free=8)
+    finally:
+        RULES["aten.flip.default"] = right

@@ -1,0 +1,130 @@
+"""Properties that hold for every network: on random ones, dozens in CI and a thousand in the long run."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.core.networks import networks
+from torch import nn
+
+from compressor.core.capture import capture
+from compressor.core.graph import Graph
+from compressor.core.plan import Plan
+from compressor.core.surgery import apply
+from compressor.core.verify import verify
+from compressor.profiling import activation_bytes, macs, params
+
+QUICK = settings(
+    max_examples=40,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+LONG = settings(QUICK, max_examples=1000)
+
+
+def some_units(graph: Graph, data: st.DataObject) -> np.ndarray:
+    """A legal removal: of every group some ranks, the same number from each cell."""
+    removed = np.zeros(graph.n_units, dtype=bool)
+    generator = np.random.default_rng(data.draw(st.integers(0, 2**16)))
+    for group in graph.groups:
+        ranks = data.draw(st.integers(0, group.size - 1))
+        for cell in group.cells:
+            removed[generator.permutation(cell)[:ranks]] = True
+    return removed
+
+
+def assert_trainable(model: nn.Module, x: torch.Tensor) -> None:
+    model.train()
+    outputs = model(x)
+    sum(t.square().mean() for t in (outputs if isinstance(outputs, tuple) else (outputs,))).backward()
+    model.eval()
+
+
+def exact(case: tuple[nn.Module, torch.Tensor], data: st.DataObject) -> None:
+    net, x = case
+    graph = capture(net, x)
+    removed = some_units(graph, data)
+    plan = graph.plan(removed)
+    small = apply(net, plan)
+    report = verify(net, small, plan, x, graph=graph)
+    assert report.error <= 1e-9
+    with torch.no_grad():
+        small(torch.cat([x, x[:1]]))
+    assert_trainable(small, x)
+    assert Plan.from_json(plan.to_json()) == plan
+    again = capture(small, x)
+    nothing = np.zeros(again.n_units, dtype=bool)
+    costs = [macs, params]
+    # Reshaping an axis of length one needs no copy, so that a narrow model may run fewer operators.
+    if len(again.tape.ops) == len(graph.tape.ops):
+        costs.append(activation_bytes)
+    for cost in costs:
+        assert cost(graph).total(removed) == cost(again).total(nothing)
+
+
+@given(networks(), st.data())
+@QUICK
+def test_every_legal_removal_is_exact(case: tuple[nn.Module, torch.Tensor], data: st.DataObject) -> None:
+    exact(case, data)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@given(networks(), st.data())
+@LONG
+def test_every_legal_removal_is_exact_in_the_long_run(
+    case: tuple[nn.Module, torch.Tensor], data: st.DataObject
+) -> None:
+    exact(case, data)
+
+
+@given(networks(), st.data())
+@settings(QUICK, max_examples=20)
+def test_two_plans_in_a_row_are_one_plan(
+    case: tuple[nn.Module, torch.Tensor], data: st.DataObject
+) -> None:
+    net, x = case
+    graph = capture(net, x)
+    first = graph.plan(some_units(graph, data))
+    halfway = apply(net, first)
+    later = capture(halfway, x)
+    second = later.plan(some_units(later, data))
+    step_by_step, at_once = apply(halfway, second), apply(net, second.after(first))
+    for (name, a), (_, b) in zip(
+        step_by_step.state_dict().items(), at_once.state_dict().items(), strict=True
+    ):
+        assert torch.equal(a, b), name
+
+
+@given(networks())
+@settings(QUICK, max_examples=15)
+def test_a_plan_that_removes_nothing_changes_nothing(case: tuple[nn.Module, torch.Tensor]) -> None:
+    net, x = case
+    graph = capture(net, x)
+    plan = graph.plan(np.zeros(graph.n_units, dtype=bool))
+    assert not plan.cuts and not plan.sizes
+    with torch.no_grad():
+        for a, b in zip(_outputs(net, x), _outputs(apply(net, plan), x), strict=True):
+            assert torch.equal(a, b)
+
+
+def _outputs(model: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    out = model(x)
+    return out if isinstance(out, tuple) else (out,)
+
+
+@given(networks(), st.integers(1, 3))
+@settings(QUICK, max_examples=15)
+def test_units_do_not_depend_on_the_example_batch(
+    case: tuple[nn.Module, torch.Tensor], batch: int
+) -> None:
+    net, x = case
+    one, other = capture(net, x), capture(net, x[:1].repeat(batch, *[1] * (x.dim() - 1)))
+    assert one.n_units == other.n_units
+    for a, b in zip(one.axes, other.axes, strict=True):
+        assert (a.tensor, a.axis, a.role) == (b.tensor, b.axis, b.role)
+        assert np.array_equal(a.units, b.units)
