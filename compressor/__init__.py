@@ -1,9 +1,9 @@
 """Structured pruning for PyTorch: remove channels of any convolutional network, and prove the result.
 
-    import compressor as cp
-    small = cp.prune(model, x, scorer=cp.scoring.Norm(), budget=cp.budget.Macs(0.5))
-    print(cp.compare(model, small, x))
-    cp.export.onnx(small, x, "small.onnx")
+import compressor as cp
+small = cp.prune(model, x, scorer=cp.scoring.Norm(), budget=cp.budget.Macs(0.5))
+print(cp.compare(model, small, x))
+cp.export.onnx(small, x, "small.onnx")
 """
 
 from compressor import budget, errors, export, models, profiling, scoring

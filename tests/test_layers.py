@@ -28,9 +28,11 @@ STACK: tuple[tuple[str, ...], ...] = (
     ("scoring.*", "profiling.*", "filters.*"),
     ("core",),
     ("core.verify",),
+    ("core.divergence",),
+    ("core.doubles", "core.reference"),
     ("core.capture",),
     ("core.rehearsal",),
-    ("core.stand_in",),
+    ("core.removals", "core.stand_in"),
     ("core.surgery",),
     ("core.sizes",),
     ("core.attributes", "core.copying", "core.units"),
@@ -39,6 +41,7 @@ STACK: tuple[tuple[str, ...], ...] = (
     ("core.rules.*",),
     ("core.labels",),
     ("core.tape",),
+    ("core.restoring",),
     ("core.plan",),  # the value everyone passes around: any layer may import it
     ("errors",),
 )

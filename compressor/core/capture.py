@@ -41,6 +41,12 @@ def capture(model: nn.Module, *args: Any, **kwargs: Any) -> Graph:
     """
     _check_model(model)
     _check_inputs(model, args, kwargs)
+    # Inference mode hides the operators that others are made of.
+    with torch.inference_mode(False):
+        return _capture(model, args, kwargs)
+
+
+def _capture(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Graph:
     tapes = _record(model, args, kwargs)
 
     signature = signature_of(model)
@@ -65,12 +71,18 @@ def _check_model(model: nn.Module) -> None:
         raise ModelError(f"{type(model).__name__} has no parameters, so there is nothing to prune")
     for module_name, module in model.named_modules():
         kind = type(module).__module__
-        if "quantized" in kind and "quantizable" not in kind and list(module.children()) == []:
+        is_layer = kind.startswith("torch.") or not list(module.children())
+        if "quantized" in kind and "quantizable" not in kind and is_layer:
             raise ModelError(
                 f"{module_name!r} is a quantised {type(module).__name__}; prune the floating-point model "
                 f"first, then quantise the result"
             )
     for name, tensor in named_tensors(model).items():
+        if nn.parameter.is_lazy(tensor):
+            raise ModelError(
+                f"{name!r} has no shape yet (a lazy module); run the model once on an example input, "
+                f"then capture it"
+            )
         if tensor.is_inference():
             raise ModelError(
                 f"{name!r} was made under torch.inference_mode and cannot be changed; load or build the "
@@ -114,7 +126,9 @@ def _record(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) ->
         tape = record(model, args, kwargs)
     except Exception as error:
         shapes = [
-            list(leaf.shape) for leaf in _pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)
+            list(leaf.shape)
+            for leaf in _pytree.tree_leaves((args, kwargs))
+            if isinstance(leaf, Tensor)
         ]
         raise CaptureError(
             f"{type(model).__name__} fails on the example inputs of shape {shapes}: "
@@ -135,7 +149,7 @@ def _record(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) ->
             f"training forward fails on the example inputs ({error}); they are not cut, and a training "
             f"forward that uses them may break. An example batch of two may help",
             SpecializationWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
         return (tape,)
     if all(name not in training.by_name for name in missing):
@@ -203,7 +217,9 @@ def _activations(sizes: Sizes, tape: Tape) -> tuple[Activation, ...]:
             meta, axes = tape.values[out], sizes.axes(out)
             fixed = math.prod(n for axis, n in enumerate(meta.shape) if axis not in axes)
             dims: tuple[UnitArray, ...] = tuple(axes.values())
-            found.append(Activation(op.index, op.module, op.target, fixed, dims, meta.dtype.itemsize))
+            found.append(
+                Activation(op.index, op.module, op.target, fixed, dims, meta.dtype.itemsize)
+            )
     return tuple(found)
 
 
@@ -219,7 +235,9 @@ def _restrictions(coupling: Coupling, sizes: Sizes, tape: Tape) -> tuple[Restric
             operands = tuple(
                 {
                     axis: units
-                    for axis, units in (sizes.axes(arg.value) if isinstance(arg, Ref) else {}).items()
+                    for axis, units in (
+                        sizes.axes(arg.value) if isinstance(arg, Ref) else {}
+                    ).items()
                     if axis in fact.axes.get(position, ())
                 }
                 for position, arg in enumerate(op.args)

@@ -18,7 +18,10 @@ from torch.nn.modules.conv import _ConvNd
 __all__ = ["copy_module"]
 
 _ATOMS = (int, float, complex, bool, str, bytes, type(None), type)
-_SPECIAL = ("__deepcopy__", "__reduce__", "__reduce_ex__", "__getstate__", "__setstate__", "__slots__")
+_SPECIAL = (
+    *("__deepcopy__", "__reduce__", "__reduce_ex__", "__getstate__", "__setstate__", "__slots__"),
+    *("__getnewargs__", "__getnewargs_ex__"),
+)
 
 
 def copy_module(module: nn.Module, memo: dict[int, Any]) -> nn.Module:

@@ -174,4 +174,3 @@ class LabelSpace:
                 if np.array_equal(above, parent):
                     break
                 parent = above
-

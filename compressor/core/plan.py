@@ -47,13 +47,18 @@ class Cut:
             raise PlanError(f"{where}: keeps no channel; at least one must stay")
         if min(self.keep) < 0 or max(self.keep) >= self.size or len(set(self.keep)) < len(self.keep):
             raise PlanError(f"{where}: keep must hold distinct indices in 0..{self.size - 1}")
+        if self.blocks < 1 or self.size % self.blocks:
+            raise PlanError(f"{where}: {self.size} channels do not fall into {self.blocks} equal blocks")
         if self.blocks > 1:
             width = self.size // self.blocks
             counts = [0] * self.blocks
             for index in self.keep:
                 counts[index // width] += 1
-            if self.size % self.blocks or len(set(counts)) > 1 or list(self.keep) != sorted(self.keep):
-                raise PlanError(f"{where}: each of the {self.blocks} blocks must keep equally many, in order")
+            if len(set(counts)) > 1 or list(self.keep) != sorted(self.keep):
+                raise PlanError(
+                    f"{where}: each of the {self.blocks} blocks must keep equally many, in order; "
+                    f"they keep {counts}"
+                )
 
     @property
     def removed(self) -> tuple[int, ...]:
@@ -247,8 +252,11 @@ class Plan:
             raise FileError(f"the plan lacks a field or has one of the wrong kind: {error!r}") from error
 
     def save(self, path: str | Path) -> None:
-        """Write this plan to `path` as JSON."""
-        Path(path).write_text(self.to_json(), encoding="utf-8")
+        """Write this plan to `path` as JSON; raises FileError where that is not possible."""
+        try:
+            Path(path).write_text(self.to_json(), encoding="utf-8")
+        except OSError as error:
+            raise FileError(f"cannot write the plan {str(path)!r}: {error}") from error
 
     @classmethod
     def load(cls, path: str | Path) -> Plan:

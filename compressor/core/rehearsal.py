@@ -23,6 +23,7 @@ from torch.utils import _pytree
 from compressor.core.coupling import PIN_ALL, Choices, Coupling, couple
 from compressor.core.graph import Graph, SizeRule, UnitArray
 from compressor.core.plan import Plan
+from compressor.core.removals import Rival, removals
 from compressor.core.sizes import Mask, Number, Sizes, numbers_of, steps
 from compressor.core.stand_in import Answers, disguised
 from compressor.core.surgery import cut_copy, cut_tensor, set_sizes
@@ -34,9 +35,6 @@ __all__ = ["Reading", "read"]
 
 log = logging.getLogger(__name__)
 _MOST_COMBINATIONS = 64
-_MOST_REMOVALS = 8
-_Bound = tuple[Number, Number]
-_GOLDEN = 0.6180339887498949
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +101,7 @@ def read(
     """
     state = _State()
     limit = 2 * sum(len(tape.ops) for tape in tapes) + 8
+    trip: _Trip | None = None
     for _ in range(limit):
         coupling = couple(tapes, state.choices)
         for held in state.held:
@@ -111,13 +110,13 @@ def read(
         rules = _rules(state, tapes, coupling, units)
         graph = build(coupling, units)
         trial = _Trial(model, args, kwargs, tapes, coupling, units, graph, state.choices)
-        tripped = trial.first_trip(rules) if units.count else None
-        if tripped is None:
+        trip = trial.first_trip(rules) if units.count else None
+        if trip is None:
             return Reading(graph, rules)
-        _correct(state, trial, tripped, rules)
+        _correct(state, trial, trip, rules)
     raise CaptureError(
         f"{type(model).__name__}: its forward could not be followed for a pruned copy; the last operator "
-        f"that tripped was {tripped.place}. Please report the model, or ignore the layers around it"
+        f"that tripped was {trip}. Please report the model, or ignore the layers around it"
     )
 
 
@@ -146,7 +145,12 @@ def _correct(state: _State, trial: _Trial, trip: _Trip, rules: tuple[SizeRule, .
         while earlier[1] > 0 and state.choices.get(earlier) == PIN_ALL:
             earlier = (tape, earlier[1] - 1)
         state.choices[earlier] = PIN_ALL
-    log.info("%s in %r: sizes do not follow, read as %r", op.target, op.module, state.choices.get(tripped))
+    log.info(
+        "%s in %r: sizes do not follow, read as %r",
+        op.target,
+        op.module,
+        state.choices.get(tripped),
+    )
 
 
 def _rules(
@@ -186,43 +190,19 @@ class _Trial:
         return None
 
     def _removals(self, rules: tuple[SizeRule, ...]) -> Iterator[Mask]:
-        """One removal, and where something was read in one of several ways others to confirm it."""
-        yield _some_units(self.units, early=True)
+        """What is removed in trial after trial; one trial does where nothing had to be interpreted."""
         if not rules and not self.coupling.options:
-            return
-        yield _some_units(self.units, early=False)
-        free = list(self._free_bounds())
-        # Narrow groups can only lose the same number: leave some whole, in turn, so that a bound
-        # between two of them is not right by chance (or by rounding).
-        for stride, phase in ((1, 0), (1, 1), (2, 0), (2, 1)):
-            removed = _some_units(self.units, early=False, stride=stride, phase=phase)
-            told = self._told(free, removed)
-            if rules or told:
-                yield removed
-            free = [bound for bound in free if bound not in told]
-        for number in range(_MOST_REMOVALS if free else 0):
-            removed = _some_units(self.units, early=True, turn=number + 1)
-            told = self._told(free, removed)
-            if told:
-                yield removed
-            free = [bound for bound in free if bound not in told]
+            return itertools.islice(removals(self.units, []), 1)
+        return removals(self.units, list(self._rivals()), thorough=bool(rules))
 
-    def _free_bounds(self) -> Iterator[_Bound]:
-        """Bounds that are read as following what is before them, each with the length they divide."""
+    def _rivals(self) -> Iterator[Rival]:
+        """Other readings of every bound that is read as following what is before it."""
         for place, options in self.coupling.options.items():
             if "equal" in options and self.choices.get(place, options[0]) == "free":
                 tape, index = place
                 sizes = Sizes(self.tapes[tape], tape, self.coupling, self.units)
-                yield from sizes.bounds(self.tapes[tape].ops[index])
-
-    def _told(self, bounds: Sequence[_Bound], removed: Mask) -> list[_Bound]:
-        """The bounds that would be others after this removal if they were computed from the length."""
-        padded = np.append(removed, False)
-        return [
-            (bound, length)
-            for bound, length in bounds
-            if bound.new(padded) != bound.old() * length.new(padded) // length.old()
-        ]
+                for bound, length in sizes.bounds(self.tapes[tape].ops[index]):
+                    yield from (Rival(bound, length, fixed) for fixed in (False, True))
 
     def _plan(self, removed: Mask, rules: tuple[SizeRule, ...]) -> Plan:
         return replace(self.graph, size_rules=(*self.graph.size_rules, *rules)).plan(removed)
@@ -267,7 +247,7 @@ class _Trial:
     def counted(self, rules: tuple[SizeRule, ...]) -> list[_Held]:
         """The channels whose count enters arithmetic as a plain number, found group by group."""
         removed = next(self._removals(rules))
-        held = []
+        held: list[_Held] = []
         for group in self.units.groups:
             alone = np.zeros_like(removed)
             for cell in group.cells:
@@ -299,7 +279,8 @@ class _Trial:
         padded = np.append(next(self._removals(rules)), False)
         numbers = list(Sizes(tape, number, self.coupling, self.units).numbers(op))
         changing = [
-            i for i, n in enumerate(numbers)
+            i
+            for i, n in enumerate(numbers)
             if n.new(padded) != n.old() and not any(n.follows(other) for other in numbers[:i])
         ]
         candidates = [list(self._candidates(op, numbers[i], i)) for i in changing]
@@ -310,7 +291,9 @@ class _Trial:
             if not _consistent(combination, [n.new(padded) for n in numbers]):
                 continue
             extra = tuple(
-                SizeRule(a.module, a.attribute, a.item, numbers[a.which].units, numbers[a.which].divisor)
+                SizeRule(
+                    a.module, a.attribute, a.item, numbers[a.which].units, numbers[a.which].divisor
+                )
                 for a in combination
             )
             after = self.first_trip((*rules, *extra))
@@ -349,27 +332,3 @@ def _entries(value: Any) -> Iterator[tuple[int | None, int]]:
         for item, entry in enumerate(value):
             if isinstance(entry, int) and not isinstance(entry, bool):
                 yield item, entry
-
-
-def _some_units(
-    units: Units, *, early: bool, stride: int = 0, phase: int = 0, turn: int = 0
-) -> Mask:
-    """A third to two thirds of every group's ranks, a different share from group to group.
-
-    They are spread so that every run of ranks loses some, the earlier ones more (or fewer): whatever
-    number a forward holds, it changes, and numbers that were equal mostly become different. With a
-    `stride` every second run of that many groups stays whole, `phase` says which. Each `turn` takes
-    others and another share.
-    """
-    removed = np.zeros(units.count, dtype=bool)
-    for position, group in enumerate(units.groups):
-        whole = stride > 0 and position // stride % 2 != phase
-        if group.size > 1 and not whole:
-            share = (0.35 if early else 0.25) + 0.3 * ((position + turn) * _GOLDEN % 1)
-            ranks = np.arange(group.size) if early else np.arange(group.size)[::-1]
-            order = np.argsort((ranks + turn) * _GOLDEN % 1 + 0.5 * ranks / group.size)
-            gone = order[: min(max(1, round(share * group.size)), group.size - 1)]
-            for cell in group.cells:
-                removed[cell[gone]] = True
-    return removed
-

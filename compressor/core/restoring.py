@@ -10,7 +10,7 @@ import random
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -71,7 +71,8 @@ class _Held:
                     found[id(value)] = value
         # A tensor on the meta device has no contents: such a model is a passing disguise.
         self.tensors = [t for t in found.values() if t.device.type != "meta"]
-        self._views = [(t, t.detach(), t.requires_grad, t.grad) for t in self.tensors]
+        # What is computed (the weight that an old-style weight norm leaves) has no gradient of its own.
+        self._views = [(t, t.detach(), t.requires_grad, t.grad if t.is_leaf else None) for t in self.tensors]
         self.contents = Contents([view for _, view, _, _ in self._views])
 
     def set_mode(self, training: bool) -> None:
@@ -97,6 +98,8 @@ class _Held:
             _refill(container, copy)
         self.contents.restore()
         for tensor, view, requires_grad, grad in self._views:
+            if not tensor.is_leaf:
+                continue
             if not _is_same(tensor, view):
                 tensor.grad = None  # of the other shape, which the old one would not fit
                 tensor.data = view
@@ -192,7 +195,7 @@ def _at(args: tuple[Any, ...], position: int) -> Any:
     return args[position] if position < len(args) else None
 
 
-@lru_cache(maxsize=None)
+@cache
 def _written(func: Any) -> tuple[tuple[int | str, ...], tuple[int | str, ...], int | None]:
     """The arguments that an operator writes into, those its schema hides, and where it says `training`.
 

@@ -67,7 +67,9 @@ def apply(model: nn.Module, plan: Plan) -> nn.Module:
     Raises PlanMismatchError when the plan was made for another model, or was applied before.
     """
     check_plan(model, plan)
-    small = cut_copy(model, plan.cuts, lambda tensor, cuts: cut_tensor(tensor, cuts))
+    # A tensor made in inference mode could never be trained.
+    with torch.inference_mode(False):
+        small = cut_copy(model, plan.cuts, cut_tensor)
     set_sizes(small, plan.sizes)
     _remember_next(small, plan, plan_of(model))
     return small
@@ -80,13 +82,14 @@ def apply_(model: nn.Module, plan: Plan, *, optimizer: Optimizer | None = None) 
     unknown shape) before anything changes.
     """
     check_plan(model, plan)
-    named = named_tensors(model)
-    by_tensor = _by_tensor(plan.cuts)
-    changes = [_tensor_change(named[name], cuts) for name, cuts in by_tensor.items()]
-    if optimizer is not None:
-        changes += _optimizer_changes(optimizer, named, by_tensor)
-    changes += _size_changes(model, plan.sizes)
-    _all_or_nothing(changes)
+    with torch.inference_mode(False):
+        named = named_tensors(model)
+        by_tensor = _by_tensor(plan.cuts)
+        changes = [_tensor_change(named[name], cuts) for name, cuts in by_tensor.items()]
+        if optimizer is not None:
+            changes += _optimizer_changes(optimizer, named, by_tensor)
+        changes += _size_changes(model, plan.sizes)
+        _all_or_nothing(changes)
     _remember_next(model, plan, plan_of(model))
 
 
@@ -184,15 +187,16 @@ def cut_copy(
 def _dressed(new: Tensor, old: Tensor) -> Tensor:
     """The new tensor as the old one's class, with its flags, attributes and hooks."""
     if isinstance(old, nn.Parameter):
-        new = nn.Parameter(new, requires_grad=old.requires_grad)
+        # Not `nn.Parameter(new)`: a subclass of it is to stay one.
+        new = torch.Tensor._make_subclass(type(old), new, old.requires_grad)
     else:
         new.requires_grad_(old.requires_grad)
     for key, value in vars(old).items():
         setattr(new, key, copy.deepcopy(value) if not callable(value) else value)
-    hooks = getattr(old, "_backward_hooks", None)
-    if hooks:
-        for hook in hooks.values():
-            new.register_hook(hook)
+    for hook in (getattr(old, "_backward_hooks", None) or {}).values():
+        new.register_hook(hook)
+    for hook in (getattr(old, "_post_accumulate_grad_hooks", None) or {}).values():
+        new.register_post_accumulate_grad_hook(hook)
     return new
 
 
@@ -304,4 +308,3 @@ def _like(old: Any, new: SizeValue) -> Any:
 
 def _plain(value: Any) -> Any:
     return tuple(value) if isinstance(value, (list, tuple)) else value
-

@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,18 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from compressor.core.restoring import Contents, restored, undisturbed
 
-__all__ = ["Op", "Ref", "StandIn", "Tape", "TensorMeta", "named_tensors", "output_tensors", "record", "record_attempt", "undisturbed"]
+__all__ = [
+    "Op",
+    "Ref",
+    "StandIn",
+    "Tape",
+    "TensorMeta",
+    "named_tensors",
+    "output_tensors",
+    "record",
+    "record_attempt",
+    "undisturbed",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +88,12 @@ StandIn = Callable[[int, str, tuple[Any, ...]], Any]
 
 # Integer tensors are kept only where they say *which* channels an operator touches.
 _INDEXED = frozenset(
-    ["aten.index.Tensor", "aten.index_select.default", "aten.gather.default", "aten.index_put_.default"]
+    [
+        "aten.index.Tensor",
+        "aten.index_select.default",
+        "aten.gather.default",
+        "aten.index_put_.default",
+    ]
     + ["aten.index_add_.default", "aten.index_copy_.default", "aten.embedding.default"]
     + ["aten.index_put.default", "aten.index_add.default", "aten.index_copy.default"]
     + ["aten.repeat_interleave.Tensor", "aten.scatter.src", "aten.scatter.value"]
@@ -134,7 +150,12 @@ def record_attempt(
 
 
 def _run(
-    recorder: _Recorder, model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], *, training: bool
+    recorder: _Recorder,
+    model: nn.Module,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    *,
+    training: bool,
 ) -> Any:
     # A forward that writes into its inputs must not reach the user's.
     args, kwargs = _pytree.tree_map_only(Tensor, torch.clone, (args, kwargs))
@@ -188,7 +209,7 @@ class _Schema:
     mutates: tuple[int | str, ...]
 
 
-@lru_cache(maxsize=None)
+@cache
 def _schema(target: Any) -> _Schema:
     schema = target._schema
     mutates: list[int | str] = []
@@ -258,7 +279,11 @@ class _Recorder(TorchDispatchMode):
         if isinstance(item, Tensor):
             return Ref(self.find(item))
         if isinstance(item, (list, tuple)):
-            return type(item)(self._refer(x) for x in item) if type(item) in (list, tuple) else tuple(item)
+            return (
+                type(item)(self._refer(x) for x in item)
+                if type(item) in (list, tuple)
+                else tuple(item)
+            )
         return item
 
     # -- operators -------------------------------------------------------------------------------
@@ -290,7 +315,9 @@ class _Recorder(TorchDispatchMode):
                 if isinstance(item, Tensor):
                     mutated.append((ref.value, self.remember(item)))
         outputs = tuple(
-            (self.find(out) if schema.mutates else self.remember(out)) if isinstance(out, Tensor) else None
+            (self.find(out) if schema.mutates else self.remember(out))
+            if isinstance(out, Tensor)
+            else None
             for out in _listed(result)
         )
         self.ops.append(
@@ -354,5 +381,3 @@ def _index_values(
 
 def _flat(tree: Any) -> list[Any]:
     return _pytree.tree_leaves(tree, is_leaf=lambda node: isinstance(node, (Tensor, Ref)))
-
-

@@ -137,7 +137,9 @@ def _pin_uneven(
             if uneven.size:
                 changed |= _pin(uneven, f"{reason}: it sits unevenly in them", pinned, why)
             elif not _balanced(root, single):
-                changed |= _pin(single, f"{reason}: one of them cannot shrink as the others do", pinned, why)
+                changed |= _pin(
+                    single, f"{reason}: one of them cannot shrink as the others do", pinned, why
+                )
         if changed:
             continue
         components = _components(space, classes, pinned)
@@ -187,7 +189,9 @@ def _members(rows: Ids, pinned: Flags) -> tuple[Ids, Ids]:
     if not free.size:
         return free, free
     place = np.searchsorted(free, rows) + np.arange(len(rows))[:, None] * len(free)
-    counts = np.bincount(place[~pinned[rows]], minlength=len(rows) * len(free)).reshape(len(rows), -1)
+    counts = np.bincount(place[~pinned[rows]], minlength=len(rows) * len(free)).reshape(
+        len(rows), -1
+    )
     everywhere = (counts == counts[:1]).all(0)
     once = ((counts > 0).sum(0) == 1) & (counts.max(0) == 1)
     return free[once & ~everywhere], free[~once & ~everywhere]
@@ -267,7 +271,9 @@ def _component(places: list[_Places]) -> _Component:
         # Runs of one size lie crosswise (4 groups of 6 over 6 groups of 4): smaller cells may fit both.
         width = math.gcd(*map(len, cells))
         pieces = [len(cell) // width for cell in cells]
-        cells = [piece for cell, n in zip(cells, pieces, strict=True) for piece in np.split(cell, n)]
+        cells = [
+            piece for cell, n in zip(cells, pieces, strict=True) for piece in np.split(cell, n)
+        ]
         kinds = np.repeat(kinds, pieces, axis=0)
     return _Component(tuple(cells), _even(places, kinds))
 

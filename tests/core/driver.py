@@ -70,9 +70,7 @@ def case(
 def assert_case(case: Case) -> Graph:
     """Prove a case, and that the graph says of it what was counted by hand."""
     model = case.make().eval()
-    graph = assert_prunes_exactly(
-        model, *case.inputs, free=case.free, second_batch=case.second_batch
-    )
+    graph = assert_prunes_exactly(model, *case.inputs, free=case.free, second_batch=case.second_batch)
     assert any(group.statistics for group in graph.groups) == case.statistics
     for name, reason in case.pinned:
         assert_pinned(graph, name, reason)
@@ -195,7 +193,7 @@ def _doubled(args: tuple[Any, ...]) -> Any:
     return _pytree.tree_map_only(Tensor, lambda x: torch.cat([x, x]), args)
 
 
-class unchanged:  # noqa: N801 - reads as a statement: with unchanged(model)
+class unchanged:
     """Raises AssertionError where the model (or its inputs) differs at the end of the block."""
 
     def __init__(self, model: nn.Module, args: Any = ()) -> None:
@@ -218,9 +216,7 @@ class unchanged:  # noqa: N801 - reads as a statement: with unchanged(model)
             state[f"grad of {name}"] = None if tensor.grad is None else tensor.grad.clone()
         for name, module in self._model.named_modules():
             state[f"mode of {name}"] = module.training
-            state[f"hooks of {name}"] = [
-                len(v) for k, v in vars(module).items() if k.endswith("_hooks")
-            ]
+            state[f"hooks of {name}"] = [len(v) for k, v in vars(module).items() if k.endswith("_hooks")]
             state[f"numbers of {name}"] = {
                 k: v for k, v in vars(module).items() if isinstance(v, (int, float, tuple, list, str))
             }

@@ -184,4 +184,3 @@ def networks(draw: st.DrawFn) -> tuple[RandomNet, Tensor]:
     torch.manual_seed(draw(st.integers(0, 2**16)))
     net = RandomNet(dims, kinds, lambda low, high: draw(st.integers(low, high))).eval()
     return net, torch.randn(2, 3, *[SIDE[dims]] * dims)
-

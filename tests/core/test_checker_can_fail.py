@@ -7,20 +7,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tests.core.networks import BLOCKS, RandomNet
 from torch import Tensor, nn
 
 from compressor.core import verify as verifying
 from compressor.core.capture import capture
 from compressor.core.graph import Graph
-from compressor.core.plan import Cut, Plan
 from compressor.core.labels import Layer
+from compressor.core.plan import Cut, Plan
 from compressor.core.rules import RULES, Call, Layers
 from compressor.core.rules.elementwise import pointwise
 from compressor.core.surgery import apply
 from compressor.core.verify import verify
 from compressor.errors import CompressorError, VerifyError
 from compressor.models import create
+from tests.core.networks import BLOCKS, RandomNet
 
 PLANTED = 200
 NAMES = [block.__name__ for block in BLOCKS]
@@ -102,7 +102,11 @@ def test_two_kept_channels_exchanged_are_caught_and_named() -> None:
     x = torch.randn(2, 3, 16, 16)
     graph = capture(net, x)
     plan = graph.plan(random_removal(graph, np.random.default_rng(0)))
-    position = next(i for i, cut in enumerate(plan.cuts) if cut.tensor == "layer2.1.conv2.weight" and cut.axis == 1)
+    position = next(
+        i
+        for i, cut in enumerate(plan.cuts)
+        if cut.tensor == "layer2.1.conv2.weight" and cut.axis == 1
+    )
     cut = plan.cuts[position]
     swapped = replace(cut, keep=(cut.keep[1], cut.keep[0], *cut.keep[2:]))
     wrong = replace(plan, cuts=(*plan.cuts[:position], swapped, *plan.cuts[position + 1 :]))

@@ -7,7 +7,6 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.core.networks import networks
 from torch import nn
 
 from compressor.core.capture import capture
@@ -16,6 +15,7 @@ from compressor.core.plan import Plan
 from compressor.core.surgery import apply
 from compressor.core.verify import verify
 from compressor.profiling import activation_bytes, macs, params
+from tests.core.networks import networks
 
 QUICK = settings(
     max_examples=40,
@@ -40,7 +40,9 @@ def some_units(graph: Graph, data: st.DataObject) -> np.ndarray:
 def assert_trainable(model: nn.Module, x: torch.Tensor) -> None:
     model.train()
     outputs = model(x)
-    sum(t.square().mean() for t in (outputs if isinstance(outputs, tuple) else (outputs,))).backward()
+    sum(
+        t.square().mean() for t in (outputs if isinstance(outputs, tuple) else (outputs,))
+    ).backward()
     model.eval()
 
 
@@ -68,7 +70,9 @@ def exact(case: tuple[nn.Module, torch.Tensor], data: st.DataObject) -> None:
 
 @given(networks(), st.data())
 @QUICK
-def test_every_legal_removal_is_exact(case: tuple[nn.Module, torch.Tensor], data: st.DataObject) -> None:
+def test_every_legal_removal_is_exact(
+    case: tuple[nn.Module, torch.Tensor], data: st.DataObject
+) -> None:
     exact(case, data)
 
 

@@ -17,7 +17,8 @@ Side = tuple[int, int]
 
 def contract(call: Call, left: Side, right: Side) -> Ids:
     """Merge the labels of the two summed axes; a side without labels pins the other. Those labels."""
-    one, other = call.args[left[0]], call.args[right[0]]
+    one: Value = call.args[left[0]]
+    other: Value = call.args[right[0]]
     here, there = one.over(left[1]), other.over(right[1])
     if here and there:
         call.meet(here, there)
@@ -34,12 +35,14 @@ def _silence(call: Call, left: Side, right: Side) -> None:
     Zeros in the parameter do it where the operand is the parameter itself; one that was computed from
     parameters (standardised weights, say) need not be zero there, so its sum is restricted.
     """
-    values = [call.args[position] for position, _ in (left, right)]
-    for value, (_, axis) in zip(values, (left, right), strict=True):
-        if value.silent or (value.static and not all(v.static for v in values)):
-            for layer in value.over(axis):
+    values: list[Value] = [call.args[position] for position, _ in (left, right)]
+    layers = [value.over(axis) for value, (_, axis) in zip(values, (left, right), strict=True)]
+    weights_only = all(value.static for value in values)
+    for value, own in zip(values, layers, strict=True):
+        if value.silent or (value.static and not weights_only):
+            for layer in own:
                 call.space.read(layer.ids)
-    if not any(value.silent for value in values) and all(map(Value.over, values, (left[1], right[1]))):
+    if all(layers) and not any(value.silent for value in values):
         call.restrict("contraction", {position: [axis] for position, axis in (left, right)})
 
 
@@ -48,7 +51,13 @@ def carry(value: Value, axis: int, target: int) -> Layers:
     return tuple(layer.on(target) for layer in value.over(axis))
 
 
-@rule("aten.mm.default", "aten.bmm.default", "aten.mv.default", "aten.dot.default", "aten.vdot.default")
+@rule(
+    "aten.mm.default",
+    "aten.bmm.default",
+    "aten.mv.default",
+    "aten.dot.default",
+    "aten.vdot.default",
+)
 def product(call: Call) -> list[Layers]:
     """[M, K] x [K, N], the same in batches, with a vector [K], and of two vectors."""
     return [_product(call, 0, 1)]
@@ -56,7 +65,7 @@ def product(call: Call) -> list[Layers]:
 
 @rule("aten.addmm.default", "aten.baddbmm.default", "aten.addmv.default")
 def added_product(call: Call) -> list[Layers]:
-    """bias + product: the bias meets the product element by element."""
+    """Bias + product: the bias meets the product element by element."""
     shape = call.shapes[0]
     layers = _product(call, 1, 2)
     return [combine(call, (call.args[0], Value(shape, layers)), shape)]

@@ -21,7 +21,10 @@ def convolution(call: Call) -> list[Layers]:
     x, weight, bias = call.args[0], call.args[1], call.args[2]
     transposed, groups = bool(call.args[6]), int(call.args[8])
     shape = call.shapes[0]
-    for value, what in ((x, "positions that a kernel slides over"), (weight, "the kernel's extent")):
+    for value, what in (
+        (x, "positions that a kernel slides over"),
+        (weight, "the kernel's extent"),
+    ):
         for layer in value.layers:
             if layer.axis > 1:
                 call.pin(layer, what)

@@ -8,7 +8,17 @@ from compressor.core.rules.viewing import uniform_axes
 
 __all__: list[str] = []
 
-_CONSTANTS = ("zeros", "ones", "full", "new_zeros", "new_ones", "new_full", "new_empty", "rand", "randn")
+_CONSTANTS = (
+    "zeros",
+    "ones",
+    "full",
+    "new_zeros",
+    "new_ones",
+    "new_full",
+    "new_empty",
+    "rand",
+    "randn",
+)
 _LIKE = ("zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like")
 _OPAQUE = ("arange.default", "arange.start", "arange.start_step", "linspace.default", "eye.default")
 

@@ -74,7 +74,9 @@ def group_norm(call: Call) -> list[Layers]:
         if layer.axis > 1:
             call.pin(layer, "positions that share their statistics")
     for layer in x.over(1):
-        option = call.choose("whole", "pin") if groups == layer.ids.size else call.choose("equal", "pin")
+        option = (
+            call.choose("whole", "pin") if groups == layer.ids.size else call.choose("equal", "pin")
+        )
         if option == "pin":
             call.pin(layer, "the number of normalisation groups is written into forward")
         elif option == "equal":
@@ -86,11 +88,10 @@ def group_norm(call: Call) -> list[Layers]:
 
 @rule("aten._weight_norm_interface.default")
 def weight_norm(call: Call) -> list[Layers]:
-    """w = g·v/‖v‖ for each position of `dim`: v's other axes enter the norm."""
+    """W = g·v/‖v‖ for each position of `dim`: v's other axes enter the norm."""
     direction, scale, axis = call.args[0], call.args[1], call.arg(2, 0)
     for layer in direction.layers:
         if layer.axis != axis % len(direction.shape):
             call.changes_statistics(layer)
     out = combine(call, (direction, scale), direction.shape)
     return [out, *([()] * (len(call.shapes) - 1))]
-

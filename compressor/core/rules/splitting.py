@@ -102,7 +102,10 @@ def split(call: Call) -> list[Layers]:
         elif option != "free":
             call.pin(layer, "split into sizes that forward fixes")
     bounds = np.cumsum([0, *sizes]).tolist()
-    return [_take(call, value.layers, axis, slice(a, b)) for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [
+        _take(call, value.layers, axis, slice(a, b))
+        for a, b in zip(bounds, bounds[1:], strict=False)
+    ]
 
 
 @rule("aten.glu.default")

@@ -17,7 +17,7 @@ SIZE = {1: (2, 3, 9), 2: (2, 3, 7, 6), 3: (2, 3, 5, 4, 6)}
 
 
 def around(middle: nn.Module, *, leaving: int, dims: int = 2) -> Callable[[], nn.Module]:
-    """stem (3 to 8 channels), the layer under test, head (to 4 channels)."""
+    """Stem (3 to 8 channels), the layer under test, head (to 4 channels)."""
     return lambda: nn.Sequential(
         CONV[dims](3, 8, 3, padding=1), nn.ReLU(), middle, nn.Sigmoid(), CONV[dims](leaving, 4, 1)
     )
@@ -77,8 +77,11 @@ CASES = [
     case(
         "groups of 4 then 6",
         lambda: nn.Sequential(
-            nn.Conv2d(3, 24, 3), nn.Conv2d(24, 24, 3, groups=4), nn.Conv2d(24, 12, 1, groups=6),
-            nn.ReLU(), nn.Conv2d(12, 2, 1),
+            nn.Conv2d(3, 24, 3),
+            nn.Conv2d(24, 24, 3, groups=4),
+            nn.Conv2d(24, 12, 1, groups=6),
+            nn.ReLU(),
+            nn.Conv2d(12, 2, 1),
         ),
         (2, 3, 9, 9),
         free=60,
@@ -86,7 +89,10 @@ CASES = [
     case(
         "grouped after grouped of one count",
         lambda: nn.Sequential(
-            nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 1, groups=2), nn.ReLU(), nn.Conv2d(8, 8, 1, groups=2),
+            nn.Conv2d(3, 8, 3),
+            nn.Conv2d(8, 8, 1, groups=2),
+            nn.ReLU(),
+            nn.Conv2d(8, 8, 1, groups=2),
             nn.Conv2d(8, 4, 1),
         ),
         (2, 3, 5, 5),
@@ -96,22 +102,34 @@ CASES = [
         "grouped residual",
         lambda: Net(
             lambda m, x: m.head(torch.relu((y := m.stem(x)) + m.mid(y))),
-            stem=nn.Conv2d(3, 8, 1), mid=nn.Conv2d(8, 8, 3, padding=1, groups=2), head=nn.Conv2d(8, 4, 1),
+            stem=nn.Conv2d(3, 8, 1),
+            mid=nn.Conv2d(8, 8, 3, padding=1, groups=2),
+            head=nn.Conv2d(8, 4, 1),
         ),
         (2, 3, 5, 5),
         free=8,
     ),
     case(
         "linear",
-        lambda: nn.Sequential(nn.Linear(5, 8), nn.GELU(), nn.Linear(8, 6, bias=False), nn.ReLU(), nn.Linear(6, 3)),
+        lambda: nn.Sequential(
+            nn.Linear(5, 8), nn.GELU(), nn.Linear(8, 6, bias=False), nn.ReLU(), nn.Linear(6, 3)
+        ),
         (4, 5),
         free=14,
     ),
-    case("linear on tokens", lambda: nn.Sequential(nn.Linear(5, 8), nn.GELU(), nn.Linear(8, 3)), (2, 7, 5), free=8),
+    case(
+        "linear on tokens",
+        lambda: nn.Sequential(nn.Linear(5, 8), nn.GELU(), nn.Linear(8, 3)),
+        (2, 7, 5),
+        free=8,
+    ),
     case(
         "a module called twice",
         lambda: Net(
-            one_weight_twice, stem=nn.Conv2d(3, 8, 3), shared=nn.Conv2d(8, 8, 3, padding=1), head=nn.Conv2d(8, 2, 1)
+            one_weight_twice,
+            stem=nn.Conv2d(3, 8, 3),
+            shared=nn.Conv2d(8, 8, 3, padding=1),
+            head=nn.Conv2d(8, 2, 1),
         ),
         (2, 3, 6, 6),
         free=8,
@@ -126,7 +144,9 @@ CASES = [
         "functional grouped",
         lambda: Net(
             lambda m, x: F.conv2d(F.conv2d(m.stem(x), m.w, groups=4).relu(), m.head),
-            stem=nn.Conv2d(3, 8, 1), w=parameter(12, 2, 3, 3), head=parameter(2, 12, 1, 1),
+            stem=nn.Conv2d(3, 8, 1),
+            w=parameter(12, 2, 3, 3),
+            head=parameter(2, 12, 1, 1),
         ),
         (2, 3, 6, 6),
         free=20,
@@ -136,12 +156,20 @@ CASES = [
         "functional depthwise with a count from the shape",
         lambda: Net(
             lambda m, x: m.head(F.conv2d(y := m.stem(x), m.w, groups=y.shape[1])),
-            stem=nn.Conv2d(3, 8, 1), w=parameter(8, 1, 3, 3), head=nn.Conv2d(8, 2, 1),
+            stem=nn.Conv2d(3, 8, 1),
+            w=parameter(8, 1, 3, 3),
+            head=nn.Conv2d(8, 2, 1),
         ),
         (2, 3, 6, 6),
         free=8,
     ),
-    case("unbatched", lambda: nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 2, 1)), (3, 6, 6), free=8, second_batch=False),
+    case(
+        "unbatched",
+        lambda: nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 2, 1)),
+        (3, 6, 6),
+        free=8,
+        second_batch=False,
+    ),
 ]
 
 

@@ -19,7 +19,10 @@ def two_streams(function: Callable[[Tensor, Tensor], Tensor], **parts: Any) -> C
     """Two stems meet in `function`, a head reads the result."""
     return lambda: Net(
         lambda m, x: m.head(function(m.left(x), m.right(x))),
-        left=nn.Conv2d(3, 8, 1), right=nn.Conv2d(3, 8, 1), head=nn.Conv2d(8, 2, 1), **parts,
+        left=nn.Conv2d(3, 8, 1),
+        right=nn.Conv2d(3, 8, 1),
+        head=nn.Conv2d(8, 2, 1),
+        **parts,
     )
 
 
@@ -31,7 +34,10 @@ def met(name: str, function: Callable[[Tensor, Tensor], Tensor]) -> Case:
 def one_stream(function: Callable[..., Tensor], leaving: int = 8, **parts: Any) -> Callable[[], nn.Module]:
     """`function(net, features)` between a stem of 8 channels and a head."""
     return lambda: Net(
-        lambda m, x: m.head(function(m, m.stem(x))), stem=nn.Conv2d(3, 8, 1), head=nn.Conv2d(leaving, 2, 1), **parts
+        lambda m, x: m.head(function(m, m.stem(x))),
+        stem=nn.Conv2d(3, 8, 1),
+        head=nn.Conv2d(leaving, 2, 1),
+        **parts,
     )
 
 
@@ -81,20 +87,47 @@ def half_overwritten(m: Net, x: Tensor) -> Tensor:
 
 
 FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "hardswish": F.hardswish, "hardsigmoid": F.hardsigmoid, "gelu": F.gelu, "silu": F.silu, "mish": F.mish,
-    "elu": F.elu, "selu": F.selu, "celu": F.celu, "softplus": F.softplus, "relu6": F.relu6, "leaky relu": F.leaky_relu,
-    "softsign": F.softsign, "tanhshrink": F.tanhshrink, "hardtanh": F.hardtanh, "logsigmoid": F.logsigmoid,
-    "threshold": lambda x: F.threshold(x, 0.1, 0.2), "softshrink": F.softshrink, "hardshrink": F.hardshrink,
-    "power": lambda x: x.abs().pow(1.5), "clamp": lambda x: x.clamp(-0.5, 0.5), "square root": lambda x: (x * x + 1).sqrt(),
-    "exponential": torch.exp, "sine": torch.sin, "reciprocal": lambda x: 1 / (2 + x.sigmoid()), "sign": lambda x: x * x.sign(),
-    "rounding": lambda x: x + x.round(), "casts": lambda x: x.double().to(x.dtype), "error function": torch.erf,
-    "dropout": nn.Dropout2d(0.5).eval(), "dropout functional": lambda x: F.dropout(x, 0.5, training=False),
-    "alpha dropout": nn.AlphaDropout(0.5).eval(), "rrelu": nn.RReLU().eval(), "nan to num": torch.nan_to_num,
-    "masked fill": lambda x: x.masked_fill(x > 0.3, -1.0), "contiguous": lambda x: x.transpose(2, 3).contiguous(),
-    "logaddexp": lambda x: torch.logaddexp(x, x * 2), "channels last": lambda x: x.to(memory_format=torch.channels_last),
+    "hardswish": F.hardswish,
+    "hardsigmoid": F.hardsigmoid,
+    "gelu": F.gelu,
+    "silu": F.silu,
+    "mish": F.mish,
+    "elu": F.elu,
+    "selu": F.selu,
+    "celu": F.celu,
+    "softplus": F.softplus,
+    "relu6": F.relu6,
+    "leaky relu": F.leaky_relu,
+    "softsign": F.softsign,
+    "tanhshrink": F.tanhshrink,
+    "hardtanh": F.hardtanh,
+    "logsigmoid": F.logsigmoid,
+    "threshold": lambda x: F.threshold(x, 0.1, 0.2),
+    "softshrink": F.softshrink,
+    "hardshrink": F.hardshrink,
+    "power": lambda x: x.abs().pow(1.5),
+    "clamp": lambda x: x.clamp(-0.5, 0.5),
+    "square root": lambda x: (x * x + 1).sqrt(),
+    "exponential": torch.exp,
+    "sine": torch.sin,
+    "reciprocal": lambda x: 1 / (2 + x.sigmoid()),
+    "sign": lambda x: x * x.sign(),
+    "rounding": lambda x: x + x.round(),
+    "casts": lambda x: x.double().to(x.dtype),
+    "error function": torch.erf,
+    "dropout": nn.Dropout2d(0.5).eval(),
+    "dropout functional": lambda x: F.dropout(x, 0.5, training=False),
+    "alpha dropout": nn.AlphaDropout(0.5).eval(),
+    "rrelu": nn.RReLU().eval(),
+    "nan to num": torch.nan_to_num,
+    "masked fill": lambda x: x.masked_fill(x > 0.3, -1.0),
+    "contiguous": lambda x: x.transpose(2, 3).contiguous(),
+    "logaddexp": lambda x: torch.logaddexp(x, x * 2),
+    "channels last": lambda x: x.to(memory_format=torch.channels_last),
     "dropout that never stops": lambda x: F.dropout(x, 0.5, training=True),
     "dropout of whole channels": lambda x: F.dropout2d(x, 0.5, training=True),
-    "noise": lambda x: x + 0.1 * torch.randn_like(x), "noise of a given shape": lambda x: x * torch.rand(x.shape),
+    "noise": lambda x: x + 0.1 * torch.randn_like(x),
+    "noise of a given shape": lambda x: x * torch.rand(x.shape),
     "checkpoint": lambda x: torch.utils.checkpoint.checkpoint(torch.tanh, x, use_reentrant=False),
     "checkpoint, reentrant": lambda x: torch.utils.checkpoint.checkpoint(torch.tanh, x, use_reentrant=True),
 }
@@ -126,23 +159,88 @@ CASES = [
     alone("chunk gate", lambda y: (c := y.chunk(2, 1))[0] * c[1].sigmoid(), leaving=4, free=4),
     case("prelu", one_stream(lambda m, y: m.act(y), act=nn.PReLU(8)), IMAGE, free=8),
     case("prelu of one slope", one_stream(lambda m, y: m.act(y), act=nn.PReLU()), IMAGE, free=8),
-    case("layer scale", one_stream(lambda m, y: y + m.gamma * y, gamma=vector(8, 1, 1)), IMAGE, free=8),
-    case("scale [1,C,1,1]", one_stream(lambda m, y: y * m.gamma, gamma=vector(1, 8, 1, 1)), IMAGE, free=8),
-    case("vector viewed", one_stream(lambda m, y: y * m.gamma.view(1, -1, 1, 1), gamma=vector(8)), IMAGE, free=8),
-    case("vector indexed", one_stream(lambda m, y: y * m.gamma[None, :, None, None], gamma=vector(8)), IMAGE, free=8),
+    case(
+        "layer scale",
+        one_stream(lambda m, y: y + m.gamma * y, gamma=vector(8, 1, 1)),
+        IMAGE,
+        free=8,
+    ),
+    case(
+        "scale [1,C,1,1]",
+        one_stream(lambda m, y: y * m.gamma, gamma=vector(1, 8, 1, 1)),
+        IMAGE,
+        free=8,
+    ),
+    case(
+        "vector viewed",
+        one_stream(lambda m, y: y * m.gamma.view(1, -1, 1, 1), gamma=vector(8)),
+        IMAGE,
+        free=8,
+    ),
+    case(
+        "vector indexed",
+        one_stream(lambda m, y: y * m.gamma[None, :, None, None], gamma=vector(8)),
+        IMAGE,
+        free=8,
+    ),
     case("scalar parameter", one_stream(lambda m, y: y * m.gamma, gamma=vector(1)), IMAGE, free=8),
-    case("scalar parameter without axes", one_stream(lambda m, y: y * m.gamma, gamma=vector()), IMAGE, free=8),
-    case("buffer for each channel", one_stream(lambda m, y: (y - m.mean) / m.std, mean=torch.randn(8, 1, 1), std=torch.rand(1, 8, 1, 1) + 1), IMAGE, free=8),
-    case("buffer over space", one_stream(lambda m, y: y + m.place, place=torch.randn(1, 1, 6, 5)), IMAGE, free=8),
-    case("position embedding [1,C,H,W]", one_stream(lambda m, y: y + m.place, place=vector(1, 8, 6, 5)), IMAGE, free=8),
+    case(
+        "scalar parameter without axes",
+        one_stream(lambda m, y: y * m.gamma, gamma=vector()),
+        IMAGE,
+        free=8,
+    ),
+    case(
+        "buffer for each channel",
+        one_stream(
+            lambda m, y: (y - m.mean) / m.std,
+            mean=torch.randn(8, 1, 1),
+            std=torch.rand(1, 8, 1, 1) + 1,
+        ),
+        IMAGE,
+        free=8,
+    ),
+    case(
+        "buffer over space",
+        one_stream(lambda m, y: y + m.place, place=torch.randn(1, 1, 6, 5)),
+        IMAGE,
+        free=8,
+    ),
+    case(
+        "position embedding [1,C,H,W]",
+        one_stream(lambda m, y: y + m.place, place=vector(1, 8, 6, 5)),
+        IMAGE,
+        free=8,
+    ),
     case("operators in place", one_stream(write_in_place, scale=vector(8, 1, 1)), IMAGE, free=8),
     case(
         "written side by side into zeros",
-        lambda: Net(assembled, left=nn.Conv2d(3, 8, 1), right=nn.Conv2d(3, 6, 1), head=nn.Conv2d(14, 2, 1)), IMAGE, free=14,
+        lambda: Net(assembled, left=nn.Conv2d(3, 8, 1), right=nn.Conv2d(3, 6, 1), head=nn.Conv2d(14, 2, 1)),
+        IMAGE,
+        free=14,
     ),
-    case("written over zeros", lambda: Net(overwritten, stem=nn.Conv2d(3, 8, 1), head=nn.Conv2d(8, 2, 1)), IMAGE, free=8),
-    case("temporal shift", lambda: Net(half_overwritten, stem=nn.Conv2d(3, 8, 1), head=nn.Conv2d(8, 2, 1)), IMAGE, free=8),
-    case("the input changed in place", lambda: Net(lambda m, x: m.head(m.stem(x.mul_(0.5).add_(0.1))), stem=nn.Conv2d(3, 8, 1), head=nn.Conv2d(8, 2, 1)), IMAGE, free=8),
+    case(
+        "written over zeros",
+        lambda: Net(overwritten, stem=nn.Conv2d(3, 8, 1), head=nn.Conv2d(8, 2, 1)),
+        IMAGE,
+        free=8,
+    ),
+    case(
+        "temporal shift",
+        lambda: Net(half_overwritten, stem=nn.Conv2d(3, 8, 1), head=nn.Conv2d(8, 2, 1)),
+        IMAGE,
+        free=8,
+    ),
+    case(
+        "the input changed in place",
+        lambda: Net(
+            lambda m, x: m.head(m.stem(x.mul_(0.5).add_(0.1))),
+            stem=nn.Conv2d(3, 8, 1),
+            head=nn.Conv2d(8, 2, 1),
+        ),
+        IMAGE,
+        free=8,
+    ),
 ]
 
 

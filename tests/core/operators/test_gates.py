@@ -19,7 +19,9 @@ def gated(gate: Callable[..., Tensor], **parts: Any) -> Callable[[], nn.Module]:
     """Features of 8 channels times a gate computed from them."""
     return lambda: Net(
         lambda m, x: m.head((y := torch.relu(m.stem(x))) * gate(m, y)),
-        stem=nn.Conv2d(3, 8, 1), head=nn.Conv2d(8, 2, 1), **parts,
+        stem=nn.Conv2d(3, 8, 1),
+        head=nn.Conv2d(8, 2, 1),
+        **parts,
     )
 
 
@@ -79,7 +81,7 @@ def global_context(m: Net, x: Tensor) -> Tensor:
 
 def coordinate_attention(m: Net, y: Tensor) -> Tensor:
     """Hou et al. 2021: pooled along each side, joined, split again."""
-    n, c, h, w = y.shape
+    h, w = y.shape[2:]
     both = torch.cat([y.mean(3, keepdim=True), y.mean(2, keepdim=True).transpose(2, 3)], 2)
     rows, columns = F.hardswish(m.down(both)).split([h, w], 2)
     return m.rows(rows).sigmoid() * m.columns(columns.transpose(2, 3)).sigmoid()
@@ -95,21 +97,112 @@ def bottleneck(i: int, o: int, layer: Callable[[int, int], nn.Module]) -> dict[s
 
 CASES = [
     # 8 of the stream, 4 of the bottleneck
-    case("squeeze-excite by convolutions", gated(excite_by_convolutions, **bottleneck(8, 4, conv)), IMAGE, free=12),
-    case("squeeze-excite by linear and view", gated(excite_by_linear, **bottleneck(8, 4, nn.Linear)), IMAGE, free=12),
-    case("squeeze-excite with squeeze", gated(excite_with_squeeze, **bottleneck(8, 4, nn.Linear)), IMAGE, free=12),
-    case("squeeze-excite expanded", gated(excite_expanded, **bottleneck(8, 4, nn.Linear)), IMAGE, free=12),
+    case(
+        "squeeze-excite by convolutions",
+        gated(excite_by_convolutions, **bottleneck(8, 4, conv)),
+        IMAGE,
+        free=12,
+    ),
+    case(
+        "squeeze-excite by linear and view",
+        gated(excite_by_linear, **bottleneck(8, 4, nn.Linear)),
+        IMAGE,
+        free=12,
+    ),
+    case(
+        "squeeze-excite with squeeze",
+        gated(excite_with_squeeze, **bottleneck(8, 4, nn.Linear)),
+        IMAGE,
+        free=12,
+    ),
+    case(
+        "squeeze-excite expanded",
+        gated(excite_expanded, **bottleneck(8, 4, nn.Linear)),
+        IMAGE,
+        free=12,
+    ),
     case("CBAM over channels", gated(cbam_channels, **bottleneck(8, 4, conv)), IMAGE, free=12),
-    case("CBAM over space", gated(cbam_space, mask=nn.Conv2d(2, 1, 3, padding=1)), IMAGE, free=8, statistics=True),
-    case("mask of one channel", gated(lambda m, y: m.mask(y).sigmoid(), mask=nn.Conv2d(8, 1, 1)), IMAGE, free=8),
-    case("mask of one channel, expanded", gated(lambda m, y: m.mask(y).sigmoid().expand_as(y), mask=nn.Conv2d(8, 1, 1)), IMAGE, free=8),
-    case("mask of one channel, repeated by the length", gated(lambda m, y: m.mask(y).sigmoid().repeat(1, y.shape[1], 1, 1), mask=nn.Conv2d(8, 1, 1)), IMAGE, free=8),
+    case(
+        "CBAM over space",
+        gated(cbam_space, mask=nn.Conv2d(2, 1, 3, padding=1)),
+        IMAGE,
+        free=8,
+        statistics=True,
+    ),
+    case(
+        "mask of one channel",
+        gated(lambda m, y: m.mask(y).sigmoid(), mask=nn.Conv2d(8, 1, 1)),
+        IMAGE,
+        free=8,
+    ),
+    case(
+        "mask of one channel, expanded",
+        gated(lambda m, y: m.mask(y).sigmoid().expand_as(y), mask=nn.Conv2d(8, 1, 1)),
+        IMAGE,
+        free=8,
+    ),
+    case(
+        "mask of one channel, repeated by the length",
+        gated(lambda m, y: m.mask(y).sigmoid().repeat(1, y.shape[1], 1, 1), mask=nn.Conv2d(8, 1, 1)),
+        IMAGE,
+        free=8,
+    ),
     # 6 of the skip, 6 of the gate, 4 inside
-    case("attention gate", lambda: Net(attention_gate, skip=conv(3, 6), gate=conv(3, 6), of_skip=conv(6, 4), of_gate=conv(6, 4), psi=conv(4, 1), head=conv(12, 2)), IMAGE, free=16),
-    case("selective kernels", lambda: Net(selective_kernels, a=conv(3, 8), b=nn.Conv2d(3, 8, 3, padding=1), squeeze=conv(8, 4), to_a=conv(4, 8), to_b=conv(4, 8), head=conv(8, 2)), IMAGE, free=12),
-    case("global context", lambda: Net(global_context, stem=conv(3, 8), mask=conv(8, 1), down=conv(8, 4), norm=nn.LayerNorm([4, 1, 1]), up=conv(4, 8), head=conv(8, 2)), IMAGE, free=12, statistics=True),
-    case("coordinate attention", gated(coordinate_attention, down=conv(8, 4), rows=conv(4, 8), columns=conv(4, 8)), IMAGE, free=12),
-    case("softmax over space", gated(lambda m, y: y.flatten(2).softmax(-1).view(y.shape)), IMAGE, free=8),
+    case(
+        "attention gate",
+        lambda: Net(
+            attention_gate,
+            skip=conv(3, 6),
+            gate=conv(3, 6),
+            of_skip=conv(6, 4),
+            of_gate=conv(6, 4),
+            psi=conv(4, 1),
+            head=conv(12, 2),
+        ),
+        IMAGE,
+        free=16,
+    ),
+    case(
+        "selective kernels",
+        lambda: Net(
+            selective_kernels,
+            a=conv(3, 8),
+            b=nn.Conv2d(3, 8, 3, padding=1),
+            squeeze=conv(8, 4),
+            to_a=conv(4, 8),
+            to_b=conv(4, 8),
+            head=conv(8, 2),
+        ),
+        IMAGE,
+        free=12,
+    ),
+    case(
+        "global context",
+        lambda: Net(
+            global_context,
+            stem=conv(3, 8),
+            mask=conv(8, 1),
+            down=conv(8, 4),
+            norm=nn.LayerNorm([4, 1, 1]),
+            up=conv(4, 8),
+            head=conv(8, 2),
+        ),
+        IMAGE,
+        free=12,
+        statistics=True,
+    ),
+    case(
+        "coordinate attention",
+        gated(coordinate_attention, down=conv(8, 4), rows=conv(4, 8), columns=conv(4, 8)),
+        IMAGE,
+        free=12,
+    ),
+    case(
+        "softmax over space",
+        gated(lambda m, y: y.flatten(2).softmax(-1).view(y.shape)),
+        IMAGE,
+        free=8,
+    ),
 ]
 
 

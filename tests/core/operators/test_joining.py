@@ -20,15 +20,22 @@ def one(function: Function, *, channels: int = 8, leaving: int = 8, **parts: Any
     """`function(net, features)` between a stem and a head."""
     return lambda: Net(
         lambda m, x: m.head(function(m, m.stem(x))),
-        stem=nn.Conv2d(3, channels, 1), head=nn.Conv2d(leaving, 2, 1), **parts,
+        stem=nn.Conv2d(3, channels, 1),
+        head=nn.Conv2d(leaving, 2, 1),
+        **parts,
     )
 
 
-def two(function: Function, *, widths: tuple[int, int] = (8, 6), leaving: int = 14, **parts: Any) -> Callable[[], nn.Module]:
+def two(
+    function: Function, *, widths: tuple[int, int] = (8, 6), leaving: int = 14, **parts: Any
+) -> Callable[[], nn.Module]:
     """`function(net, left, right)` between two stems and a head."""
     return lambda: Net(
         lambda m, x: m.head(function(m, m.left(x), m.right(x))),
-        left=nn.Conv2d(3, widths[0], 1), right=nn.Conv2d(3, widths[1], 1), head=nn.Conv2d(leaving, 2, 1), **parts,
+        left=nn.Conv2d(3, widths[0], 1),
+        right=nn.Conv2d(3, widths[1], 1),
+        head=nn.Conv2d(leaving, 2, 1),
+        **parts,
     )
 
 
@@ -61,8 +68,11 @@ def c2f_by_split(m: Net, x: Tensor) -> Tensor:
 
 def c2f_parts(**more: Any) -> dict[str, Any]:
     return {
-        "enter": nn.Conv2d(3, 12, 1), "block1": nn.Conv2d(6, 6, 3, padding=1),
-        "block2": nn.Conv2d(6, 6, 3, padding=1), "leave": nn.Conv2d(24, 2, 1), **more,
+        "enter": nn.Conv2d(3, 12, 1),
+        "block1": nn.Conv2d(6, 6, 3, padding=1),
+        "block2": nn.Conv2d(6, 6, 3, padding=1),
+        "leave": nn.Conv2d(24, 2, 1),
+        **more,
     }
 
 
@@ -123,41 +133,167 @@ def coordinates(m: Net, x: Tensor) -> Tensor:
 
 CASES = [
     case("cat", two(lambda m, a, b: torch.cat([a, b], 1)), IMAGE, free=14),
-    case("cat of one tensor twice", one(lambda m, y: torch.cat([y, y.relu()], 1), leaving=16), IMAGE, free=8),
-    case("cat of three, one in the middle pinned", two(lambda m, a, b: torch.cat([a, torch.ones(len(a), 2, 6, 5).cumsum(1), b], 1), leaving=16), IMAGE, free=14),
-    case("cat over space", two(lambda m, a, b: torch.cat([a, b], 2), widths=(8, 8), leaving=8), IMAGE, free=8),
-    case("cat over the batch", two(lambda m, a, b: torch.cat([a, b], 0), widths=(8, 8), leaving=8), IMAGE, free=8),
+    case(
+        "cat of one tensor twice",
+        one(lambda m, y: torch.cat([y, y.relu()], 1), leaving=16),
+        IMAGE,
+        free=8,
+    ),
+    case(
+        "cat of three, one in the middle pinned",
+        two(lambda m, a, b: torch.cat([a, torch.ones(len(a), 2, 6, 5).cumsum(1), b], 1), leaving=16),
+        IMAGE,
+        free=14,
+    ),
+    case(
+        "cat over space",
+        two(lambda m, a, b: torch.cat([a, b], 2), widths=(8, 8), leaving=8),
+        IMAGE,
+        free=8,
+    ),
+    case(
+        "cat over the batch",
+        two(lambda m, a, b: torch.cat([a, b], 0), widths=(8, 8), leaving=8),
+        IMAGE,
+        free=8,
+    ),
     case("cat with the input", one(lambda m, y: y), IMAGE, free=8),
     case(
         "cat with the network input",
-        lambda: Net(lambda m, x: m.head(torch.cat([x, torch.relu(m.stem(x))], 1)), stem=nn.Conv2d(3, 8, 1), head=nn.Conv2d(11, 2, 1)),
-        IMAGE, free=8,
+        lambda: Net(
+            lambda m, x: m.head(torch.cat([x, torch.relu(m.stem(x))], 1)),
+            stem=nn.Conv2d(3, 8, 1),
+            head=nn.Conv2d(11, 2, 1),
+        ),
+        IMAGE,
+        free=8,
     ),
-    case("coordinates before features", lambda: Net(coordinates, stem=nn.Conv2d(3, 8, 1), head=nn.Conv2d(10, 2, 1)), IMAGE, free=8),
-    case("cat then add", two(lambda m, a, b: torch.cat([a, b], 1) + torch.cat([b, a], 1), widths=(4, 4), leaving=8), IMAGE, free=4),
-    case("cat then split where it was joined", two(lambda m, a, b: torch.cat([a, b], 1).split([a.shape[1], b.shape[1]], 1)[1].relu(), leaving=6), IMAGE, free=14),
+    case(
+        "coordinates before features",
+        lambda: Net(coordinates, stem=nn.Conv2d(3, 8, 1), head=nn.Conv2d(10, 2, 1)),
+        IMAGE,
+        free=8,
+    ),
+    case(
+        "cat then add",
+        two(lambda m, a, b: torch.cat([a, b], 1) + torch.cat([b, a], 1), widths=(4, 4), leaving=8),
+        IMAGE,
+        free=4,
+    ),
+    case(
+        "cat then split where it was joined",
+        two(
+            lambda m, a, b: torch.cat([a, b], 1).split([a.shape[1], b.shape[1]], 1)[1].relu(),
+            leaving=6,
+        ),
+        IMAGE,
+        free=14,
+    ),
     case("cat, misaligned split", two(misaligned, leaving=14, sizes=(5, 9)), IMAGE, free=14),
     case("chunk in two", one(lambda m, y: torch.cat([*y.chunk(2, 1)][::-1], 1)), IMAGE, free=8),
-    case("chunk in four", one(lambda m, y: torch.cat([t.relu() for t in y.chunk(4, 1)][::-1], 1)), IMAGE, free=8),
-    case("split in equal pieces of the length", one(lambda m, y: torch.cat(y.split(y.shape[1] // 2, 1)[::-1], 1)), IMAGE, free=8),
+    case(
+        "chunk in four",
+        one(lambda m, y: torch.cat([t.relu() for t in y.chunk(4, 1)][::-1], 1)),
+        IMAGE,
+        free=8,
+    ),
+    case(
+        "split in equal pieces of the length",
+        one(lambda m, y: torch.cat(y.split(y.shape[1] // 2, 1)[::-1], 1)),
+        IMAGE,
+        free=8,
+    ),
     case("split into sizes in an attribute", one(sizes_from_attributes, sizes=[3, 5]), IMAGE, free=8),
     case("tensor_split", one(lambda m, y: torch.cat(y.tensor_split(2, 1)[::-1], 1)), IMAGE, free=8),
-    case("unequal slices of the length", one(lambda m, y: torch.cat([y[:, y.shape[1] // 4 :], y[:, : y.shape[1] // 4]], 1)), IMAGE, free=8),
-    case("halves by slicing", one(lambda m, y: torch.cat([y[:, y.shape[1] // 2 :].relu(), y[:, : y.shape[1] // 2]], 1)), IMAGE, free=8),
-    case("halves by slicing, added", one(lambda m, y: y[:, y.shape[1] // 2 :] * y[:, : y.shape[1] // 2], leaving=4), IMAGE, free=4),
-    case("narrow", one(lambda m, y: torch.cat([y.narrow(1, y.shape[1] // 2, y.shape[1] // 2), y], 1), leaving=12), IMAGE, free=8),
-    case("slice bound in an attribute", one(lambda m, y: torch.cat([y[:, m.c :], y[:, : m.c]], 1), c=3), IMAGE, free=8),
+    case(
+        "unequal slices of the length",
+        one(lambda m, y: torch.cat([y[:, y.shape[1] // 4 :], y[:, : y.shape[1] // 4]], 1)),
+        IMAGE,
+        free=8,
+    ),
+    case(
+        "halves by slicing",
+        one(lambda m, y: torch.cat([y[:, y.shape[1] // 2 :].relu(), y[:, : y.shape[1] // 2]], 1)),
+        IMAGE,
+        free=8,
+    ),
+    case(
+        "halves by slicing, added",
+        one(lambda m, y: y[:, y.shape[1] // 2 :] * y[:, : y.shape[1] // 2], leaving=4),
+        IMAGE,
+        free=4,
+    ),
+    case(
+        "narrow",
+        one(
+            lambda m, y: torch.cat([y.narrow(1, y.shape[1] // 2, y.shape[1] // 2), y], 1),
+            leaving=12,
+        ),
+        IMAGE,
+        free=8,
+    ),
+    case(
+        "slice bound in an attribute",
+        one(lambda m, y: torch.cat([y[:, m.c :], y[:, : m.c]], 1), c=3),
+        IMAGE,
+        free=8,
+    ),
     # the first four must stay where they are, the others are free
-    case("slice bound written into forward", one(lambda m, y: torch.cat([y[:, :4].relu(), y[:, 4:]], 1)), IMAGE, free=4),
-    case("last channels by a negative bound", one(lambda m, y: torch.cat([y[:, -4:].relu(), y[:, :-4]], 1)), IMAGE, free=4),
+    case(
+        "slice bound written into forward",
+        one(lambda m, y: torch.cat([y[:, :4].relu(), y[:, 4:]], 1)),
+        IMAGE,
+        free=4,
+    ),
+    case(
+        "last channels by a negative bound",
+        one(lambda m, y: torch.cat([y[:, -4:].relu(), y[:, :-4]], 1)),
+        IMAGE,
+        free=4,
+    ),
     # one channel is a mask, the others are features
-    case("first channel as a mask", one(lambda m, y: y[:, :1].sigmoid() * y[:, 1:], leaving=7), IMAGE, free=7),
-    case("one channel selected as a mask", one(lambda m, y: y[:, 0][:, None].sigmoid() * y), IMAGE, free=7),
-    case("every second channel", one(lambda m, y: y[:, ::2] * y[:, 1::2].sigmoid(), leaving=4), IMAGE, free=4),
-    case("stack and sum", two(lambda m, a, b: torch.stack([a, b]).sum(0), widths=(8, 8), leaving=8), IMAGE, free=8),
-    case("stack interleaved into channels", two(lambda m, a, b: torch.stack([a, b], 2).flatten(1, 2), widths=(8, 8), leaving=16), IMAGE, free=8),
-    case("stack in front of the channels", two(lambda m, a, b: torch.stack([a, b], 1).flatten(1, 2), widths=(8, 8), leaving=16), IMAGE, free=8),
-    case("unbind of a stack", two(lambda m, a, b: (s := torch.stack([a, b]).unbind(0))[0] * s[1], widths=(8, 8), leaving=8), IMAGE, free=8),
+    case(
+        "first channel as a mask",
+        one(lambda m, y: y[:, :1].sigmoid() * y[:, 1:], leaving=7),
+        IMAGE,
+        free=7,
+    ),
+    case(
+        "one channel selected as a mask",
+        one(lambda m, y: y[:, 0][:, None].sigmoid() * y),
+        IMAGE,
+        free=7,
+    ),
+    case(
+        "every second channel",
+        one(lambda m, y: y[:, ::2] * y[:, 1::2].sigmoid(), leaving=4),
+        IMAGE,
+        free=4,
+    ),
+    case(
+        "stack and sum",
+        two(lambda m, a, b: torch.stack([a, b]).sum(0), widths=(8, 8), leaving=8),
+        IMAGE,
+        free=8,
+    ),
+    case(
+        "stack interleaved into channels",
+        two(lambda m, a, b: torch.stack([a, b], 2).flatten(1, 2), widths=(8, 8), leaving=16),
+        IMAGE,
+        free=8,
+    ),
+    case(
+        "stack in front of the channels",
+        two(lambda m, a, b: torch.stack([a, b], 1).flatten(1, 2), widths=(8, 8), leaving=16),
+        IMAGE,
+        free=8,
+    ),
+    case(
+        "unbind of a stack",
+        two(lambda m, a, b: (s := torch.stack([a, b]).unbind(0))[0] * s[1], widths=(8, 8), leaving=8),
+        IMAGE,
+        free=8,
+    ),
     case("repeat over channels", one(lambda m, y: y.repeat(1, 2, 1, 1), leaving=16), IMAGE, free=8),
     case("repeat interleaved", one(lambda m, y: y.repeat_interleave(2, 1), leaving=16), IMAGE, free=8),
     case("repeat over space", one(lambda m, y: y.repeat(1, 1, 2, 3)), IMAGE, free=8),

@@ -91,7 +91,10 @@ class Pyramid(nn.Module):
         for i in (1, 0):
             levels[i] = levels[i] + F.interpolate(levels[i + 1], size=levels[i].shape[2:])
         towers = [torch.relu(self.tower(level)) for level in levels]
-        return {"boxes": [self.boxes(t) for t in towers], "scores": [self.classes(t).sigmoid() for t in towers]}
+        return {
+            "boxes": [self.boxes(t) for t in towers],
+            "scores": [self.classes(t).sigmoid() for t in towers],
+        }
 
 
 class Auxiliary(nn.Module):
@@ -169,8 +172,12 @@ def inverted_residual() -> nn.Module:
     """MobileNetV2's block: expand, depthwise, project."""
     return Net(
         lambda m, x: m.head((y := m.stem(x)) + m.project(F.relu6(m.norm(m.depthwise(F.relu6(m.expand(y))))))),
-        stem=conv(3, 8), expand=conv(8, 16), depthwise=conv(16, 16, 3, groups=16), norm=nn.BatchNorm2d(16),
-        project=conv(16, 8), head=conv(8, 2),
+        stem=conv(3, 8),
+        expand=conv(8, 16),
+        depthwise=conv(16, 16, 3, groups=16),
+        norm=nn.BatchNorm2d(16),
+        project=conv(16, 8),
+        head=conv(8, 2),
     )
 
 
@@ -178,15 +185,37 @@ def bottleneck_of_groups() -> nn.Module:
     """ResNeXt's block."""
     return Net(
         lambda m, x: m.head((y := m.stem(x)) + m.c(torch.relu(m.b(torch.relu(m.a(y)))))),
-        stem=conv(3, 8), a=conv(8, 12), b=conv(12, 12, 3, groups=3), c=conv(12, 8), head=conv(8, 2),
+        stem=conv(3, 8),
+        a=conv(8, 12),
+        b=conv(12, 12, 3, groups=3),
+        c=conv(12, 8),
+        head=conv(8, 2),
     )
 
 
 def inception() -> nn.Module:
     """Four branches of different widths, joined, with a batch norm over all."""
     return Net(
-        lambda m, x: m.head(m.norm(torch.cat([m.a(y := m.stem(x)), m.b(torch.relu(m.b0(y))), m.c(F.max_pool2d(y, 3, 1, 1)), y], 1))),
-        stem=conv(3, 8), a=conv(8, 4), b0=conv(8, 6), b=conv(6, 5, 3), c=conv(8, 3), norm=nn.BatchNorm2d(20), head=conv(20, 2),
+        lambda m, x: m.head(
+            m.norm(
+                torch.cat(
+                    [
+                        m.a(y := m.stem(x)),
+                        m.b(torch.relu(m.b0(y))),
+                        m.c(F.max_pool2d(y, 3, 1, 1)),
+                        y,
+                    ],
+                    1,
+                )
+            )
+        ),
+        stem=conv(3, 8),
+        a=conv(8, 4),
+        b0=conv(8, 6),
+        b=conv(6, 5, 3),
+        c=conv(8, 3),
+        norm=nn.BatchNorm2d(20),
+        head=conv(20, 2),
     )
 
 
@@ -207,12 +236,37 @@ def detector(m: Net, x: Tensor) -> Tensor:
 
 
 CASES = [
-    case("distance of twins", lambda: Net(by_distance, one=conv(3, 8), two=conv(8, 6)), IMAGE, IMAGE, free=14, statistics=True),
-    case("detector", lambda: Net(detector, one=conv(3, 8), two=conv(8, 6, 3, stride=2), boxes=nn.ModuleList([conv(8, 4), conv(6, 4)]), classes=nn.ModuleList([conv(8, 3), conv(6, 3)]), outputs=7), IMAGE, free=14, pinned={"boxes.0": "output of the model"}),
+    case(
+        "distance of twins",
+        lambda: Net(by_distance, one=conv(3, 8), two=conv(8, 6)),
+        IMAGE,
+        IMAGE,
+        free=14,
+        statistics=True,
+    ),
+    case(
+        "detector",
+        lambda: Net(
+            detector,
+            one=conv(3, 8),
+            two=conv(8, 6, 3, stride=2),
+            boxes=nn.ModuleList([conv(8, 4), conv(6, 4)]),
+            classes=nn.ModuleList([conv(8, 3), conv(6, 3)]),
+            outputs=7,
+        ),
+        IMAGE,
+        free=14,
+        pinned={"boxes.0": "output of the model"},
+    ),
     case("residual", Residual, IMAGE, free=8 + 6 + 7 + 10),
     case("dense block", DenseBlock, IMAGE, free=6 + 3 * 4),
     case("U-Net", lambda: UNet(nn.ConvTranspose2d(8, 6, 2, stride=2)), IMAGE, free=6 + 8 + 6 + 5),
-    case("U-Net, upsampling", lambda: UNet(nn.Sequential(nn.Upsample(scale_factor=2), conv(8, 6))), IMAGE, free=6 + 8 + 6 + 5),
+    case(
+        "U-Net, upsampling",
+        lambda: UNet(nn.Sequential(nn.Upsample(scale_factor=2), conv(8, 6))),
+        IMAGE,
+        free=6 + 8 + 6 + 5,
+    ),
     case("inverted residual", inverted_residual, IMAGE, free=8 + 16),
     case("bottleneck of groups", bottleneck_of_groups, IMAGE, free=8 + 12 + 12),
     case("inception", inception, IMAGE, free=8 + 4 + 6 + 5 + 3),
@@ -220,16 +274,79 @@ CASES = [
     case("feature pyramid", Pyramid, IMAGE, free=6 + 8 + 10 + 5 + 5),
     case("auxiliary head", Auxiliary, IMAGE, free=8 + 6 + 5),
     case("stochastic depth", StochasticDepth, IMAGE, free=8 + 6),
-    case("siamese", lambda: Net(siamese, one=conv(3, 8), two=conv(8, 6), head=nn.Linear(6, 2)), IMAGE, IMAGE, free=14),
-    case("dict in, dataclass out", lambda: Net(from_dict, one=conv(3, 8), two=conv(8, 6), head=conv(6, 2), extra=conv(8, 2)), {"image": torch.randn(2, 3, 5, 5), "more": (torch.rand(2, 1, 5, 5), torch.rand(2, 1, 1, 1))}, free=14),
-    case("checkpoint", lambda: Net(checkpointed, one=conv(3, 8), two=conv(8, 6), head=conv(6, 2)), IMAGE, free=14),
-    case("recurrent convolution", lambda: Net(repeated, enter=conv(3, 8), step=conv(8, 8, 3), head=conv(8, 2)), IMAGE, free=8),
-    case("residual to the input", lambda: Net(to_the_input, a=conv(3, 8), b=conv(8, 3)), IMAGE, free=8, pinned={"b": "meets values whose channels are fixed, such as an input"}),
-    case("features as outputs", lambda: Net(lambda m, x: (y := torch.relu(m.a(x)), m.c(torch.relu(m.b(y)))), a=conv(3, 8), b=conv(8, 6), c=conv(6, 2)), IMAGE, free=6, pinned={"a": "output of the model"}),
-    case("a number among the outputs", lambda: Net(lambda m, x: (m.b(torch.relu(m.a(x))), 3, None), a=conv(3, 8), b=conv(8, 2)), IMAGE, free=8),
-    case("float64", lambda: nn.Sequential(conv(3, 8), nn.BatchNorm2d(8), conv(8, 2)).double(), torch.randn(2, 3, 4, 4, dtype=torch.float64), free=8),
-    case("channels last", lambda: nn.Sequential(conv(3, 8), nn.BatchNorm2d(8), nn.ReLU(inplace=True), conv(8, 2)).to(memory_format=torch.channels_last), torch.randn(2, 3, 4, 4).to(memory_format=torch.channels_last), free=8),
-    case("frozen parameters", lambda: nn.Sequential(conv(3, 8).requires_grad_(False), nn.ReLU(), conv(8, 6), nn.ReLU(), conv(6, 2)), IMAGE, free=14),
+    case(
+        "siamese",
+        lambda: Net(siamese, one=conv(3, 8), two=conv(8, 6), head=nn.Linear(6, 2)),
+        IMAGE,
+        IMAGE,
+        free=14,
+    ),
+    case(
+        "dict in, dataclass out",
+        lambda: Net(from_dict, one=conv(3, 8), two=conv(8, 6), head=conv(6, 2), extra=conv(8, 2)),
+        {
+            "image": torch.randn(2, 3, 5, 5),
+            "more": (torch.rand(2, 1, 5, 5), torch.rand(2, 1, 1, 1)),
+        },
+        free=14,
+    ),
+    case(
+        "checkpoint",
+        lambda: Net(checkpointed, one=conv(3, 8), two=conv(8, 6), head=conv(6, 2)),
+        IMAGE,
+        free=14,
+    ),
+    case(
+        "recurrent convolution",
+        lambda: Net(repeated, enter=conv(3, 8), step=conv(8, 8, 3), head=conv(8, 2)),
+        IMAGE,
+        free=8,
+    ),
+    case(
+        "residual to the input",
+        lambda: Net(to_the_input, a=conv(3, 8), b=conv(8, 3)),
+        IMAGE,
+        free=8,
+        pinned={"b": "meets values whose channels are fixed, such as an input"},
+    ),
+    case(
+        "features as outputs",
+        lambda: Net(
+            lambda m, x: (y := torch.relu(m.a(x)), m.c(torch.relu(m.b(y)))),
+            a=conv(3, 8),
+            b=conv(8, 6),
+            c=conv(6, 2),
+        ),
+        IMAGE,
+        free=6,
+        pinned={"a": "output of the model"},
+    ),
+    case(
+        "a number among the outputs",
+        lambda: Net(lambda m, x: (m.b(torch.relu(m.a(x))), 3, None), a=conv(3, 8), b=conv(8, 2)),
+        IMAGE,
+        free=8,
+    ),
+    case(
+        "float64",
+        lambda: nn.Sequential(conv(3, 8), nn.BatchNorm2d(8), conv(8, 2)).double(),
+        torch.randn(2, 3, 4, 4, dtype=torch.float64),
+        free=8,
+    ),
+    case(
+        "channels last",
+        lambda: nn.Sequential(conv(3, 8), nn.BatchNorm2d(8), nn.ReLU(inplace=True), conv(8, 2)).to(
+            memory_format=torch.channels_last
+        ),
+        torch.randn(2, 3, 4, 4).to(memory_format=torch.channels_last),
+        free=8,
+    ),
+    case(
+        "frozen parameters",
+        lambda: nn.Sequential(conv(3, 8).requires_grad_(False), nn.ReLU(), conv(8, 6), nn.ReLU(), conv(6, 2)),
+        IMAGE,
+        free=14,
+    ),
 ]
 
 
@@ -295,7 +412,10 @@ def masked(net: nn.Module, path: str, keep: np.ndarray) -> Callable[[], None]:
         # modules behind which a ReLU keeps zero at zero, and how many channels each has
         (Residual, {"a": 6, "c": 7}),
         (DenseBlock, {}),
-        (lambda: UNet(nn.ConvTranspose2d(8, 6, 2, stride=2)), {"one": 6, "two": 8, "up": 6, "last": 5}),
+        (
+            lambda: UNet(nn.ConvTranspose2d(8, 6, 2, stride=2)),
+            {"one": 6, "two": 8, "up": 6, "last": 5},
+        ),
         (Auxiliary, {"stem": 8, "body": 6}),
         (inverted_residual, {}),
         (bottleneck_of_groups, {"a": 12, "b": 12}),
@@ -339,7 +459,13 @@ def test_a_cut_equals_slicing_by_hand() -> None:
     removed[axis.units[[1, 4, 5]]] = True
     keep = [0, 2, 3, 6, 7]
     y = F.conv2d(x, net[0].weight[keep], net[0].bias[keep], padding=1)
-    y = F.batch_norm(y, net[1].running_mean[keep], net[1].running_var[keep], net[1].weight[keep], net[1].bias[keep])
+    y = F.batch_norm(
+        y,
+        net[1].running_mean[keep],
+        net[1].running_var[keep],
+        net[1].weight[keep],
+        net[1].bias[keep],
+    )
     expected = F.conv2d(torch.relu(y), net[3].weight[:, keep], net[3].bias, padding=1)
     found = apply(net, graph.plan(removed))(x)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-13)

@@ -54,13 +54,18 @@ def three_convs(forward: Callable[..., Tensor]) -> Callable[[], nn.Module]:
 
 def reparametrised(wrap: Callable[..., nn.Module], **options: Any) -> Callable[[], nn.Module]:
     return lambda: nn.Sequential(
-        wrap(nn.Conv2d(3, 8, 3), **options), nn.Sigmoid(), wrap(nn.Conv2d(8, 6, 3), **options), nn.Sigmoid(),
+        wrap(nn.Conv2d(3, 8, 3), **options),
+        nn.Sigmoid(),
+        wrap(nn.Conv2d(8, 6, 3), **options),
+        nn.Sigmoid(),
         nn.Conv2d(6, 2, 1),
     ).eval()
 
 
 def spectral_linear(wrap: Callable[..., nn.Module]) -> Callable[[], nn.Module]:
-    return lambda: nn.Sequential(wrap(nn.Linear(5, 8)), nn.Sigmoid(), wrap(nn.Linear(8, 6)), nn.Sigmoid(), nn.Linear(6, 2)).eval()
+    return lambda: nn.Sequential(
+        wrap(nn.Linear(5, 8)), nn.Sigmoid(), wrap(nn.Linear(8, 6)), nn.Sigmoid(), nn.Linear(6, 2)
+    ).eval()
 
 
 old, new = nn.utils, nn.utils.parametrizations
@@ -85,48 +90,137 @@ CASES = [
     norm("group norm of one group", nn.GroupNorm(1, 8), statistics=True),
     norm("group norm of one channel each", nn.GroupNorm(8, 8)),
     norm("layer norm [C,H,W]", nn.LayerNorm([8, 6, 5]), statistics=True),
-    norm("layer norm [C,H,W] without affine", nn.LayerNorm([8, 6, 5], elementwise_affine=False), statistics=True),
+    norm(
+        "layer norm [C,H,W] without affine",
+        nn.LayerNorm([8, 6, 5], elementwise_affine=False),
+        statistics=True,
+    ),
     case("layer norm over channels", channels_last(nn.LayerNorm(8)), IMAGE, free=8, statistics=True),
-    case("layer norm without bias", channels_last(nn.LayerNorm(8, bias=False)), IMAGE, free=8, statistics=True),
-    case("layer norm without affine", channels_last(nn.LayerNorm(8, elementwise_affine=False)), IMAGE, free=8, statistics=True),
+    case(
+        "layer norm without bias",
+        channels_last(nn.LayerNorm(8, bias=False)),
+        IMAGE,
+        free=8,
+        statistics=True,
+    ),
+    case(
+        "layer norm without affine",
+        channels_last(nn.LayerNorm(8, elementwise_affine=False)),
+        IMAGE,
+        free=8,
+        statistics=True,
+    ),
     case("rms norm", channels_last(nn.RMSNorm(8)), IMAGE, free=8, statistics=True),
-    case("rms norm without affine", channels_last(nn.RMSNorm(8, elementwise_affine=False)), IMAGE, free=8, statistics=True),
+    case(
+        "rms norm without affine",
+        channels_last(nn.RMSNorm(8, elementwise_affine=False)),
+        IMAGE,
+        free=8,
+        statistics=True,
+    ),
     norm("layer norm over space", nn.LayerNorm([6, 5])),
     case("weight standardisation", three_convs(standardised), (2, 3, 8, 8), free=14, statistics=True),
-    case("weight standardisation by batch norm", three_convs(standardised_by_batch_norm), (2, 3, 8, 8), free=14, statistics=True),
+    case(
+        "weight standardisation by batch norm",
+        three_convs(standardised_by_batch_norm),
+        (2, 3, 8, 8),
+        free=14,
+        statistics=True,
+    ),
     case("weight norm, old", reparametrised(old.weight_norm), (2, 3, 8, 8), free=14, statistics=True),
-    case("weight norm, parametrised", reparametrised(new.weight_norm), (2, 3, 8, 8), free=14, statistics=True),
-    case("weight norm over dim 1", reparametrised(new.weight_norm, dim=1), (2, 3, 8, 8), free=14, statistics=True),
-    case("weight norm over everything", reparametrised(new.weight_norm, dim=None), (2, 3, 8, 8), free=14, statistics=True),
-    case("spectral norm, old", reparametrised(old.spectral_norm), (2, 3, 8, 8), free=14, statistics=True),
-    case("spectral norm, parametrised", reparametrised(new.spectral_norm), (2, 3, 8, 8), free=14, statistics=True),
-    case("spectral norm of linear, old", spectral_linear(old.spectral_norm), (3, 5), free=14, statistics=True),
-    case("spectral norm of linear, parametrised", spectral_linear(new.spectral_norm), (3, 5), free=14, statistics=True),
+    case(
+        "weight norm, parametrised",
+        reparametrised(new.weight_norm),
+        (2, 3, 8, 8),
+        free=14,
+        statistics=True,
+    ),
+    case(
+        "weight norm over dim 1",
+        reparametrised(new.weight_norm, dim=1),
+        (2, 3, 8, 8),
+        free=14,
+        statistics=True,
+    ),
+    case(
+        "weight norm over everything",
+        reparametrised(new.weight_norm, dim=None),
+        (2, 3, 8, 8),
+        free=14,
+        statistics=True,
+    ),
+    case(
+        "spectral norm, old",
+        reparametrised(old.spectral_norm),
+        (2, 3, 8, 8),
+        free=14,
+        statistics=True,
+    ),
+    case(
+        "spectral norm, parametrised",
+        reparametrised(new.spectral_norm),
+        (2, 3, 8, 8),
+        free=14,
+        statistics=True,
+    ),
+    case(
+        "spectral norm of linear, old",
+        spectral_linear(old.spectral_norm),
+        (3, 5),
+        free=14,
+        statistics=True,
+    ),
+    case(
+        "spectral norm of linear, parametrised",
+        spectral_linear(new.spectral_norm),
+        (3, 5),
+        free=14,
+        statistics=True,
+    ),
     case(
         "features divided by their length",
-        lambda: Net(lambda m, x: m.head(F.normalize(m.stem(x), dim=1)), stem=nn.Conv2d(3, 8, 1), head=nn.Conv2d(8, 2, 1)),
-        IMAGE, free=8, statistics=True,
+        lambda: Net(
+            lambda m, x: m.head(F.normalize(m.stem(x), dim=1)),
+            stem=nn.Conv2d(3, 8, 1),
+            head=nn.Conv2d(8, 2, 1),
+        ),
+        IMAGE,
+        free=8,
+        statistics=True,
     ),
     case(
         "mean over channels subtracted",
         lambda: Net(
-            lambda m, x: m.head((y := m.stem(x)) - y.mean(1, keepdim=True)), stem=nn.Conv2d(3, 8, 1), head=nn.Conv2d(8, 2, 1)
+            lambda m, x: m.head((y := m.stem(x)) - y.mean(1, keepdim=True)),
+            stem=nn.Conv2d(3, 8, 1),
+            head=nn.Conv2d(8, 2, 1),
         ),
-        IMAGE, free=8, statistics=True,
+        IMAGE,
+        free=8,
+        statistics=True,
     ),
     case(
         "global response norm",
         lambda: Net(
-            lambda m, x: m.head((y := m.stem(x)) * (g := y.norm(dim=(2, 3), keepdim=True)) / (g.mean(1, keepdim=True) + 1e-6) * m.gamma),
-            stem=nn.Conv2d(3, 8, 1), gamma=nn.Parameter(torch.randn(1, 8, 1, 1)), head=nn.Conv2d(8, 2, 1),
+            lambda m, x: m.head(
+                (y := m.stem(x))
+                * (g := y.norm(dim=(2, 3), keepdim=True))
+                / (g.mean(1, keepdim=True) + 1e-6)
+                * m.gamma
+            ),
+            stem=nn.Conv2d(3, 8, 1),
+            gamma=nn.Parameter(torch.randn(1, 8, 1, 1)),
+            head=nn.Conv2d(8, 2, 1),
         ),
-        IMAGE, free=8, statistics=True,
+        IMAGE,
+        free=8,
+        statistics=True,
     ),
 ]
 
 
 def test_a_weight_norm_marks_the_channels_it_reads() -> None:
-    """w = g·v/‖v‖ row by row: without an input channel the row's norm is another, without a row none is."""
+    """W = g·v/‖v‖ row by row: without an input channel the row's norm is another, without a row none is."""
     net = reparametrised(new.weight_norm)()
     graph = capture(net, torch.randn(2, 3, 8, 8))
     marked = {group.name: group.statistics for group in graph.groups}
@@ -152,7 +246,11 @@ def test_the_small_network_normalises_the_kept_weights() -> None:
 
 @pytest.mark.parametrize(
     "layer",
-    [nn.BatchNorm2d(8, affine=False, track_running_stats=False), nn.InstanceNorm2d(8), nn.GroupNorm(2, 8, affine=False)],
+    [
+        nn.BatchNorm2d(8, affine=False, track_running_stats=False),
+        nn.InstanceNorm2d(8),
+        nn.GroupNorm(2, 8, affine=False),
+    ],
     ids=lambda layer: type(layer).__name__,
 )
 def test_a_norm_without_vectors_remembers_its_channels(layer: nn.Module) -> None:

@@ -12,21 +12,35 @@ from torch import Tensor, nn
 
 from compressor.core.capture import capture
 from compressor.core.rules import RULES, Call, Layers, rule
-from tests.core.driver import Case, Net, assert_case, assert_pinned, assert_prunes_exactly, case, explained
+from tests.core.driver import (
+    Case,
+    Net,
+    assert_case,
+    assert_pinned,
+    assert_prunes_exactly,
+    case,
+    explained,
+)
 
 IMAGE = (2, 3, 8, 8)
 Function = Callable[..., Tensor]
 
 
-def between(function: Function, *, channels: int = 8, leaving: int = 8, **parts: Any) -> Callable[[], nn.Module]:
+def between(
+    function: Function, *, channels: int = 8, leaving: int = 8, **parts: Any
+) -> Callable[[], nn.Module]:
     """stem, `function(net, features)`, head, and beside them a branch that stays free (6 units)."""
 
     def forward(m: Net, x: Tensor) -> tuple[Tensor, Tensor]:
         return m.head(function(m, m.stem(x))), m.free_head(torch.relu(m.free(x)))
 
     return lambda: Net(
-        forward, stem=nn.Conv2d(3, channels, 1), head=nn.Conv2d(leaving, 2, 1),
-        free=nn.Conv2d(3, 6, 1), free_head=nn.Conv2d(6, 2, 1), **parts,
+        forward,
+        stem=nn.Conv2d(3, channels, 1),
+        head=nn.Conv2d(leaving, 2, 1),
+        free=nn.Conv2d(3, 6, 1),
+        free_head=nn.Conv2d(6, 2, 1),
+        **parts,
     )
 
 
@@ -64,45 +78,175 @@ def scatter_in(m: Net, y: Tensor) -> Tensor:
 PERMUTATION = torch.tensor([3, 1, 0, 2, 7, 6, 5, 4])
 
 CASES = [
-    held("fourier transform", lambda m, y: torch.fft.irfft2(torch.fft.rfft2(y), s=y.shape[2:]), "no rule for operator"),
+    held(
+        "fourier transform",
+        lambda m, y: torch.fft.irfft2(torch.fft.rfft2(y), s=y.shape[2:]),
+        "no rule for operator",
+    ),
     held("cumulative sum over channels", lambda m, y: y.cumsum(1), "mixed or ordered along this axis"),
     held("softmax over channels", lambda m, y: y.softmax(1), "mixed or ordered along this axis"),
-    held("log-softmax over channels", lambda m, y: y.log_softmax(1), "mixed or ordered along this axis"),
+    held(
+        "log-softmax over channels",
+        lambda m, y: y.log_softmax(1),
+        "mixed or ordered along this axis",
+    ),
     held("sorted channels", lambda m, y: y.sort(1).values, "mixed or ordered along this axis"),
-    held("largest channels", lambda m, y: y.topk(3, 1).values, "mixed or ordered along this axis", leaving=3),
-    held("largest channel's number", lambda m, y: y.argmax(1, keepdim=True).float().expand(-1, 8, -1, -1), "read as a position"),
+    held(
+        "largest channels",
+        lambda m, y: y.topk(3, 1).values,
+        "mixed or ordered along this axis",
+        leaving=3,
+    ),
+    held(
+        "largest channel's number",
+        lambda m, y: y.argmax(1, keepdim=True).float().expand(-1, 8, -1, -1),
+        "read as a position",
+    ),
     held("roll over channels", lambda m, y: y.roll(2, 1), "rolled by a number of channels"),
     held("channels picked by index", lambda m, y: y[:, PERMUTATION], "picked by indices"),
-    held("channels picked by index_select", lambda m, y: y.index_select(1, PERMUTATION), "picked by indices"),
+    held(
+        "channels picked by index_select",
+        lambda m, y: y.index_select(1, PERMUTATION),
+        "picked by indices",
+    ),
     held("channels gathered", lambda m, y: y.gather(1, y.argsort(1)), "mixed or ordered"),
-    held("unbind over channels", lambda m, y: torch.stack([t.relu() for t in y.unbind(1)], 1), "position by position"),
+    held(
+        "unbind over channels",
+        lambda m, y: torch.stack([t.relu() for t in y.unbind(1)], 1),
+        "position by position",
+    ),
     held("local response norm", lambda m, y: F.local_response_norm(y, 3), "positions that pooling"),
-    held("pooling over channels", lambda m, y: F.max_pool1d(y.flatten(2).transpose(1, 2), 2).transpose(1, 2).unflatten(2, (8, 8)), "positions that pooling", leaving=4),
-    held("adaptive pooling over channels", lambda m, y: F.adaptive_avg_pool3d(y.unsqueeze(1), (4, 8, 8)).squeeze(1), "positions that pooling", leaving=4),
-    held("convolution over channels (ECA)", channel_attention, "positions that a kernel slides over", slide=nn.Conv1d(1, 1, 3, padding=1)),
-    held("convolution over channels and depth", lambda m, y: m.deep(y.unsqueeze(1)).squeeze(1), "positions that a kernel slides over", deep=nn.Conv3d(1, 1, 3, padding=1)),
-    held("padding that repeats channels", lambda m, y: F.pad(y, (0, 0, 0, 0, 1, 1), mode="replicate"), "positions that a padding repeats", leaving=10),
-    held("constant for each channel", lambda m, y: y + torch.arange(8.0).view(1, 8, 1, 1), "meets values whose channels are fixed"),
-    held("hard-coded view", flat, "a size written into forward", leaving=2, linear=nn.Linear(512, 128)),
-    held("hard-coded reshape and back", lambda m, y: y.flatten(1).view(-1, 8, 8, 8), "a size written into forward"),
-    held("hard-coded split", lambda m, y: torch.cat(y.split([3, 5], 1)[::-1], 1), "split into sizes that forward fixes"),
-    held("hard-coded split in equal pieces", lambda m, y: torch.cat(y.split(4, 1)[::-1], 1), "split into sizes that forward fixes"),
-    held("hard-coded expand", lambda m, y: y + m.mask(y).expand(-1, 8, -1, -1), "a size written into forward", mask=nn.Conv2d(8, 1, 1)),
-    held("hard-coded zeros", lambda m, y: torch.cat([y, torch.zeros(len(y), 2, 8, 8)], 1) + torch.zeros(1, 10, 8, 8), "a size written into forward", leaving=10),
+    held(
+        "pooling over channels",
+        lambda m, y: F.max_pool1d(y.flatten(2).transpose(1, 2), 2).transpose(1, 2).unflatten(2, (8, 8)),
+        "positions that pooling",
+        leaving=4,
+    ),
+    held(
+        "adaptive pooling over channels",
+        lambda m, y: F.adaptive_avg_pool3d(y.unsqueeze(1), (4, 8, 8)).squeeze(1),
+        "positions that pooling",
+        leaving=4,
+    ),
+    held(
+        "convolution over channels (ECA)",
+        channel_attention,
+        "positions that a kernel slides over",
+        slide=nn.Conv1d(1, 1, 3, padding=1),
+    ),
+    held(
+        "convolution over channels and depth",
+        lambda m, y: m.deep(y.unsqueeze(1)).squeeze(1),
+        "positions that a kernel slides over",
+        deep=nn.Conv3d(1, 1, 3, padding=1),
+    ),
+    held(
+        "padding that repeats channels",
+        lambda m, y: F.pad(y, (0, 0, 0, 0, 1, 1), mode="replicate"),
+        "positions that a padding repeats",
+        leaving=10,
+    ),
+    held(
+        "constant for each channel",
+        lambda m, y: y + torch.arange(8.0).view(1, 8, 1, 1),
+        "meets values whose channels are fixed",
+    ),
+    held(
+        "hard-coded view",
+        flat,
+        "a size written into forward",
+        leaving=2,
+        linear=nn.Linear(512, 128),
+    ),
+    held(
+        "hard-coded reshape and back",
+        lambda m, y: y.flatten(1).view(-1, 8, 8, 8),
+        "a size written into forward",
+    ),
+    held(
+        "hard-coded split",
+        lambda m, y: torch.cat(y.split([3, 5], 1)[::-1], 1),
+        "split into sizes that forward fixes",
+    ),
+    held(
+        "hard-coded split in equal pieces",
+        lambda m, y: torch.cat(y.split(4, 1)[::-1], 1),
+        "split into sizes that forward fixes",
+    ),
+    held(
+        "hard-coded expand",
+        lambda m, y: y + m.mask(y).expand(-1, 8, -1, -1),
+        "a size written into forward",
+        mask=nn.Conv2d(8, 1, 1),
+    ),
+    held(
+        "hard-coded zeros",
+        lambda m, y: torch.cat([y, torch.zeros(len(y), 2, 8, 8)], 1) + torch.zeros(1, 10, 8, 8),
+        "a size written into forward",
+        leaving=10,
+    ),
     held("a branch on the number of channels", branch, "a size written into forward"),
-    held("an assertion on the number of channels", lambda m, y: y if y.shape[1] == 8 else y.undefined(), "a size written into forward"),
-    held("a sum divided by the number of channels", lambda m, y: y - y.sum(1, keepdim=True) / y.shape[1], "their number enters the arithmetic"),
-    held("a number made a tensor", lambda m, y: y / torch.sqrt(torch.tensor(float(y.shape[1]))), "their number enters the arithmetic"),
-    held("a tensor filled with a number", lambda m, y: y * torch.full((1,), 1 / y.shape[1]), "their number enters the arithmetic"),
-    held("chunks that do not come out even", lambda m, y: torch.cat(y.chunk(3, 1)[::-1], 1), "split into sizes that forward fixes"),
-    held("a mean spelled out", lambda m, y: y - sum(y[:, i : i + 1] for i in range(y.shape[1])) / 8, "a slice of one channel"),
-    held("flattened pairs of channels", lambda m, y: (y.flatten(2) @ y.flatten(2).transpose(1, 2)).flatten(1)[:, :, None, None], "flattened together with another channel axis", leaving=64),
+    held(
+        "an assertion on the number of channels",
+        lambda m, y: y if y.shape[1] == 8 else y.undefined(),
+        "a size written into forward",
+    ),
+    held(
+        "a sum divided by the number of channels",
+        lambda m, y: y - y.sum(1, keepdim=True) / y.shape[1],
+        "their number enters the arithmetic",
+    ),
+    held(
+        "a number made a tensor",
+        lambda m, y: y / torch.sqrt(torch.tensor(float(y.shape[1]))),
+        "their number enters the arithmetic",
+    ),
+    held(
+        "a tensor filled with a number",
+        lambda m, y: y * torch.full((1,), 1 / y.shape[1]),
+        "their number enters the arithmetic",
+    ),
+    held(
+        "chunks that do not come out even",
+        lambda m, y: torch.cat(y.chunk(3, 1)[::-1], 1),
+        "split into sizes that forward fixes",
+    ),
+    held(
+        "a mean spelled out",
+        lambda m, y: y - sum(y[:, i : i + 1] for i in range(y.shape[1])) / 8,
+        "a slice of one channel",
+    ),
+    held(
+        "flattened pairs of channels",
+        lambda m, y: (y.flatten(2) @ y.flatten(2).transpose(1, 2)).flatten(1)[:, :, None, None],
+        "flattened together with another channel axis",
+        leaving=64,
+    ),
     held("written by index", scatter_in, "no rule for operator"),
-    held("number of groups of a norm", lambda m, y: F.group_norm(y, 8), "the number of normalisation groups is written into forward"),
-    held("number of groups of a convolution", lambda m, y: F.conv2d(y, m.w, groups=8), "a grouped convolution whose number of groups is written", w=nn.Parameter(torch.randn(8, 1, 3, 3))),
-    held("einsum that sums fixed weights", lambda m, y: torch.einsum("nchw,c->nhw", y, torch.arange(8.0))[:, None].expand(-1, 8, -1, -1), "reads values whose channels are fixed"),
+    held(
+        "number of groups of a norm",
+        lambda m, y: F.group_norm(y, 8),
+        "the number of normalisation groups is written into forward",
+    ),
+    held(
+        "number of groups of a convolution",
+        lambda m, y: F.conv2d(y, m.w, groups=8),
+        "a grouped convolution whose number of groups is written",
+        w=nn.Parameter(torch.randn(8, 1, 3, 3)),
+    ),
+    held(
+        "einsum that sums fixed weights",
+        lambda m, y: torch.einsum("nchw,c->nhw", y, torch.arange(8.0))[:, None].expand(-1, 8, -1, -1),
+        "reads values whose channels are fixed",
+    ),
     # query and key (4 units together) are held, the stem is free
-    case("attention scaled by the length", between(non_local_scaled, query=nn.Conv2d(8, 4, 1), key=nn.Conv2d(8, 4, 1)), IMAGE, free=14, pinned={"query": "their number enters the arithmetic"}),
+    case(
+        "attention scaled by the length",
+        between(non_local_scaled, query=nn.Conv2d(8, 4, 1), key=nn.Conv2d(8, 4, 1)),
+        IMAGE,
+        free=14,
+        pinned={"query": "their number enters the arithmetic"},
+    ),
 ]
 
 
@@ -120,7 +264,11 @@ def test_a_shortcut_padded_in_a_closure_is_pinned_with_the_reason() -> None:
     class Block(nn.Module):
         def __init__(self, pad: Callable[[Tensor], Tensor]) -> None:
             super().__init__()
-            self.stem, self.a, self.b = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 12, 3, padding=1), nn.Conv2d(12, 12, 3, padding=1)
+            self.stem, self.a, self.b = (
+                nn.Conv2d(3, 8, 1),
+                nn.Conv2d(8, 12, 3, padding=1),
+                nn.Conv2d(12, 12, 3, padding=1),
+            )
             self.pad, self.head = pad, nn.Conv2d(12, 2, 1)
 
         def forward(self, x: Tensor) -> Tensor:
@@ -162,7 +310,11 @@ def test_every_pinned_channel_has_a_reason() -> None:
         graph = capture(item.make().eval(), *item.inputs)
         for axis in graph.axes:
             if (axis.units < 0).any():
-                assert graph.reasons.get((axis.tensor, axis.axis)), (item.name, axis, explained(graph))
+                assert graph.reasons.get((axis.tensor, axis.axis)), (
+                    item.name,
+                    axis,
+                    explained(graph),
+                )
 
 
 def test_a_wrong_rule_is_caught() -> None:

@@ -22,7 +22,9 @@ def parameter(*shape: int) -> nn.Parameter:
 def mixed(function: Callable[..., Tensor], *, leaving: int = 6, **parts: Any) -> Callable[[], nn.Module]:
     return lambda: Net(
         lambda m, x: m.head(torch.relu(function(m, m.stem(x)))),
-        stem=nn.Conv2d(3, 8, 1), head=nn.Conv2d(leaving, 2, 1), **parts,
+        stem=nn.Conv2d(3, 8, 1),
+        head=nn.Conv2d(leaving, 2, 1),
+        **parts,
     )
 
 
@@ -64,20 +66,105 @@ def written_then_multiplied(m: Net, x: Tensor) -> Tensor:
 
 
 CASES = [
-    case("written into zeros, then multiplied", lambda: Net(written_then_multiplied, one=nn.Conv2d(3, 8, 1), two=nn.Conv2d(3, 8, 1), head=nn.Conv2d(1, 2, 1)), IMAGE, free=8),
-    case("einsum nchw,oc->nohw", mixed(lambda m, y: torch.einsum("nchw,oc->nohw", y, m.w), w=parameter(6, 8)), IMAGE, free=14),
-    case("einsum of three", mixed(lambda m, y: torch.einsum("nchw,oc,o->nohw", y, m.w, m.s), w=parameter(6, 8), s=parameter(6)), IMAGE, free=14),
-    case("einsum gate", mixed(lambda m, y: torch.einsum("nchw,nc->nchw", y, y.mean((2, 3)).sigmoid()), leaving=8), IMAGE, free=8),
-    case("matmul with a parameter", mixed(lambda m, y: (y.permute(0, 2, 3, 1) @ m.w).permute(0, 3, 1, 2), w=parameter(8, 6)), IMAGE, free=14),
-    case("parameter first", mixed(lambda m, y: (m.w @ y.flatten(2)).unflatten(2, y.shape[2:]), w=parameter(6, 8)), IMAGE, free=14),
-    case("tensordot", mixed(lambda m, y: torch.tensordot(y, m.w, dims=([1], [0])).permute(0, 3, 1, 2), w=parameter(8, 6)), IMAGE, free=14),
-    case("non-local attention", lambda: Net(spatial_attention, stem=nn.Conv2d(3, 8, 1), query=nn.Conv2d(8, 4, 1), key=nn.Conv2d(8, 4, 1), value=nn.Conv2d(8, 6, 1), project=nn.Conv2d(6, 8, 1), head=nn.Conv2d(8, 2, 1)), IMAGE, free=18),
-    case("tied autoencoder", lambda: Net(autoencoder, w=parameter(8, 5), b=parameter(8)), (3, 5), free=8),
+    case(
+        "written into zeros, then multiplied",
+        lambda: Net(
+            written_then_multiplied,
+            one=nn.Conv2d(3, 8, 1),
+            two=nn.Conv2d(3, 8, 1),
+            head=nn.Conv2d(1, 2, 1),
+        ),
+        IMAGE,
+        free=8,
+    ),
+    case(
+        "einsum nchw,oc->nohw",
+        mixed(lambda m, y: torch.einsum("nchw,oc->nohw", y, m.w), w=parameter(6, 8)),
+        IMAGE,
+        free=14,
+    ),
+    case(
+        "einsum of three",
+        mixed(
+            lambda m, y: torch.einsum("nchw,oc,o->nohw", y, m.w, m.s),
+            w=parameter(6, 8),
+            s=parameter(6),
+        ),
+        IMAGE,
+        free=14,
+    ),
+    case(
+        "einsum gate",
+        mixed(lambda m, y: torch.einsum("nchw,nc->nchw", y, y.mean((2, 3)).sigmoid()), leaving=8),
+        IMAGE,
+        free=8,
+    ),
+    case(
+        "matmul with a parameter",
+        mixed(lambda m, y: (y.permute(0, 2, 3, 1) @ m.w).permute(0, 3, 1, 2), w=parameter(8, 6)),
+        IMAGE,
+        free=14,
+    ),
+    case(
+        "parameter first",
+        mixed(lambda m, y: (m.w @ y.flatten(2)).unflatten(2, y.shape[2:]), w=parameter(6, 8)),
+        IMAGE,
+        free=14,
+    ),
+    case(
+        "tensordot",
+        mixed(
+            lambda m, y: torch.tensordot(y, m.w, dims=([1], [0])).permute(0, 3, 1, 2),
+            w=parameter(8, 6),
+        ),
+        IMAGE,
+        free=14,
+    ),
+    case(
+        "non-local attention",
+        lambda: Net(
+            spatial_attention,
+            stem=nn.Conv2d(3, 8, 1),
+            query=nn.Conv2d(8, 4, 1),
+            key=nn.Conv2d(8, 4, 1),
+            value=nn.Conv2d(8, 6, 1),
+            project=nn.Conv2d(6, 8, 1),
+            head=nn.Conv2d(8, 2, 1),
+        ),
+        IMAGE,
+        free=18,
+    ),
+    case(
+        "tied autoencoder",
+        lambda: Net(autoencoder, w=parameter(8, 5), b=parameter(8)),
+        (3, 5),
+        free=8,
+    ),
     case("tied modules", tied_modules, (3, 5), free=8),
     # 8 of the stem, 3 of the rank, 6 leaving
     case("low rank weight", mixed(low_rank, up=parameter(6, 3), down=parameter(3, 8)), IMAGE, free=17),
-    case("adjacency", lambda: Net(lambda m, x: m.head(torch.relu(m.a @ m.stem(x))), stem=nn.Linear(5, 8), a=torch.rand(7, 7), head=nn.Linear(8, 2)), (2, 7, 5), free=8),
-    case("outer product of features", lambda: Net(lambda m, x: m.head(((a := m.one(x))[:, :, None] * m.two(x)[:, None, :]).flatten(1)), one=nn.Linear(5, 4), two=nn.Linear(5, 6), head=nn.Linear(24, 2)), (3, 5), free=4),
+    case(
+        "adjacency",
+        lambda: Net(
+            lambda m, x: m.head(torch.relu(m.a @ m.stem(x))),
+            stem=nn.Linear(5, 8),
+            a=torch.rand(7, 7),
+            head=nn.Linear(8, 2),
+        ),
+        (2, 7, 5),
+        free=8,
+    ),
+    case(
+        "outer product of features",
+        lambda: Net(
+            lambda m, x: m.head((m.one(x)[:, :, None] * m.two(x)[:, None, :]).flatten(1)),
+            one=nn.Linear(5, 4),
+            two=nn.Linear(5, 6),
+            head=nn.Linear(24, 2),
+        ),
+        (3, 5),
+        free=4,
+    ),
 ]
 
 

@@ -16,11 +16,13 @@ SHAPE = {1: (2, 3, 12), 2: (2, 3, 8, 8), 3: (2, 3, 8, 8, 8)}
 
 
 def through(name: str, layer: Any, dims: int = 2) -> Case:
-    """stem (8 channels), the layer, head: 8 units."""
+    """Stem (8 channels), the layer, head: 8 units."""
     return case(
         f"{name} {dims}d",
         lambda: Net(
-            lambda m, x: m.head(layer(m.stem(x))), stem=CONV[dims](3, 8, 1), head=CONV[dims](8, 2, 1)
+            lambda m, x: m.head(layer(m.stem(x))),
+            stem=CONV[dims](3, 8, 1),
+            head=CONV[dims](8, 2, 1),
         ),
         SHAPE[dims],
         free=8,
@@ -65,7 +67,10 @@ def paddings() -> list[Case]:
 
 
 def interpolations() -> list[Case]:
-    modes = {1: ("nearest", "linear", "nearest-exact", "area"), 2: ("nearest", "bilinear", "bicubic", "nearest-exact", "area")}
+    modes = {
+        1: ("nearest", "linear", "nearest-exact", "area"),
+        2: ("nearest", "bilinear", "bicubic", "nearest-exact", "area"),
+    }
     modes[3] = ("nearest", "trilinear", "nearest-exact", "area")
     cases = [
         through(f"interpolate {mode}", lambda x, m=mode: F.interpolate(x, scale_factor=2, mode=m), dims)
@@ -73,7 +78,10 @@ def interpolations() -> list[Case]:
         for mode in names
     ]
     cases.append(
-        through("bilinear antialias", lambda x: F.interpolate(x, size=(5, 4), mode="bilinear", antialias=True))
+        through(
+            "bilinear antialias",
+            lambda x: F.interpolate(x, size=(5, 4), mode="bilinear", antialias=True),
+        )
     )
     cases.append(through("upsample layer", nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)))
     return cases
@@ -98,7 +106,9 @@ CASES = [
     *interpolations(),
     case(
         "grid sample",
-        lambda: Net(resampled, stem=nn.Conv2d(3, 8, 1), head=nn.Conv2d(8, 2, 1)), SHAPE[2], free=8,
+        lambda: Net(resampled, stem=nn.Conv2d(3, 8, 1), head=nn.Conv2d(8, 2, 1)),
+        SHAPE[2],
+        free=8,
     ),
     # the decoder's channel c is placed by the encoder's channel c
     case(

@@ -19,14 +19,18 @@ Function = Callable[..., Tensor]
 def one(function: Function, *, channels: int = 8, leaving: int = 8, **parts: Any) -> Callable[[], nn.Module]:
     return lambda: Net(
         lambda m, x: m.head(function(m, m.stem(x))),
-        stem=nn.Conv2d(3, channels, 1), head=nn.Conv2d(leaving, 2, 1), **parts,
+        stem=nn.Conv2d(3, channels, 1),
+        head=nn.Conv2d(leaving, 2, 1),
+        **parts,
     )
 
 
 def to_linear(function: Function, width: int, *, channels: int = 8, **parts: Any) -> Callable[[], nn.Module]:
     return lambda: Net(
         lambda m, x: m.head(function(m, m.stem(x))),
-        stem=nn.Conv2d(3, channels, 1), head=nn.Linear(width, 2), **parts,
+        stem=nn.Conv2d(3, channels, 1),
+        head=nn.Linear(width, 2),
+        **parts,
     )
 
 
@@ -97,37 +101,121 @@ CASES = [
     case("flatten to linear", to_linear(lambda m, y: y.flatten(1), 8 * 48), IMAGE, free=8),
     case("flatten layer", to_linear(lambda m, y: m.flat(y), 8 * 48, flat=nn.Flatten()), IMAGE, free=8),
     case("view(n, -1)", to_linear(lambda m, y: y.view(len(y), -1), 8 * 48), IMAGE, free=8),
-    case("reshape to the length", to_linear(lambda m, y: y.reshape(len(y), y.shape[1] * 48), 8 * 48), IMAGE, free=8),
+    case(
+        "reshape to the length",
+        to_linear(lambda m, y: y.reshape(len(y), y.shape[1] * 48), 8 * 48),
+        IMAGE,
+        free=8,
+    ),
     case("NHWC flatten to linear", to_linear(nhwc(lambda m, y: y.flatten(1)), 8 * 48), IMAGE, free=8),
-    case("NHCW flatten to linear", to_linear(lambda m, y: y.permute(0, 2, 1, 3).flatten(1), 8 * 48), IMAGE, free=8),
-    case("view with the size in an attribute", to_linear(lambda m, y: y.view(-1, m.features), 8 * 48, features=384), IMAGE, free=8),
-    case("unflatten with sizes in attributes", one(lambda m, y: y.flatten(1).view(-1, m.c, 8, 6), c=8), IMAGE, free=8),
+    case(
+        "NHCW flatten to linear",
+        to_linear(lambda m, y: y.permute(0, 2, 1, 3).flatten(1), 8 * 48),
+        IMAGE,
+        free=8,
+    ),
+    case(
+        "view with the size in an attribute",
+        to_linear(lambda m, y: y.view(-1, m.features), 8 * 48, features=384),
+        IMAGE,
+        free=8,
+    ),
+    case(
+        "unflatten with sizes in attributes",
+        one(lambda m, y: y.flatten(1).view(-1, m.c, 8, 6), c=8),
+        IMAGE,
+        free=8,
+    ),
     case("flatten of space", one(lambda m, y: y.flatten(2).unflatten(2, (8, 6))), IMAGE, free=8),
     case("tokens to linear", to_linear(lambda m, y: y.flatten(2).transpose(1, 2), 8), IMAGE, free=8),
-    case("tokens and back", one(lambda m, y: y.flatten(2).permute(0, 2, 1).transpose(1, 2).view(y.shape)), IMAGE, free=8),
-    case("channels last and back", one(lambda m, y: y.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)), IMAGE, free=8),
-    case("movedim, swapaxes, mT", one(lambda m, y: y.movedim(1, -1).swapaxes(1, 3).mT.mT.swapaxes(1, 3).movedim(-1, 1)), IMAGE, free=8),
-    case("squeeze and unsqueeze", one(lambda m, y: y.mean((2, 3), True).squeeze(3).squeeze(-1)[..., None, None]), IMAGE, free=8),
-    case("time folded into the batch", lambda: Net(lambda m, x: m.head(m.stem(x.flatten(0, 1)).unflatten(0, x.shape[:2]).mean(1)), stem=nn.Conv2d(3, 8, 1), head=nn.Conv2d(8, 2, 1)), (2, 4, 3, 5, 5), free=8),
-    case("pixel shuffle", one(lambda m, y: F.pixel_shuffle(y, 2), channels=16, leaving=4), IMAGE, free=4),
-    case("pixel shuffle layer by 3", one(lambda m, y: m.up(y), channels=18, leaving=2, up=nn.PixelShuffle(3)), IMAGE, free=2),
+    case(
+        "tokens and back",
+        one(lambda m, y: y.flatten(2).permute(0, 2, 1).transpose(1, 2).view(y.shape)),
+        IMAGE,
+        free=8,
+    ),
+    case(
+        "channels last and back",
+        one(lambda m, y: y.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)),
+        IMAGE,
+        free=8,
+    ),
+    case(
+        "movedim, swapaxes, mT",
+        one(lambda m, y: y.movedim(1, -1).swapaxes(1, 3).mT.mT.swapaxes(1, 3).movedim(-1, 1)),
+        IMAGE,
+        free=8,
+    ),
+    case(
+        "squeeze and unsqueeze",
+        one(lambda m, y: y.mean((2, 3), True).squeeze(3).squeeze(-1)[..., None, None]),
+        IMAGE,
+        free=8,
+    ),
+    case(
+        "time folded into the batch",
+        lambda: Net(
+            lambda m, x: m.head(m.stem(x.flatten(0, 1)).unflatten(0, x.shape[:2]).mean(1)),
+            stem=nn.Conv2d(3, 8, 1),
+            head=nn.Conv2d(8, 2, 1),
+        ),
+        (2, 4, 3, 5, 5),
+        free=8,
+    ),
+    case(
+        "pixel shuffle",
+        one(lambda m, y: F.pixel_shuffle(y, 2), channels=16, leaving=4),
+        IMAGE,
+        free=4,
+    ),
+    case(
+        "pixel shuffle layer by 3",
+        one(lambda m, y: m.up(y), channels=18, leaving=2, up=nn.PixelShuffle(3)),
+        IMAGE,
+        free=2,
+    ),
     case("pixel unshuffle", one(lambda m, y: F.pixel_unshuffle(y, 2), leaving=32), IMAGE, free=8),
     case("pixel shuffle by view", one(pixel_shuffle_by_view, channels=16, leaving=4), IMAGE, free=4),
     case("depth to space by view", one(depth_to_space_by_view, channels=16, leaving=4), IMAGE, free=4),
     case("space to depth by slices", one(space_to_depth, leaving=32), IMAGE, free=8),
     case("space to depth by view", one(space_to_depth_by_view, leaving=32), IMAGE, free=8),
     # two groups of four columns: columns go as a whole
-    case("channel shuffle", one(lambda m, y: m.shuffle(y), shuffle=nn.ChannelShuffle(2)), IMAGE, free=4),
+    case(
+        "channel shuffle",
+        one(lambda m, y: m.shuffle(y), shuffle=nn.ChannelShuffle(2)),
+        IMAGE,
+        free=4,
+    ),
     case("channel shuffle by view", one(shuffle(2)), IMAGE, free=4),
     case("channel shuffle of many groups", one(shuffle(4)), IMAGE, free=2),
     case("channel shuffle of equal sides", one(shuffle(4), channels=16, leaving=16), IMAGE, free=4),
     case("channel shuffle by columns", one(shuffle_by_columns(4)), IMAGE, free=2),
     case("channel shuffle by few columns", one(shuffle_by_columns(2)), IMAGE, free=4),
-    case("channel shuffle by columns of equal sides", one(shuffle_by_columns(4), channels=16, leaving=16), IMAGE, free=4),
+    case(
+        "channel shuffle by columns of equal sides",
+        one(shuffle_by_columns(4), channels=16, leaving=16),
+        IMAGE,
+        free=4,
+    ),
     case("window partition", one(windows), IMAGE, free=8),
-    case("unfold and fold", one(lambda m, y: F.fold(F.unfold(y, 3, padding=1), y.shape[2:], 3, padding=1)), IMAGE, free=8),
-    case("unfold to linear", to_linear(lambda m, y: F.unfold(y, 2, stride=2).transpose(1, 2), 32), IMAGE, free=8),
-    case("sliding windows of space", one(lambda m, y: y.unfold(2, 2, 2).unfold(3, 3, 3).mean((4, 5))), IMAGE, free=8),
+    case(
+        "unfold and fold",
+        one(lambda m, y: F.fold(F.unfold(y, 3, padding=1), y.shape[2:], 3, padding=1)),
+        IMAGE,
+        free=8,
+    ),
+    case(
+        "unfold to linear",
+        to_linear(lambda m, y: F.unfold(y, 2, stride=2).transpose(1, 2), 32),
+        IMAGE,
+        free=8,
+    ),
+    case(
+        "sliding windows of space",
+        one(lambda m, y: y.unfold(2, 2, 2).unfold(3, 3, 3).mean((4, 5))),
+        IMAGE,
+        free=8,
+    ),
     case("maxout", one(maxout, leaving=4), IMAGE, free=4),
     case("maxout of halves", one(maxout_of_halves, leaving=4), IMAGE, free=4),
 ]

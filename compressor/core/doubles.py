@@ -1,0 +1,105 @@
+"""Two models in float64: scrambled copies, silenced readers, and what they are fed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree
+
+from compressor.core.plan import Cut
+from compressor.core.surgery import cut_copy
+from compressor.core.tape import named_tensors
+
+__all__ = ["as_double", "copies", "scrambled", "silence_readers", "with_weights"]
+
+
+def scrambled(model: nn.Module, generator: torch.Generator) -> nn.Module:
+    """A float64 copy with every channel different from every other.
+
+    A vector is scrambled entry by entry. A weight gets a random factor for each position of each
+    axis, which costs little even for the widest layer, and noise where it is zero.
+    """
+
+    def convert(tensor: Tensor, _cuts: tuple[Cut, ...]) -> Tensor:
+        if not tensor.is_floating_point():
+            return tensor.detach().clone()
+        data = tensor.detach().to(torch.float64, copy=True)
+        positive = bool((data >= 0).all())
+        scale = float(data.square().mean().sqrt()) or 1.0 if data.numel() else 1.0
+        for axis, size in enumerate(data.shape):
+            if size > 1 or data.dim() == 1:
+                shape = [-1 if a == axis else 1 for a in range(data.dim())]
+                data *= (0.5 + _random(torch.rand, (size,), generator, data)).view(shape)
+        if data.dim() < 2 and not (positive and bool((data > 0).any())):
+            data += 0.2 * scale * _random(torch.randn, data.shape, generator, data)
+        zero = data == 0
+        count = int(zero.sum())
+        if count:
+            noise = 0.2 * scale * _random(torch.randn, (count,), generator, data)
+            data[zero] = noise.abs() if positive else noise
+        return data
+
+    return cut_copy(model, (), convert)
+
+
+def _random(
+    draw: Callable[..., Tensor], shape: Sequence[int], generator: torch.Generator, like: Tensor
+) -> Tensor:
+    return draw(tuple(shape), generator=generator, dtype=torch.float64).to(like.device)
+
+
+def with_weights(small: nn.Module, source: nn.Module) -> nn.Module:
+    """A copy of `small` as a module, holding the tensors of `source`."""
+    tensors = named_tensors(source)
+    by_id = {id(tensor): tensors[name] for name, tensor in named_tensors(small).items()}
+
+    def convert(tensor: Tensor, _cuts: tuple[Cut, ...]) -> Tensor:
+        return by_id[id(tensor)].detach()
+
+    return cut_copy(small, (), convert)
+
+
+def silence_readers(model: nn.Module, cuts: Sequence[Cut]) -> None:
+    """Zero the input slices that consume removed channels."""
+    named = named_tensors(model)
+    with torch.no_grad():
+        for cut in cuts:
+            if cut.role == "reader":
+                tensor = named[cut.tensor]
+                gone = torch.tensor(cut.removed)
+                if cut.blocks == 1:
+                    tensor.index_fill_(cut.axis, gone.to(tensor.device), 0)
+                    continue
+                width = cut.size // cut.blocks
+                for block, rows in enumerate(tensor.data.unflatten(0, (cut.blocks, -1))):
+                    own = (
+                        gone[(gone >= block * width) & (gone < (block + 1) * width)] - block * width
+                    )
+                    rows.index_fill_(cut.axis, own.to(tensor.device), 0)
+
+
+def as_double(tree: Any) -> Any:
+    """Floating inputs in float64; a constant one is replaced by noise, which tells channels apart."""
+    generator = torch.Generator().manual_seed(1)
+
+    def convert(x: Tensor) -> Tensor:
+        if not x.is_floating_point():
+            return x
+        x = x.detach().to(torch.float64)
+        if x.numel() > 1 and bool((x == x.flatten()[0]).all()):
+            x = torch.randn(x.shape, generator=generator, dtype=torch.float64).to(x.device)
+        return x
+
+    return _pytree.tree_map_only(Tensor, convert, tree)
+
+
+def copies(
+    args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    """The inputs again, for a forward that writes into them."""
+    again: tuple[Sequence[Any], Mapping[str, Any]]
+    again = _pytree.tree_map_only(Tensor, torch.clone, (args, kwargs))
+    return again

@@ -1,0 +1,188 @@
+"""How operators run while a model is verified: in float64, without chance, on kept channels.
+
+Norms and reductions over cut axes have no parameter that could be silenced. The reference runs them
+on the kept positions, which is what the pruned model does; no tolerance is loosened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from compressor.core.graph import Mask, Restriction, UnitArray
+
+__all__ = ["Doubling", "Restricted", "call_in_double", "kept_positions", "take"]
+
+
+class Doubling(TorchDispatchMode):
+    """Casts written into a forward (`x.float()`) stay in float64 while a model is verified."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call] # torch leaves it untyped
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        return self.call(func, args, dict(kwargs or {}))
+
+    def call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run one operator."""
+        if kwargs.get("dtype") in (torch.float32, torch.float16, torch.bfloat16):
+            kwargs["dtype"] = torch.float64
+        return _without_chance(func, args, func(*args, **kwargs))
+
+
+_NOISE = (
+    "rand",
+    "randn",
+    "rand_like",
+    "randn_like",
+    "bernoulli",
+    "bernoulli_",
+    "uniform_",
+    "normal_",
+)
+
+
+def _without_chance(func: Any, args: tuple[Any, ...], result: Any) -> Any:
+    """Random numbers are the same number everywhere: two models of unequal width draw unequal ones."""
+    name = str(func).split(".")[1]
+    if name == "native_dropout":
+        return args[0].clone(), torch.ones_like(result[1])
+    return result.fill_(0.5) if name in _NOISE else result
+
+
+class Restricted(Doubling):
+    """Runs the operators that read across removed channels on the kept ones."""
+
+    def __init__(self, restrictions: Sequence[Restriction], removed: Mask) -> None:
+        super().__init__()
+        padded = np.append(removed, False)
+        self._wanted = {}
+        for restriction in restrictions:
+            keeps = tuple(kept_positions(operand, padded) for operand in restriction.operands)
+            if any(keeps):
+                self._wanted[restriction.target, restriction.call] = (restriction.kind, keeps)
+        self._calls: dict[str, int] = {}
+        self.used = 0
+
+    def call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run one operator, restricted where the graph says so."""
+        target = str(func)
+        number = self._calls[target] = self._calls.get(target, 0) + 1
+        wanted = self._wanted.get((target, number))
+        if wanted is None:
+            return super().call(func, args, kwargs)
+        kind, keeps = wanted
+        self.used += kind != "contraction"
+        return _KINDS[kind](func, args, kwargs, keeps)
+
+
+Keeps = tuple[dict[int, Tensor], ...]
+
+
+def _reduction(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], keeps: Keeps) -> Any:
+    """Statistics over the kept positions."""
+    return func(take(args[0], keeps[0]), *args[1:], **kwargs)
+
+
+def _contraction(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], keeps: Keeps) -> Any:
+    """Removed positions contribute nothing to a sum of products."""
+    silenced = []
+    for position, arg in enumerate(args):
+        for axis, keep in (keeps[position] if position < len(keeps) else {}).items():
+            # Filled, not multiplied by zero: a weight norm of nothing is not a number.
+            gone = np.setdiff1d(np.arange(arg.shape[axis]), keep.numpy())
+            arg = arg.index_fill(axis, torch.from_numpy(gone).to(arg.device), 0)
+        silenced.append(arg)
+    return func(*silenced, **kwargs)
+
+
+def _layer_norm(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], keeps: Keeps) -> Any:
+    """Normalised over the kept positions; removed positions of the result are zero."""
+    x, normalized, *rest = args
+    first = x.dim() - len(normalized)
+    small = take(x, keeps[0])
+    vectors = {axis - first: keep for axis, keep in keeps[0].items()}
+    rest = [take(r, vectors) if isinstance(r, Tensor) else r for r in rest]
+    out = func(small, list(small.shape[first:]), *rest, **kwargs)
+    return (_put_back(out[0], x.shape, keeps[0]), *out[1:])
+
+
+def _group_norm(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], keeps: Keeps) -> Any:
+    """The same for runs of channels, which keep equally many each."""
+    x, weight, bias, batch, channels, extent, groups, eps = args
+    vectors = {0: keep for keep in keeps[0].values()}
+    small = take(x, keeps[0])
+    weight, bias = (take(v, vectors) if v is not None else None for v in (weight, bias))
+    out = func(small, weight, bias, batch, small.shape[1], extent, groups, eps, **kwargs)
+    return (_put_back(out[0], x.shape, keeps[0]), *out[1:])
+
+
+def _batch_norm(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], keeps: Keeps) -> Any:
+    """Normalised by the statistics of the kept positions; removed ones of the result are zero."""
+    out = func(take(args[0], keeps[0]), *args[1:], **kwargs)
+    return (_put_back(out[0], args[0].shape, keeps[0]), *out[1:])
+
+
+_KINDS = {
+    "batch_norm": _batch_norm,
+    "reduction": _reduction,
+    "contraction": _contraction,
+    "layer_norm": _layer_norm,
+    "group_norm": _group_norm,
+}
+
+
+def take(x: Tensor, keeps: Mapping[int, Tensor]) -> Tensor:
+    """The tensor at the kept positions."""
+    for axis, keep in keeps.items():
+        x = x.index_select(axis, keep.to(x.device))
+    return x.contiguous()
+
+
+def _put_back(small: Tensor, shape: Sequence[int], keeps: Mapping[int, Tensor]) -> Tensor:
+    for axis, keep in keeps.items():
+        full = list(small.shape)
+        full[axis] = shape[axis]
+        small = small.new_zeros(full).index_copy(axis, keep.to(small.device), small)
+    return small
+
+
+def kept_positions(axes: Mapping[int, UnitArray], padded: Mask) -> dict[int, Tensor]:
+    """The positions that stay along each axis that loses some; `padded` is [n_units + 1]."""
+    return {
+        axis: torch.from_numpy(np.flatnonzero(~padded[units]))
+        for axis, units in axes.items()
+        if padded[units].any()
+    }
+
+
+# -- running a model ------------------------------------------------------------------------------
+
+
+def call_in_double(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """The model's result; tensors that its forward makes are float64 where no type is named."""
+    with _doubles_by_default():
+        return model(*args, **kwargs)
+
+
+@contextmanager
+def _doubles_by_default() -> Iterator[None]:
+    """Tensors that a forward makes without naming a type are float64."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
