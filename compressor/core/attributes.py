@@ -47,9 +47,7 @@ def bare_norm_sizes(
     return tuple(rules)
 
 
-def _norm_rules(
-    path: str, module: _NormBase | nn.GroupNorm, units: UnitArray
-) -> Iterator[SizeRule]:
+def _norm_rules(path: str, module: _NormBase | nn.GroupNorm, units: UnitArray) -> Iterator[SizeRule]:
     if not isinstance(module, nn.GroupNorm):
         yield SizeRule(path, "num_features", None, units)
         return
@@ -94,11 +92,7 @@ def _rules(index: _Index, path: str, module: nn.Module) -> Iterator[SizeRule]:
         yield from _convolution(index, path, module)
     elif isinstance(module, (nn.Linear, nn.Embedding)):
         weight = index.weight(path, module, 2)
-        names = (
-            ("out_features", "in_features")
-            if isinstance(module, nn.Linear)
-            else ("", "embedding_dim")
-        )
+        names = ("out_features", "in_features") if isinstance(module, nn.Linear) else ("", "embedding_dim")
         for position, name in enumerate(names):
             axis = index.axis(weight, position)
             if axis is not None and name:
@@ -137,9 +131,7 @@ def _convolution(index: _Index, path: str, module: _ConvNd) -> Iterator[SizeRule
         yield SizeRule(path, row_name, None, rows.units)
         if 1 in (per_group, n_columns):
             yield SizeRule(path, "groups", None, rows.units, divisor=per_group)
-            yield SizeRule(
-                path, column_name, None, np.repeat(rows.units, n_columns), divisor=per_group
-            )
+            yield SizeRule(path, column_name, None, np.repeat(rows.units, n_columns), divisor=per_group)
             return
     if columns is not None:
         times = 1 if columns.blocks > 1 else module.groups

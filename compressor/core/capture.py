@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from compressor.core.attributes import bare_norm_sizes, layer_sizes
 from compressor.core.coupling import Coupling
@@ -42,8 +45,24 @@ def capture(model: nn.Module, *args: Any, **kwargs: Any) -> Graph:
     _check_model(model)
     _check_inputs(model, args, kwargs)
     # Inference mode hides the operators that others are made of.
-    with torch.inference_mode(False):
+    with torch.inference_mode(False), _no_collection():
         return _capture(model, args, kwargs)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Within, Python does not look for garbage.
+
+    A capture makes many small objects and drops none until its end; every look for cycles among
+    them walks the whole heap, torch included, and finds none.
+    """
+    running = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if running:
+            gc.enable()
 
 
 def _capture(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Graph:
@@ -64,12 +83,15 @@ def _capture(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any])
 def _check_model(model: nn.Module) -> None:
     if not isinstance(model, nn.Module):
         raise InputError(f"capture needs a torch.nn.Module, got {type(model).__name__}")
-    if isinstance(model, torch.jit.ScriptModule):
-        raise ModelError("a TorchScript module cannot be cut; pass the original nn.Module")
     parameters = dict(model.named_parameters())
     if not parameters:
         raise ModelError(f"{type(model).__name__} has no parameters, so there is nothing to prune")
     for module_name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise ModelError(
+                f"{module_name or 'the model'!r} is a TorchScript module, which cannot be cut; pass the "
+                f"model as it was before torch.jit"
+            )
         kind = type(module).__module__
         is_layer = kind.startswith("torch.") or not list(module.children())
         if "quantized" in kind and "quantizable" not in kind and is_layer:
@@ -82,6 +104,11 @@ def _check_model(model: nn.Module) -> None:
             raise ModelError(
                 f"{name!r} has no shape yet (a lazy module); run the model once on an example input, "
                 f"then capture it"
+            )
+        if is_traceable_wrapper_subclass(tensor):
+            raise ModelError(
+                f"{name!r} is a {type(tensor).__name__} of several tensors (quantised or distributed?), "
+                f"which cannot be cut; prune the model with plain weights first"
             )
         if tensor.is_inference():
             raise ModelError(
@@ -103,7 +130,7 @@ def _check_inputs(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, An
     if not leaves:
         raise InputError(
             f"capture needs an example of {type(model).__name__}'s inputs, e.g. capture(model, x); got no "
-            f"tensor"
+            f"tensor in them, nor in lists, tuples and dicts among them"
         )
     for leaf in leaves:
         if leaf.numel() == 0:
@@ -126,18 +153,14 @@ def _record(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) ->
         tape = record(model, args, kwargs)
     except Exception as error:
         shapes = [
-            list(leaf.shape)
-            for leaf in _pytree.tree_leaves((args, kwargs))
-            if isinstance(leaf, Tensor)
+            list(leaf.shape) for leaf in _pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)
         ]
         raise CaptureError(
             f"{type(model).__name__} fails on the example inputs of shape {shapes}: "
             f"{type(error).__name__}: {error}. Check that model(*args, **kwargs) runs in eval mode with them"
         ) from error
     missing = [
-        name
-        for name, tensor in model.named_parameters()
-        if name not in tape.by_name and tensor.numel() > 1
+        name for name, tensor in model.named_parameters() if name not in tape.by_name and tensor.numel() > 1
     ]
     if not missing:
         return (tape,)
@@ -217,9 +240,7 @@ def _activations(sizes: Sizes, tape: Tape) -> tuple[Activation, ...]:
             meta, axes = tape.values[out], sizes.axes(out)
             fixed = math.prod(n for axis, n in enumerate(meta.shape) if axis not in axes)
             dims: tuple[UnitArray, ...] = tuple(axes.values())
-            found.append(
-                Activation(op.index, op.module, op.target, fixed, dims, meta.dtype.itemsize)
-            )
+            found.append(Activation(op.index, op.module, op.target, fixed, dims, meta.dtype.itemsize))
     return tuple(found)
 
 
@@ -235,9 +256,7 @@ def _restrictions(coupling: Coupling, sizes: Sizes, tape: Tape) -> tuple[Restric
             operands = tuple(
                 {
                     axis: units
-                    for axis, units in (
-                        sizes.axes(arg.value) if isinstance(arg, Ref) else {}
-                    ).items()
+                    for axis, units in (sizes.axes(arg.value) if isinstance(arg, Ref) else {}).items()
                     if axis in fact.axes.get(position, ())
                 }
                 for position, arg in enumerate(op.args)

@@ -59,6 +59,7 @@ def _copy(value: Any, memo: dict[int, Any]) -> Any:
         for key, entry in value.items():
             new[key if isinstance(key, _ATOMS) else copy.deepcopy(key, memo)] = _copy(entry, memo)
         return new
-    if type(value) is tuple and all(isinstance(entry, _ATOMS) for entry in value):
-        return value
+    if type(value) in (tuple, list, set) and all(isinstance(entry, _ATOMS) for entry in value):
+        memo[id(value)] = new = value if type(value) is tuple else type(value)(value)
+        return new
     return copy.deepcopy(value, memo)

@@ -23,9 +23,7 @@ __all__ = ["PIN_ALL", "Choices", "Coupling", "couple"]
 # How an ambiguous operator is read: (tape, operator) -> option. See `Call.choose`.
 Choices = Mapping[tuple[int, int], str]
 PIN_ALL = "pin all"
-_COPIES = frozenset(
-    f"aten.{name}.default" for name in ("clone", "_to_copy", "detach", "_unsafe_view")
-)
+_COPIES = frozenset(f"aten.{name}.default" for name in ("clone", "_to_copy", "detach", "_unsafe_view"))
 
 
 @dataclass(slots=True)

@@ -20,29 +20,48 @@ def scrambled(model: nn.Module, generator: torch.Generator) -> nn.Module:
     """A float64 copy with every channel different from every other.
 
     A vector is scrambled entry by entry. A weight gets a random factor for each position of each
-    axis, which costs little even for the widest layer, and noise where it is zero.
+    axis, which costs little even for the widest layer, and noise where it is zero. All are brought
+    to sizes that carry a signal through any depth: behind twenty layers of fresh weights, or behind
+    one whose ReLU is never above zero, a wrong channel would change nothing.
     """
 
     def convert(tensor: Tensor, _cuts: tuple[Cut, ...]) -> Tensor:
         if not tensor.is_floating_point():
             return tensor.detach().clone()
         data = tensor.detach().to(torch.float64, copy=True)
-        positive = bool((data >= 0).all())
-        scale = float(data.square().mean().sqrt()) or 1.0 if data.numel() else 1.0
-        for axis, size in enumerate(data.shape):
-            if size > 1 or data.dim() == 1:
-                shape = [-1 if a == axis else 1 for a in range(data.dim())]
-                data *= (0.5 + _random(torch.rand, (size,), generator, data)).view(shape)
-        if data.dim() < 2 and not (positive and bool((data > 0).any())):
-            data += 0.2 * scale * _random(torch.randn, data.shape, generator, data)
-        zero = data == 0
-        count = int(zero.sum())
-        if count:
-            noise = 0.2 * scale * _random(torch.randn, (count,), generator, data)
-            data[zero] = noise.abs() if positive else noise
-        return data
+        # What is infinite is a mask.
+        return _scramble(data, generator) if data.numel() and bool(data.isfinite().all()) else data
 
     return cut_copy(model, (), convert)
+
+
+def _scramble(data: Tensor, generator: torch.Generator) -> Tensor:
+    positive = bool((data >= 0).all() and (data > 0).any())
+    data *= _level(data, positive)
+    for axis, size in enumerate(data.shape):
+        if size > 1 or data.dim() == 1:
+            shape = [-1 if a == axis else 1 for a in range(data.dim())]
+            data *= (0.5 + _random(torch.rand, (size,), generator, data)).view(shape)
+    if data.dim() < 2 and not positive:
+        data += 0.2 * _random(torch.randn, data.shape, generator, data)
+    zero = data == 0
+    count = int(zero.sum())
+    if count:
+        noise = 0.2 * _random(torch.randn, (count,), generator, data)
+        data[zero] = noise.abs() if positive else noise
+    return data
+
+
+def _level(data: Tensor, positive: bool) -> float:
+    """What brings the data to the size it would have in a well initialised network (He et al., 2015,
+    arXiv 1502.01852, equation 10: a variance of 2 / fan-in); factors and variances to a mean of one,
+    biases to a fraction of that.
+    """
+    if data.dim() < 2 and positive:
+        return 1 / float(data.mean())
+    size = float(data.square().mean().sqrt())
+    fitting = 0.2 if data.dim() < 2 else (2 * data.shape[0] / data.numel()) ** 0.5
+    return fitting / size if size else 1.0
 
 
 def _random(

@@ -248,6 +248,8 @@ class Plan:
             raise FileError("the plan was changed after it was written: its digest does not match")
         try:
             return _plan_of(content)
+        except PlanError as error:
+            raise FileError(f"the plan contradicts itself: {error}") from error
         except (KeyError, TypeError, ValueError) as error:
             raise FileError(f"the plan lacks a field or has one of the wrong kind: {error!r}") from error
 
@@ -265,7 +267,7 @@ class Plan:
             return cls.from_json(Path(path).read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:
             raise FileError(f"cannot read the plan {str(path)!r}: {error}") from error
-        except (FileError, PlanError) as error:
+        except FileError as error:
             raise FileError(f"plan {str(path)!r}: {error}") from error
 
 

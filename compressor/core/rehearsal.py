@@ -23,7 +23,7 @@ from torch.utils import _pytree
 from compressor.core.coupling import PIN_ALL, Choices, Coupling, couple
 from compressor.core.graph import Graph, SizeRule, UnitArray
 from compressor.core.plan import Plan
-from compressor.core.removals import Rival, removals
+from compressor.core.removals import Rival, can_refute, removals
 from compressor.core.sizes import Mask, Number, Sizes, numbers_of, steps
 from compressor.core.stand_in import Answers, disguised
 from compressor.core.surgery import cut_copy, cut_tensor, set_sizes
@@ -111,9 +111,13 @@ def read(
         graph = build(coupling, units)
         trial = _Trial(model, args, kwargs, tapes, coupling, units, graph, state.choices)
         trip = trial.first_trip(rules) if units.count else None
-        if trip is None:
+        idle = trial.idle() if trip is None else []
+        if trip is not None:
+            _correct(state, trial, trip, rules)
+        elif idle:
+            state.choices.update(dict.fromkeys(idle, "pin"))
+        else:
             return Reading(graph, rules)
-        _correct(state, trial, trip, rules)
     raise CaptureError(
         f"{type(model).__name__}: its forward could not be followed for a pruned copy; the last operator "
         f"that tripped was {trip}. Please report the model, or ignore the layers around it"
@@ -153,9 +157,7 @@ def _correct(state: _State, trial: _Trial, trip: _Trip, rules: tuple[SizeRule, .
     )
 
 
-def _rules(
-    state: _State, tapes: Sequence[Tape], coupling: Coupling, units: Units
-) -> tuple[SizeRule, ...]:
+def _rules(state: _State, tapes: Sequence[Tape], coupling: Coupling, units: Units) -> tuple[SizeRule, ...]:
     rules = []
     for (tape, index), attributes in state.found.items():
         numbers = list(Sizes(tapes[tape], tape, coupling, units).numbers(tapes[tape].ops[index]))
@@ -191,18 +193,35 @@ class _Trial:
 
     def _removals(self, rules: tuple[SizeRule, ...]) -> Iterator[Mask]:
         """What is removed in trial after trial; one trial does where nothing had to be interpreted."""
-        if not rules and not self.coupling.options:
+        several = any(len({*options} - {"pin"}) > 1 for options in self.coupling.options.values())
+        if not rules and not several:
             return itertools.islice(removals(self.units, []), 1)
         return removals(self.units, list(self._rivals()), thorough=bool(rules))
 
+    def idle(self) -> list[tuple[int, int]]:
+        """Operators whose bounds are read as shares of a length that cannot shrink: fixed costs less."""
+        return [place for place in self._read_as("equal") if not self._moves(place)]
+
+    def _moves(self, place: tuple[int, int]) -> bool:
+        return any(can_refute(self.units, Rival(*pair, fixed=True)) for pair in self._bounds(place))
+
+    def _read_as(self, choice: str) -> Iterator[tuple[int, int]]:
+        """Slices and listed splits that are read in one of three ways, those read so."""
+        for place, options in self.coupling.options.items():
+            bounded = "free" in options and "equal" in options
+            if bounded and self.choices.get(place, options[0]) == choice:
+                yield place
+
+    def _bounds(self, place: tuple[int, int]) -> Iterator[tuple[Number, Number]]:
+        tape, index = place
+        sizes = Sizes(self.tapes[tape], tape, self.coupling, self.units)
+        return sizes.bounds(self.tapes[tape].ops[index])
+
     def _rivals(self) -> Iterator[Rival]:
         """Other readings of every bound that is read as following what is before it."""
-        for place, options in self.coupling.options.items():
-            if "equal" in options and self.choices.get(place, options[0]) == "free":
-                tape, index = place
-                sizes = Sizes(self.tapes[tape], tape, self.coupling, self.units)
-                for bound, length in sizes.bounds(self.tapes[tape].ops[index]):
-                    yield from (Rival(bound, length, fixed) for fixed in (False, True))
+        for place in self._read_as("free"):
+            for pair in self._bounds(place):
+                yield from (Rival(*pair, fixed) for fixed in (False, True))
 
     def _plan(self, removed: Mask, rules: tuple[SizeRule, ...]) -> Plan:
         return replace(self.graph, size_rules=(*self.graph.size_rules, *rules)).plan(removed)
@@ -219,9 +238,7 @@ class _Trial:
         sizes = Sizes(tape, number, self.coupling, self.units)
         if meta:
             answers = Answers(tape, sizes, padded)
-            args, kwargs = _pytree.tree_map_only(
-                Tensor, lambda x: x.to("meta"), (self.args, self.kwargs)
-            )
+            args, kwargs = _pytree.tree_map_only(Tensor, lambda x: x.to("meta"), (self.args, self.kwargs))
             with disguised(self.model, plan):
                 rehearsed, error = record_attempt(
                     self.model, args, kwargs, training=tape.training, stand_in=answers
@@ -291,9 +308,7 @@ class _Trial:
             if not _consistent(combination, [n.new(padded) for n in numbers]):
                 continue
             extra = tuple(
-                SizeRule(
-                    a.module, a.attribute, a.item, numbers[a.which].units, numbers[a.which].divisor
-                )
+                SizeRule(a.module, a.attribute, a.item, numbers[a.which].units, numbers[a.which].divisor)
                 for a in combination
             )
             after = self.first_trip((*rules, *extra))

@@ -13,7 +13,7 @@ import numpy as np
 from compressor.core.sizes import Mask, Number
 from compressor.core.units import Units
 
-__all__ = ["Rival", "removals"]
+__all__ = ["Rival", "can_refute", "removals"]
 
 _GOLDEN = 0.6180339887498949
 
@@ -58,6 +58,11 @@ def removals(units: Units, rivals: Sequence[Rival], *, thorough: bool = False) -
         if single is not None:
             yield single
             rivals = [rival for rival in rivals if not rival.refuted(single)]
+
+
+def can_refute(units: Units, rival: Rival) -> bool:
+    """Whether some removal tells the rival from what it rivals."""
+    return any(rival.refuted(removed) for removed in _single_ranks(units, rival))
 
 
 def _single_ranks(units: Units, rival: Rival) -> Iterator[Mask]:

@@ -188,7 +188,7 @@ class _Watching(TorchDispatchMode):
 
 
 def _storage(tensor: Tensor) -> int:
-    return tensor.untyped_storage()._cdata
+    return int(tensor.untyped_storage()._cdata)
 
 
 def _at(args: tuple[Any, ...], position: int) -> Any:

@@ -197,9 +197,7 @@ def numbers_of(op: Op) -> tuple[object, ...]:
     return ()
 
 
-_FILLED = tuple(
-    f"aten.{name}.default" for name in ("full", "new_full", "full_like", "scalar_tensor")
-)
+_FILLED = tuple(f"aten.{name}.default" for name in ("full", "new_full", "full_like", "scalar_tensor"))
 
 
 def _references(tree: Any) -> Iterator[int]:

@@ -224,9 +224,14 @@ def _tensor_change(tensor: Tensor, cuts: tuple[Cut, ...]) -> Change:
     new = cut_tensor(tensor, cuts)
     new_grad = None if old_grad is None else cut_tensor(old_grad, cuts)
 
+    # A loss that is still alive keeps the node that collects this tensor's gradients, which remembers
+    # the old shape. Only another type of number makes autograd forget it.
+    other = new.new_empty(0, dtype=torch.float32 if new.dtype == torch.float16 else torch.float16)
+
     def become(data: Tensor, grad: Tensor | None) -> None:
         # A gradient must have its tensor's shape at every moment.
         tensor.grad = None
+        tensor.data = other
         tensor.data = data
         tensor.grad = grad
 
@@ -237,6 +242,11 @@ def _optimizer_changes(
     optimizer: Optimizer, named: Mapping[str, Tensor], by_tensor: Mapping[str, tuple[Cut, ...]]
 ) -> list[Change]:
     owned = {id(p): p for group in optimizer.param_groups for p in group["params"]}
+    if not any(id(tensor) in owned for tensor in named.values()):
+        raise InputError(
+            f"the {type(optimizer).__name__} holds {len(owned)} parameters and none of the model's: it "
+            f"was made for another model (or a copy); pass the one made from model.parameters()"
+        )
     cut = {name: cuts for name, cuts in by_tensor.items() if id(named[name]) in owned}
     if not cut:
         return []

@@ -88,15 +88,21 @@ StandIn = Callable[[int, str, tuple[Any, ...]], Any]
 
 # Integer tensors are kept only where they say *which* channels an operator touches.
 _INDEXED = frozenset(
-    [
+    (
         "aten.index.Tensor",
         "aten.index_select.default",
         "aten.gather.default",
         "aten.index_put_.default",
-    ]
-    + ["aten.index_add_.default", "aten.index_copy_.default", "aten.embedding.default"]
-    + ["aten.index_put.default", "aten.index_add.default", "aten.index_copy.default"]
-    + ["aten.repeat_interleave.Tensor", "aten.scatter.src", "aten.scatter.value"]
+        "aten.index_add_.default",
+        "aten.index_copy_.default",
+        "aten.embedding.default",
+        "aten.index_put.default",
+        "aten.index_add.default",
+        "aten.index_copy.default",
+        "aten.repeat_interleave.Tensor",
+        "aten.scatter.src",
+        "aten.scatter.value",
+    )
 )
 # A single number that Python made a tensor of: it may have been computed from a size.
 _LITERAL = "aten.lift_fresh.default"
@@ -166,6 +172,7 @@ def _run(
         recorder.contents = contents
         stack.enter_context(torch.no_grad())
         stack.enter_context(_plain_kernels(is_recurrent=recorder.is_recurrent))
+        stack.enter_context(_casting_anew())
         stack.enter_context(recorder.following_modules())
         stack.enter_context(recorder)
         return model(*args, **kwargs)
@@ -183,6 +190,18 @@ def _plain_kernels(*, is_recurrent: bool) -> Iterator[None]:
             stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
             stack.enter_context(torch.backends.cudnn.flags(enabled=False))
         yield
+
+
+@contextmanager
+def _casting_anew() -> Iterator[None]:
+    """Autocast keeps the weights it has cast; one that it takes from there would not be recognised."""
+    enabled = torch.is_autocast_cache_enabled()
+    torch.clear_autocast_cache()
+    torch.set_autocast_cache_enabled(False)
+    try:
+        yield
+    finally:
+        torch.set_autocast_cache_enabled(enabled)
 
 
 def output_tensors(tree: Any) -> list[Tensor]:
@@ -279,11 +298,7 @@ class _Recorder(TorchDispatchMode):
         if isinstance(item, Tensor):
             return Ref(self.find(item))
         if isinstance(item, (list, tuple)):
-            return (
-                type(item)(self._refer(x) for x in item)
-                if type(item) in (list, tuple)
-                else tuple(item)
-            )
+            return type(item)(self._refer(x) for x in item) if type(item) in (list, tuple) else tuple(item)
         return item
 
     # -- operators -------------------------------------------------------------------------------
@@ -315,9 +330,7 @@ class _Recorder(TorchDispatchMode):
                 if isinstance(item, Tensor):
                     mutated.append((ref.value, self.remember(item)))
         outputs = tuple(
-            (self.find(out) if schema.mutates else self.remember(out))
-            if isinstance(out, Tensor)
-            else None
+            (self.find(out) if schema.mutates else self.remember(out)) if isinstance(out, Tensor) else None
             for out in _listed(result)
         )
         self.ops.append(

@@ -125,9 +125,7 @@ def _reasons(
 # -- equal counts --------------------------------------------------------------------------------
 
 
-def _pin_uneven(
-    space: LabelSpace, classes: Ids, pinned: Flags, why: dict[int, str]
-) -> list[_Component]:
+def _pin_uneven(space: LabelSpace, classes: Ids, pinned: Flags, why: dict[int, str]) -> list[_Component]:
     """Pin what no removal can keep even, until nothing changes; the components that remain."""
     roots = [classes[rows] for rows, _ in space.equals]
     while True:
@@ -137,9 +135,7 @@ def _pin_uneven(
             if uneven.size:
                 changed |= _pin(uneven, f"{reason}: it sits unevenly in them", pinned, why)
             elif not _balanced(root, single):
-                changed |= _pin(
-                    single, f"{reason}: one of them cannot shrink as the others do", pinned, why
-                )
+                changed |= _pin(single, f"{reason}: one of them cannot shrink as the others do", pinned, why)
         if changed:
             continue
         components = _components(space, classes, pinned)
@@ -189,9 +185,7 @@ def _members(rows: Ids, pinned: Flags) -> tuple[Ids, Ids]:
     if not free.size:
         return free, free
     place = np.searchsorted(free, rows) + np.arange(len(rows))[:, None] * len(free)
-    counts = np.bincount(place[~pinned[rows]], minlength=len(rows) * len(free)).reshape(
-        len(rows), -1
-    )
+    counts = np.bincount(place[~pinned[rows]], minlength=len(rows) * len(free)).reshape(len(rows), -1)
     everywhere = (counts == counts[:1]).all(0)
     once = ((counts > 0).sum(0) == 1) & (counts.max(0) == 1)
     return free[once & ~everywhere], free[~once & ~everywhere]
@@ -271,9 +265,7 @@ def _component(places: list[_Places]) -> _Component:
         # Runs of one size lie crosswise (4 groups of 6 over 6 groups of 4): smaller cells may fit both.
         width = math.gcd(*map(len, cells))
         pieces = [len(cell) // width for cell in cells]
-        cells = [
-            piece for cell, n in zip(cells, pieces, strict=True) for piece in np.split(cell, n)
-        ]
+        cells = [piece for cell, n in zip(cells, pieces, strict=True) for piece in np.split(cell, n)]
         kinds = np.repeat(kinds, pieces, axis=0)
     return _Component(tuple(cells), _even(places, kinds))
 
@@ -341,9 +333,7 @@ def _homes(axes: tuple[Axis, ...], count: int) -> UnitArray:
     return homes
 
 
-def _group(
-    axes: tuple[Axis, ...], cells: list[UnitArray], homes: UnitArray, changing: Flags
-) -> Group:
+def _group(axes: tuple[Axis, ...], cells: list[UnitArray], homes: UnitArray, changing: Flags) -> Group:
     home = axes[int(homes[cells[0][0]])]
     first = np.array([cell[0] for cell in cells])
     channels = int(np.isin(home.units, first).sum())

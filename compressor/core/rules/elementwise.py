@@ -109,11 +109,5 @@ def _more_telling(kept: Layer, other: Layer) -> Layer:
     """Of two merged layers the one that knows more: labels before OPAQUE, hard before soft."""
     if other.soft and not kept.soft:
         return kept
-    ids = (
-        np.where(kept.ids == OPAQUE, other.ids, kept.ids)
-        if (kept.ids == OPAQUE).any()
-        else kept.ids
-    )
-    return Layer(
-        kept.axis, other.ids if kept.soft and not other.soft else ids, kept.soft and other.soft
-    )
+    ids = np.where(kept.ids == OPAQUE, other.ids, kept.ids) if (kept.ids == OPAQUE).any() else kept.ids
+    return Layer(kept.axis, other.ids if kept.soft and not other.soft else ids, kept.soft and other.soft)

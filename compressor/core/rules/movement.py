@@ -75,9 +75,7 @@ def spatial_pad(call: Call) -> list[Layers]:
     """Borders made of the tensor's own positions."""
     value = call.args[0]
     first = len(value.shape) - len(call.args[1]) // 2
-    return [
-        _except(call, value, range(first, len(value.shape)), "positions that a padding repeats")
-    ]
+    return [_except(call, value, range(first, len(value.shape)), "positions that a padding repeats")]
 
 
 def _channels_to(
@@ -101,9 +99,7 @@ def _channels_to(
 def pixel_shuffle(call: Call) -> list[Layers]:
     """r² consecutive channels become one of r times the resolution: they live and die together."""
     count = call.args[1] ** 2
-    return _channels_to(
-        call, len(call.args[0].shape) - 3, lambda ids: call.tie(ids.reshape(-1, count))
-    )
+    return _channels_to(call, len(call.args[0].shape) - 3, lambda ids: call.tie(ids.reshape(-1, count)))
 
 
 @rule("aten.pixel_unshuffle.default")
@@ -149,9 +145,7 @@ def repeat_interleave(call: Call) -> list[Layers]:
         call.pin_all("flattened and repeated")
         return [()]
     axis %= len(value.shape)
-    return [
-        tuple(x.with_ids(np.repeat(x.ids, times)) if x.axis == axis else x for x in value.layers)
-    ]
+    return [tuple(x.with_ids(np.repeat(x.ids, times)) if x.axis == axis else x for x in value.layers)]
 
 
 @rule("aten.index_select.default")

@@ -17,9 +17,7 @@ def _with_vectors(call: Call, vectors: tuple[Any, ...]) -> Layers:
     """The operand merged with its per-channel vectors (None where the layer has none)."""
     x = call.args[0]
     trail = (1,) * (len(x.shape) - 2)
-    columns = [
-        Value((1, *v.shape, *trail), carry(v, 0, 1)) for v in vectors if isinstance(v, Value)
-    ]
+    columns = [Value((1, *v.shape, *trail), carry(v, 0, 1)) for v in vectors if isinstance(v, Value)]
     return combine(call, (x, *columns), x.shape)
 
 
@@ -74,9 +72,7 @@ def group_norm(call: Call) -> list[Layers]:
         if layer.axis > 1:
             call.pin(layer, "positions that share their statistics")
     for layer in x.over(1):
-        option = (
-            call.choose("whole", "pin") if groups == layer.ids.size else call.choose("equal", "pin")
-        )
+        option = call.choose("whole", "pin") if groups == layer.ids.size else call.choose("equal", "pin")
         if option == "pin":
             call.pin(layer, "the number of normalisation groups is written into forward")
         elif option == "equal":

@@ -10,16 +10,10 @@ __all__: list[str] = []
 # Where the reduced axes stand among the arguments; None where all axes are reduced.
 _AXES: dict[str, int | None] = {
     **dict.fromkeys(("sum.dim_IntList", "mean.dim", "amax.default", "amin.default"), 1),
-    **dict.fromkeys(
-        ("var.correction", "std.correction", "var_mean.correction", "std_mean.correction"), 1
-    ),
-    **dict.fromkeys(
-        ("var.dim", "std.dim", "max.dim", "min.dim", "logsumexp.default", "prod.dim_int"), 1
-    ),
+    **dict.fromkeys(("var.correction", "std.correction", "var_mean.correction", "std_mean.correction"), 1),
+    **dict.fromkeys(("var.dim", "std.dim", "max.dim", "min.dim", "logsumexp.default", "prod.dim_int"), 1),
     **dict.fromkeys(("linalg_vector_norm.default", "norm.ScalarOpt_dim"), 2),
-    **dict.fromkeys(
-        ("sum.default", "mean.default", "max.default", "min.default", "prod.default"), None
-    ),
+    **dict.fromkeys(("sum.default", "mean.default", "max.default", "min.default", "prod.default"), None),
     "norm.Scalar": None,
 }
 
@@ -45,9 +39,7 @@ def reduce(call: Call) -> list[Layers]:
 # Where the axis stands and what it is by default.
 _ALONG = {
     **dict.fromkeys(("_softmax.default", "_log_softmax.default", "_safe_softmax.default"), (1, -1)),
-    **dict.fromkeys(
-        ("cumsum.default", "cumprod.default", "sort.default", "argsort.default"), (1, -1)
-    ),
+    **dict.fromkeys(("cumsum.default", "cumprod.default", "sort.default", "argsort.default"), (1, -1)),
     "topk.default": (2, -1),
     "sort.stable": (99, -1),
 }
@@ -61,11 +53,7 @@ def along_one_axis(call: Call) -> list[Layers]:
     axis = call.arg(position, call.kwargs.get("dim", default)) % max(len(value.shape), 1)
     for layer in value.over(axis):
         call.pin(layer, "mixed or ordered along this axis")
-    kept = (
-        value.layers
-        if call.shapes[0] == value.shape
-        else tuple(x for x in value.layers if x.axis != axis)
-    )
+    kept = value.layers if call.shapes[0] == value.shape else tuple(x for x in value.layers if x.axis != axis)
     return [kept] * len(call.shapes)
 
 

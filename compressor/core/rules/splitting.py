@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -102,10 +103,7 @@ def split(call: Call) -> list[Layers]:
         elif option != "free":
             call.pin(layer, "split into sizes that forward fixes")
     bounds = np.cumsum([0, *sizes]).tolist()
-    return [
-        _take(call, value.layers, axis, slice(a, b))
-        for a, b in zip(bounds, bounds[1:], strict=False)
-    ]
+    return [_take(call, value.layers, axis, slice(a, b)) for a, b in itertools.pairwise(bounds)]
 
 
 @rule("aten.glu.default")

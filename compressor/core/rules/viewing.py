@@ -64,9 +64,7 @@ def _reshaped(
             return
     sizes = [shape[a] for a in news]
     ids = np.tile(np.repeat(layer.ids, after), before).reshape(sizes)
-    varying = [
-        position for position, size in enumerate(sizes) if size > 1 and _changes(ids, position)
-    ]
+    varying = [position for position, size in enumerate(sizes) if size > 1 and _changes(ids, position)]
     if not varying:
         call.pin(layer, "all its channels are tied to each other")
         return
@@ -134,14 +132,10 @@ def squeeze(call: Call) -> list[Layers]:
     ndim = len(value.shape)
     asked = call.arg(1)
     axes = (
-        range(ndim)
-        if asked is None
-        else [a % ndim for a in ([asked] if isinstance(asked, int) else asked)]
+        range(ndim) if asked is None else [a % ndim for a in ([asked] if isinstance(asked, int) else asked)]
     )
     gone = [a for a in axes if value.shape[a] == 1]
-    return [
-        tuple(layer.on(layer.axis - sum(a < layer.axis for a in gone)) for layer in value.layers)
-    ]
+    return [tuple(layer.on(layer.axis - sum(a < layer.axis for a in gone)) for layer in value.layers)]
 
 
 # -- repetition ----------------------------------------------------------------------------------

@@ -76,6 +76,19 @@ def c2f_parts(**more: Any) -> dict[str, Any]:
     }
 
 
+def rotated_then_halved(m: Net, y: Tensor) -> Tensor:
+    """Few channels, two bounds: one in an attribute, one half the length. Neither may pass by chance."""
+    y = torch.cat([y[:, m.first :], y[:, : m.first].tanh()], 1)
+    y = y + m.mid(y)
+    return torch.cat([y[:, y.shape[1] // 2 :], y[:, : y.shape[1] // 2].tanh()], 1)
+
+
+def normed_then_sliced(m: Net, a: Tensor, b: Tensor) -> Tensor:
+    """The first two channels go another way, after groups that lie across both streams."""
+    y = m.norm(torch.cat([b, a], 1)).sigmoid()
+    return torch.cat([y[:, :2], y[:, 2:].tanh()], 1)
+
+
 class Ghost(nn.Module):
     """GhostNet's module: half the maps from a convolution, half from cheap ones, cut to `oup`."""
 
@@ -132,6 +145,34 @@ def coordinates(m: Net, x: Tensor) -> Tensor:
 
 
 CASES = [
+    case(
+        "rotated, then halved",
+        one(rotated_then_halved, channels=6, leaving=6, first=2, mid=nn.Conv2d(6, 6, 1)),
+        IMAGE,
+        free=6,
+    ),
+    # 14 channels in two groups of the norm, two of them before a fixed bound
+    case(
+        "normed across streams, then sliced",
+        two(normed_then_sliced, norm=nn.GroupNorm(2, 14)),
+        IMAGE,
+        free=12,
+        statistics=True,
+        pinned={"right": "a slice bound written into forward"},
+    ),
+    # both groups lose alike, so that the right stream might lose all it has: one channel of it stays
+    case(
+        "cat read by groups",
+        two(
+            lambda m, a, b: m.mid(torch.cat([a, b], 1)),
+            widths=(12, 6),
+            leaving=4,
+            mid=nn.Conv2d(18, 4, 3, groups=2),
+        ),
+        IMAGE,
+        free=21,
+        pinned={"right": "one channel of right.weight has to stay"},
+    ),
     case("cat", two(lambda m, a, b: torch.cat([a, b], 1)), IMAGE, free=14),
     case(
         "cat of one tensor twice",
