@@ -34,9 +34,7 @@ def main() -> None:
     """The whole story, from training to a file for the phone."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("out/demo"))
-    parser.add_argument(
-        "--epochs", type=int, default=6, help="for training; a third of it per fine-tuning"
-    )
+    parser.add_argument("--epochs", type=int, default=6, help="for training; a third of it per fine-tuning")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -51,9 +49,7 @@ def main() -> None:
     before = accuracy(model, data.x_test, data.y_test)
     print(f"   accuracy {before:.1%} on {len(data.x_test)} unseen digits")
 
-    print(
-        "2. Prune 60 % of the MACs in three steps, fine-tuning after each; every step is verified"
-    )
+    print("2. Prune 60 % of the MACs in three steps, fine-tuning after each; every step is verified")
     rounds = max(1, options.epochs // 3)
 
     def fine_tune(small: torch.nn.Module) -> None:
@@ -62,9 +58,7 @@ def main() -> None:
         report(small, data.x_test, data.y_test, "fine-tuned")
 
     budget = cp.budget.Macs(0.4)
-    small = cp.prune(
-        model, example, scorer=cp.scoring.Norm(), budget=budget, steps=3, between=fine_tune
-    )
+    small = cp.prune(model, example, scorer=cp.scoring.Norm(), budget=budget, steps=3, between=fine_tune)
     report(small, data.x_test, data.y_test, "pruned")
     train(small, data, epochs=options.epochs, lr=0.05, seed=options.seed)
     after = accuracy(small, data.x_test, data.y_test)
@@ -89,9 +83,7 @@ def main() -> None:
     print(f"accuracy: {before:.1%} -> {after:.1%}")
     print(comparison)
     draw(options.out / "before_after.png", comparison, (before, after))
-    print(
-        f"\nPicture: {options.out / 'before_after.png'}; {time.perf_counter() - started:.0f} s in all"
-    )
+    print(f"\nPicture: {options.out / 'before_after.png'}; {time.perf_counter() - started:.0f} s in all")
 
 
 def report(model: torch.nn.Module, x: Tensor, y: Tensor, what: str) -> None:

@@ -23,8 +23,7 @@ def cifar10(path: Path) -> Data:
     """4,000 training and 1,000 test images, normalised as the checkpoint was trained."""
     split = load_cifar10_npz(path)
     x_train, x_test = (
-        normalize(part.images, mean=IMAGENET_MEAN, std=IMAGENET_STD)
-        for part in (split.train, split.test)
+        normalize(part.images, mean=IMAGENET_MEAN, std=IMAGENET_STD) for part in (split.train, split.test)
     )
     return Data(x_train, split.train.labels, x_test, split.test.labels)
 
@@ -44,9 +43,7 @@ def main() -> None:
     images = options.shared / "data/cifar10/cifar10_lossless_4k1k.npz"
     for path in (checkpoint, images):
         if not path.exists():
-            sys.exit(
-                f"{path} is missing; name the shared data folder with --shared or COMPRESSOR_SHARED"
-            )
+            sys.exit(f"{path} is missing; name the shared data folder with --shared or COMPRESSOR_SHARED")
     options.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(options.seed)
 

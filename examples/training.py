@@ -42,9 +42,7 @@ def train(
     """SGD with momentum and a cosine schedule; images are shifted at random by up to `shift` pixels."""
     generator = torch.Generator().manual_seed(seed)
     steps = epochs * -(-len(data.x_train) // batch)
-    optimizer = torch.optim.SGD(
-        model.parameters(), lr=lr, momentum=0.9, weight_decay=5e-4, nesterov=True
-    )
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, weight_decay=5e-4, nesterov=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps)
     model.train()
     with tqdm(total=steps, desc=f"{epochs} epochs", leave=False) as bar:
@@ -70,10 +68,7 @@ def _shifted(x: Tensor, shift: int, generator: torch.Generator) -> Tensor:
 def accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
     """The fraction of images that the model names correctly."""
     model.eval()
-    hits = sum(
-        int((model(a).argmax(1) == b).sum())
-        for a, b in zip(x.split(250), y.split(250), strict=True)
-    )
+    hits = sum(int((model(a).argmax(1) == b).sum()) for a, b in zip(x.split(250), y.split(250), strict=True))
     return hits / len(x)
 
 

@@ -108,15 +108,11 @@ def _called(node: ast.Call) -> str:
     return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
 
 
-def faults(
-    module: str, source: str, known: frozenset[str], *, is_package: bool = False
-) -> list[str]:
+def faults(module: str, source: str, known: frozenset[str], *, is_package: bool = False) -> list[str]:
     """One line per import that the table forbids; `known` are the package's modules."""
     here = home(module)
     if here is None:
-        return [
-            f"{PACKAGE}.{module} belongs to no layer: add it to the table in tests/test_layers.py"
-        ]
+        return [f"{PACKAGE}.{module} belongs to no layer: add it to the table in tests/test_layers.py"]
     found: list[str] = []
     for line, name, may_be_attribute in imports(source, module, is_package=is_package):
         root, _, inner = name.partition(".")
@@ -161,10 +157,7 @@ def modules() -> dict[str, Path]:
     """Every module of the package, by its dotted name without the package's."""
     folder = ROOT / PACKAGE
     parts = {path: path.relative_to(folder).with_suffix("").parts for path in folder.rglob("*.py")}
-    return {
-        ".".join(part for part in names if part != "__init__"): path
-        for path, names in parts.items()
-    }
+    return {".".join(part for part in names if part != "__init__"): path for path, names in parts.items()}
 
 
 MODULES = modules()

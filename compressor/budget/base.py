@@ -81,9 +81,7 @@ class Budget(ABC):
                 object.__setattr__(self, name, dict(value))
                 for pattern, ratio in value.items():
                     _check_pattern(name, pattern)
-                    check_part(
-                        f"{name}[{pattern!r}]", ratio, low=name == "ratios", high=name != "ratios"
-                    )
+                    check_part(f"{name}[{pattern!r}]", ratio, low=name == "ratios", high=name != "ratios")
             elif name == "ratios":
                 raise BudgetError(
                     f"ratios = {value!r}: a mapping from name pattern to ratio is expected, such "
@@ -125,8 +123,7 @@ class Budget(ABC):
         """
         if not isinstance(scores, Scores):
             raise InputError(
-                f"a budget needs scores, got {type(scores).__name__}: score(capture(model, x), "
-                "scorer)"
+                f"a budget needs scores, got {type(scores).__name__}: score(capture(model, x), scorer)"
             )
         shape = (scores.graph.n_units,)
         if removed is not None and (removed.shape != shape or removed.dtype != np.bool_):
@@ -206,6 +203,4 @@ class Budget(ABC):
 
 def _check_pattern(option: str, pattern: object) -> None:
     if not isinstance(pattern, str):
-        raise BudgetError(
-            f"{option} takes name patterns as keys, got {pattern!r} ({type(pattern).__name__})"
-        )
+        raise BudgetError(f"{option} takes name patterns as keys, got {pattern!r} ({type(pattern).__name__})")

@@ -51,9 +51,7 @@ class CostFraction(Budget):
         cost = self.cost(ladder.graph)
         whole = cost.total()
         if not whole:
-            raise BudgetError(
-                f"{self!r}: the model has no {cost.name} at all, so there is nothing to limit"
-            )
+            raise BudgetError(f"{self!r}: the model has no {cost.name} at all, so there is nothing to limit")
         target = math.floor(exact(self.fraction) * whole)
         at = cost.along(ladder.order)
         lost = fewest(ladder.steps(self.order), ladder.start, at, target)

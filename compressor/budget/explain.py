@@ -79,9 +79,7 @@ def _holds_by_module(ladder: Ladder) -> dict[str, tuple[str, ...]]:
 
 def _counted(reasons: Iterable[str], one: str, many: str) -> list[str]:
     ranked = Counter(reasons).most_common()
-    lines = [
-        f"{count} {one if count == 1 else many}: {reason}" for reason, count in ranked[:_SHOWN]
-    ]
+    lines = [f"{count} {one if count == 1 else many}: {reason}" for reason, count in ranked[:_SHOWN]]
     if len(ranked) > _SHOWN:
         lines.append(f"and {len(ranked) - _SHOWN} more reasons")
     return lines

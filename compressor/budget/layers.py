@@ -58,8 +58,7 @@ class Layers:
         }
         if not found:
             raise BudgetError(
-                f"{option}: {pattern!r} matches no layer or tensor of the model; "
-                f"{self._close_to(pattern)}"
+                f"{option}: {pattern!r} matches no layer or tensor of the model; {self._close_to(pattern)}"
             )
         return found
 
@@ -74,8 +73,7 @@ class Layers:
         tensors = [tensor for module in modules for _, tensor in _tensors(module)]
         if not tensors:
             raise BudgetError(
-                f"{option}: {name} has no parameters, so it writes no channels that could be left "
-                "alone"
+                f"{option}: {name} has no parameters, so it writes no channels that could be left alone"
             )
         if any(id(tensor) not in self._canonical for tensor in tensors):
             raise BudgetError(

@@ -82,9 +82,7 @@ def _words(target: Target) -> str:
     return f"a {type(target).__name__} object" if isinstance(target, nn.Module) else target.__name__
 
 
-def _bounds(
-    graph: Graph, layers: Layers, max_ratio: float | Ratios
-) -> dict[int, list[tuple[Fraction, str]]]:
+def _bounds(graph: Graph, layers: Layers, max_ratio: float | Ratios) -> dict[int, list[tuple[Fraction, str]]]:
     """For each group every largest ratio that speaks of it, with the words for it."""
     if not isinstance(max_ratio, Mapping):
         words = f"max_ratio = {max_ratio:g}"
@@ -114,9 +112,7 @@ def _asked(
                 "(graph.explain(name) says why)"
             )
         if positions and all(position in ignored for position in positions):
-            raise BudgetError(
-                f"{where} speaks of layers that `ignore` leaves alone; drop one of the two"
-            )
+            raise BudgetError(f"{where} speaks of layers that `ignore` leaves alone; drop one of the two")
         if positions and all(asked[position][0] != pattern for position in positions):
             later = asked[positions[0]][0]
             raise BudgetError(
@@ -137,11 +133,7 @@ def _beside(graph: Graph, ignored: Collection[int]) -> dict[int, int]:
     beside: dict[int, int] = {}
     for axis in graph.axes:
         owners = np.append(graph.group_of, PINNED)[axis.units]
-        homed = [
-            g
-            for g in np.unique(owners[owners >= 0]).tolist()
-            if graph.groups[g].name == axis.tensor
-        ]
+        homed = [g for g in np.unique(owners[owners >= 0]).tolist() if graph.groups[g].name == axis.tensor]
         open_ = [g for g in homed if g not in ignored]
         if axis.role == "writer" and open_:
             largest = max(open_, key=lambda g: int((owners == g).sum()))

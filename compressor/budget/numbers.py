@@ -26,9 +26,7 @@ def check_ratio(what: str, value: object) -> None:
     if number == 0:
         raise BudgetError(f"{what} = 0 removes nothing; give the removed share, between 0 and 1")
     if number == 1:
-        raise BudgetError(
-            f"{what} = 1 removes every channel; give the removed share, between 0 and 1"
-        )
+        raise BudgetError(f"{what} = 1 removes every channel; give the removed share, between 0 and 1")
     _between(what, number, "removed")
 
 
@@ -36,13 +34,9 @@ def check_fraction(what: str, value: object) -> None:
     """Raise BudgetError unless `value` is a share that is left: a number > 0 and < 1."""
     number = _number(what, value, "the share that is left, a number between 0 and 1")
     if number == 0:
-        raise BudgetError(
-            f"{what} = 0 leaves nothing; give the share that is left, between 0 and 1"
-        )
+        raise BudgetError(f"{what} = 0 leaves nothing; give the share that is left, between 0 and 1")
     if number == 1:
-        raise BudgetError(
-            f"{what} = 1 leaves everything; give the share that is left, between 0 and 1"
-        )
+        raise BudgetError(f"{what} = 1 leaves everything; give the share that is left, between 0 and 1")
     _between(what, number, "left")
 
 
@@ -57,9 +51,7 @@ def check_part(what: str, value: object, *, low: bool, high: bool) -> None:
 def check_count(what: str, value: object) -> None:
     """Raise BudgetError unless `value` is a whole number of channels, at least 1."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-        raise BudgetError(
-            f"{what} = {value!r}: a whole number of channels, at least 1, is expected"
-        )
+        raise BudgetError(f"{what} = {value!r}: a whole number of channels, at least 1, is expected")
 
 
 def _number(what: str, value: object, meaning: str) -> float:

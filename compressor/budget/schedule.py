@@ -48,9 +48,7 @@ def stages(budget: Budget, steps: int) -> tuple[Budget, ...]:
     return tuple(budget.at_step(step, steps) for step in range(1, steps + 1))
 
 
-def next_step(
-    budget: Budget, scores: Scores, *, original: Graph, removed: Mask | None = None
-) -> Step:
+def next_step(budget: Budget, scores: Scores, *, original: Graph, removed: Mask | None = None) -> Step:
     """The next step of a gradual pruning under `budget`, one of `stages`.
 
     `scores` are those of the model as it is now, captured anew; `original` is the graph of the
@@ -93,9 +91,7 @@ def _correspondence(original: Graph, gone: Mask, now: Graph) -> tuple[UnitArray,
     return distinct[0], distinct[1]
 
 
-def _matched(
-    before: dict[tuple[str, int], Axis], gone: Mask, now: Graph
-) -> Iterator[tuple[Axis, UnitArray]]:
+def _matched(before: dict[tuple[str, int], Axis], gone: Mask, now: Graph) -> Iterator[tuple[Axis, UnitArray]]:
     """Each axis of `now` with the original units of the channels it still has."""
     padded = np.append(gone, False)  # so that PINNED (-1) reads False
     for axis in now.axes:

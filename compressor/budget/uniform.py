@@ -45,9 +45,7 @@ class Uniform(Budget):
                 lost[position] = allowance.levels[within][-1]
             if lost[position] == 0 and len(allowance.levels) > 1:
                 step = int(allowance.levels[1]) * group.channels
-                whole.append(
-                    f"{group.name} ({group.size * group.channels} channels, smallest step {step})"
-                )
+                whole.append(f"{group.name} ({group.size * group.channels} channels, smallest step {step})")
         if whole and lost.any():
             warnings.warn(
                 f"{self!r}: {len(whole)} of {len(lost)} groups stay whole, because the ratio is "

@@ -99,9 +99,7 @@ class BudgetOptions:
     ] = 1.0
     min_channels: Annotated[
         int,
-        typer.Option(
-            "--min-channels", help="No layer keeps fewer channels.", rich_help_panel="Limits"
-        ),
+        typer.Option("--min-channels", help="No layer keeps fewer channels.", rich_help_panel="Limits"),
     ] = 1
     round_to: Annotated[
         int,

@@ -119,9 +119,7 @@ def _filled(kind: Any, values: Mapping[str, Any]) -> Any:
     return kind(**{field.name: values[field.name] for field in fields(kind)})
 
 
-def _run(
-    function: Callable[..., Result], given: Mapping[str, object], output: OutputOptions
-) -> None:
+def _run(function: Callable[..., Result], given: Mapping[str, object], output: OutputOptions) -> None:
     """Print the result of `function(**given)`; an error of the library becomes exit code 1."""
     try:
         # Whatever a model or an exporter prints must not end up in the JSON.

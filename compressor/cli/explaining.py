@@ -37,9 +37,7 @@ class LayerOptions:
 
 
 @command(example="compressor explain resnet56_cifar layer1.0 --input 1x3x32x32")
-def explain(
-    model: ModelOptions, layer: LayerOptions, inputs: InputOptions, progress: Progress
-) -> Result:
+def explain(model: ModelOptions, layer: LayerOptions, inputs: InputOptions, progress: Progress) -> Result:
     """Why the channels of a layer can or cannot be removed, and what goes with them."""
     given = example_inputs(inputs, seed=model.seed, device=device_of(model))
     net = build(model)
@@ -110,9 +108,7 @@ def _group(graph: Graph, position: int) -> dict[str, object]:
         "channels": group.size * group.channels,
         "changes_statistics": group.statistics,
         "tensors": [
-            [axis.tensor, axis.axis]
-            for axis in graph.axes
-            if (padded[axis.units] == position).any()
+            [axis.tensor, axis.axis] for axis in graph.axes if (padded[axis.units] == position).any()
         ],
     }
 

@@ -49,9 +49,7 @@ class ExportOptions:
         bool,
         typer.Option("--fixed", help="No axis stays free.", rich_help_panel="Output"),
     ] = False
-    opset: Annotated[
-        int, typer.Option("--opset", help="ONNX operator set.", rich_help_panel="Output")
-    ] = 18
+    opset: Annotated[int, typer.Option("--opset", help="ONNX operator set.", rich_help_panel="Output")] = 18
 
 
 @command(

@@ -88,8 +88,7 @@ def warn_if_random(options: ModelOptions) -> None:
     """Say on stderr that importance means nothing where the weights are surely random."""
     if ":" not in options.model and options.weights is None:
         typer.secho(
-            f"warning: {options.model} has random weights, so importance is random, too; give "
-            "--weights FILE",
+            f"warning: {options.model} has random weights, so importance is random, too; give --weights FILE",
             err=True,
             fg=typer.colors.YELLOW,
         )

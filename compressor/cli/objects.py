@@ -78,13 +78,10 @@ def _imported(name: str, option: str) -> ModuleType:
                 param_hint=option,
             ) from error
         raise InputError(
-            f"{option} {name!r} cannot be imported: it needs the module {missing!r}, which is not "
-            "installed"
+            f"{option} {name!r} cannot be imported: it needs the module {missing!r}, which is not installed"
         ) from error
     except Exception as error:
-        raise InputError(
-            f"{option} {name!r} cannot be imported: {type(error).__name__}: {error}"
-        ) from error
+        raise InputError(f"{option} {name!r} cannot be imported: {type(error).__name__}: {error}") from error
 
 
 def _siblings(name: str) -> list[str]:

@@ -30,15 +30,11 @@ class PlanFileOptions:
 
     out: Annotated[
         Path,
-        typer.Option(
-            "--out", "-o", metavar="FILE", help="File for the plan.", rich_help_panel="Output"
-        ),
+        typer.Option("--out", "-o", metavar="FILE", help="File for the plan.", rich_help_panel="Output"),
     ] = Path("net.plan.json")
     overwrite: Annotated[
         bool,
-        typer.Option(
-            "--overwrite", help="Replace a plan written before.", rich_help_panel="Output"
-        ),
+        typer.Option("--overwrite", help="Replace a plan written before.", rich_help_panel="Output"),
     ] = False
 
 

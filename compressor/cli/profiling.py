@@ -19,9 +19,7 @@ compressor profile resnet56_cifar --input 1x3x32x32
 compressor profile my_pkg.net:build --saved small/ --input 1x3x224x224 --json
 """,
 )
-def profile(
-    model: ModelOptions, saved: SavedOptions, inputs: InputOptions, progress: Progress
-) -> Result:
+def profile(model: ModelOptions, saved: SavedOptions, inputs: InputOptions, progress: Progress) -> Result:
     """Show what a model costs: MACs, parameters and bytes of every layer.
 
     MACs are multiply-accumulates for the whole batch of the input; papers that say FLOPs mostly

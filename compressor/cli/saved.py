@@ -50,9 +50,7 @@ class OutOptions:
     ]
     overwrite: Annotated[
         bool,
-        typer.Option(
-            "--overwrite", help="Replace what was written before.", rich_help_panel="Output"
-        ),
+        typer.Option("--overwrite", help="Replace what was written before.", rich_help_panel="Output"),
     ] = False
 
 

@@ -81,9 +81,7 @@ class ScorerOptions:
     ] = None
 
 
-def scorer_of(
-    options: ScorerOptions, *, seed: int, progress: Callable[[int], None] | None = None
-) -> Scorer:
+def scorer_of(options: ScorerOptions, *, seed: int, progress: Callable[[int], None] | None = None) -> Scorer:
     """The scorer of the options; raises typer.BadParameter for an unknown name or missing data.
 
     `progress` is called with the number of batches done.
@@ -120,16 +118,13 @@ def _own_scorer(spec: str) -> Scorer:
         return found
     if not callable(found) or isinstance(found, type):
         raise typer.BadParameter(
-            f"{spec!r} is of type {type(found).__name__}: expected a Scorer, or a function of "
-            "(weight, axis)",
+            f"{spec!r} is of type {type(found).__name__}: expected a Scorer, or a function of (weight, axis)",
             param_hint="--scorer",
         )
     return WeightFunction(found)
 
 
-def _data_scorer(
-    name: str, options: ScorerOptions, progress: Callable[[int], None] | None
-) -> Scorer:
+def _data_scorer(name: str, options: ScorerOptions, progress: Callable[[int], None] | None) -> Scorer:
     if options.data is None or options.loss is None:
         raise typer.BadParameter(
             f"{name!r} measures on data: give --data package.module:function (it returns batches) "
@@ -139,8 +134,7 @@ def _data_scorer(
     loss = find_object(options.loss, option="--loss")
     if not callable(loss):
         raise typer.BadParameter(
-            f"{options.loss!r} is of type {type(loss).__name__}: expected a function of (output, "
-            "target)",
+            f"{options.loss!r} is of type {type(loss).__name__}: expected a function of (output, target)",
             param_hint="--loss",
         )
     batches = _Batches(options.data, find_object(options.data, option="--data"))

@@ -34,8 +34,7 @@ def load_weights_(model: nn.Module, path: Path) -> None:
             raise FileError(f"{where}: it has no tensor {name!r}{close_to(name, expected)}")
         if tensor.shape != expected[name].shape:
             raise FileError(
-                f"{where}: {name!r} is expected as {list(expected[name].shape)}, found "
-                f"{list(tensor.shape)}"
+                f"{where}: {name!r} is expected as {list(expected[name].shape)}, found {list(tensor.shape)}"
             )
     # A safetensors file holds tied tensors under one of their names, and files from before PyTorch
     # 0.4.1 lack BatchNorm's counters, which no output depends on.

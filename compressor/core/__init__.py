@@ -1,0 +1,1 @@
+"""Capture, coupling, plan, surgery, verify: what the library is built on."""

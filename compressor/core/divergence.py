@@ -71,9 +71,7 @@ def first_divergence(
         runs.append(watching.results)
     ops = graph.tape.ops
     for op, (name, a), (other, b) in zip(ops, *runs, strict=False):
-        where = (
-            f"module {op.module!r} (operator {op.target})" if op.module else f"operator {op.target}"
-        )
+        where = f"module {op.module!r} (operator {op.target})" if op.module else f"operator {op.target}"
         if name != op.target or other != op.target:
             return f"the first operator that does not follow the recording is in {where}"
         out = op.outputs[0]

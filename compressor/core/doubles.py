@@ -53,9 +53,10 @@ def _scramble(data: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _level(data: Tensor, positive: bool) -> float:
-    """What brings the data to the size it would have in a well initialised network (He et al., 2015,
-    arXiv 1502.01852, equation 10: a variance of 2 / fan-in); factors and variances to a mean of one,
-    biases to a fraction of that.
+    """What brings the data to the size it would have in a well initialised network.
+
+    Weights: a variance of 2 / fan-in (He et al., 2015, arXiv 1502.01852, equation 10); factors and
+    variances: a mean of one; biases: a fraction of that.
     """
     if data.dim() < 2 and positive:
         return 1 / float(data.mean())
@@ -94,9 +95,7 @@ def silence_readers(model: nn.Module, cuts: Sequence[Cut]) -> None:
                     continue
                 width = cut.size // cut.blocks
                 for block, rows in enumerate(tensor.data.unflatten(0, (cut.blocks, -1))):
-                    own = (
-                        gone[(gone >= block * width) & (gone < (block + 1) * width)] - block * width
-                    )
+                    own = gone[(gone >= block * width) & (gone < (block + 1) * width)] - block * width
                     rows.index_fill_(cut.axis, own.to(tensor.device), 0)
 
 
@@ -115,9 +114,7 @@ def as_double(tree: Any) -> Any:
     return _pytree.tree_map_only(Tensor, convert, tree)
 
 
-def copies(
-    args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> tuple[Sequence[Any], Mapping[str, Any]]:
+def copies(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Sequence[Any], Mapping[str, Any]]:
     """The inputs again, for a forward that writes into them."""
     again: tuple[Sequence[Any], Mapping[str, Any]]
     again = _pytree.tree_map_only(Tensor, torch.clone, (args, kwargs))

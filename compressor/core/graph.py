@@ -187,9 +187,7 @@ class Graph:
         for group in self.groups:
             counts = {int(removed[cell].sum()) for cell in group.cells}
             if len(counts) > 1:
-                raise PlanError(
-                    f"{group}: every cell must lose equally many units, got {sorted(counts)}"
-                )
+                raise PlanError(f"{group}: every cell must lose equally many units, got {sorted(counts)}")
         padded = np.append(removed, False)  # so that PINNED (-1) reads False
         cuts = []
         for axis in self.axes:
@@ -228,17 +226,13 @@ class Graph:
         axes = [a for a in self.axes if a.tensor == name or a.tensor.rpartition(".")[0] == name]
         if not axes:
             known = sorted({a.tensor.rpartition(".")[0] for a in self.axes})
-            raise PlanError(
-                f"no parameter or module {name!r} in the graph; it has {', '.join(known)}"
-            )
+            raise PlanError(f"no parameter or module {name!r} in the graph; it has {', '.join(known)}")
         return "\n".join(line for axis in axes for line in self._explain_axis(axis))
 
     def _explain_axis(self, axis: Axis) -> list[str]:
         free = int((axis.units >= 0).sum())
         kind = "written" if axis.role == "writer" else "read"
-        lines = [
-            f"{axis.tensor} axis {axis.axis}: {axis.size} channels {kind}, {free} can be removed"
-        ]
+        lines = [f"{axis.tensor} axis {axis.axis}: {axis.size} channels {kind}, {free} can be removed"]
         for reason in self.reasons.get((axis.tensor, axis.axis), ()):
             lines.append(f"  pinned: {reason}")
         for position in np.unique(self.group_of[axis.units[axis.units >= 0]]):

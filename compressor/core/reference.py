@@ -121,8 +121,8 @@ def _layer_norm(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], keeps:
 
 def _group_norm(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], keeps: Keeps) -> Any:
     """The same for runs of channels, which keep equally many each."""
-    x, weight, bias, batch, channels, extent, groups, eps = args
-    vectors = {0: keep for keep in keeps[0].values()}
+    x, weight, bias, batch, _channels, extent, groups, eps = args
+    vectors = {0: keeps[0][1]} if 1 in keeps[0] else {}
     small = take(x, keeps[0])
     weight, bias = (take(v, vectors) if v is not None else None for v in (weight, bias))
     out = func(small, weight, bias, batch, small.shape[1], extent, groups, eps, **kwargs)

@@ -77,9 +77,10 @@ class Answers:
                     return False
                 if tuple(arg.shape) != self._sizes.shape(ref.value, self._padded):
                     return False
-            elif isinstance(arg, (list, tuple)):
-                if not isinstance(ref, (list, tuple)) or not self._as_expected(ref, arg):
-                    return False
+            elif isinstance(arg, (list, tuple)) and not (
+                isinstance(ref, (list, tuple)) and self._as_expected(ref, arg)
+            ):
+                return False
         return True
 
     def _empty(self, op: Op, out: int | None) -> Tensor | None:
@@ -102,15 +103,14 @@ def disguised(model: nn.Module, plan: Plan) -> Iterator[None]:
         meta[id(tensor)] = nn.Parameter(empty, False) if isinstance(tensor, nn.Parameter) else empty
     modules = list(model.modules())
     before = [
-        (module, dict(vars(module)), dict(module._parameters), dict(module._buffers))
-        for module in modules
+        (module, dict(vars(module)), dict(module._parameters), dict(module._buffers)) for module in modules
     ]
     try:
         for module in modules:
-            for tensors in (module._parameters, module._buffers):
-                for key, tensor in tensors.items():
-                    if tensor is not None:
-                        tensors[key] = meta[id(tensor)]
+            for held in (vars(module)["_parameters"], vars(module)["_buffers"]):
+                for key, own in held.items():
+                    if own is not None:
+                        held[key] = meta[id(own)]
         set_sizes(model, plan.sizes)
         yield
     finally:

@@ -73,9 +73,7 @@ def verify(
     check_plan(model, plan)
     mismatch = plan.result.first_mismatch(signature_of(small))
     if mismatch is not None:
-        raise VerifyError(
-            f"the pruned model is not what the plan makes of the original: {mismatch}"
-        )
+        raise VerifyError(f"the pruned model is not what the plan makes of the original: {mismatch}")
     if graph is None or graph.model is not model:
         graph = capture(model, *args, **kwargs)
     removed = removed_units(graph, plan)
@@ -118,9 +116,7 @@ def removed_units(graph: Graph, plan: Plan) -> Mask:
         if (axis.units[gone] < 0).any():
             index = int(np.flatnonzero(gone & (axis.units < 0))[0])
             why = "; ".join(graph.reasons.get((axis.tensor, axis.axis), ("no reason known",)))
-            raise VerifyError(
-                f"the plan cuts {axis.tensor!r} axis {axis.axis} at {index}, pinned: {why}"
-            )
+            raise VerifyError(f"the plan cuts {axis.tensor!r} axis {axis.axis} at {index}, pinned: {why}")
         removed[axis.units[gone]] = True
         flags.append(gone)
     if cuts:
@@ -137,9 +133,7 @@ def removed_units(graph: Graph, plan: Plan) -> Mask:
     return removed
 
 
-def _run(
-    model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], who: str
-) -> list[Tensor]:
+def _run(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], who: str) -> list[Tensor]:
     try:
         result = call_in_double(model, args, kwargs)
         return [t for t in output_tensors(result) if t.is_floating_point() or t.is_complex()]

@@ -122,15 +122,11 @@ def _arrays(file: Path) -> dict[str, npt.NDArray[np.generic]]:
         ) from error
     missing = [name for name in ARRAYS if name not in arrays]
     if missing:
-        raise FileError(
-            f"CIFAR-10 file {file}: lacks {', '.join(missing)}; it holds {', '.join(arrays)}"
-        )
+        raise FileError(f"CIFAR-10 file {file}: lacks {', '.join(missing)}; it holds {', '.join(arrays)}")
     return arrays
 
 
-def _labelled(
-    file: Path, arrays: dict[str, npt.NDArray[np.generic]], part: str, n_classes: int
-) -> Labelled:
+def _labelled(file: Path, arrays: dict[str, npt.NDArray[np.generic]], part: str, n_classes: int) -> Labelled:
     images_NHWC, labels = arrays[f"x_{part}"], arrays[f"y_{part}"]
     if images_NHWC.dtype != np.uint8 or images_NHWC.shape[1:] != (32, 32, 3):
         raise FileError(

@@ -52,9 +52,7 @@ def check_draft(
     runtime = Runtime(draft, what=f"the export of {type(model).__name__}")
     outputs = run(model, example, "the example")
     if tolerance is None:
-        tolerance = max(
-            (_TOLERANCES.get(output.dtype, _TOLERANCE) for output in outputs), default=0.0
-        )
+        tolerance = max((_TOLERANCES.get(output.dtype, _TOLERANCE) for output in outputs), default=0.0)
     error = _error(runtime, example, outputs, tolerance)
     second, second_outputs = _second(model, example, inputs)
     second_error = _error(runtime, second, second_outputs, tolerance)
@@ -69,15 +67,11 @@ def check_draft(
     return Agreement(example.shapes, error, second.shapes, second_error)
 
 
-def _require_free(
-    axes: Mapping[str, Sequence[int]], inputs: Mapping[str, Dims], example: Example
-) -> None:
+def _require_free(axes: Mapping[str, Sequence[int]], inputs: Mapping[str, Dims], example: Example) -> None:
     """The exporter fixes an axis without a word when the model does not let it vary."""
     for name, wanted in axes.items():
         if name not in inputs:
-            raise ExportError(
-                f"the input {name!r} did not arrive in the file, which has {', '.join(inputs)}"
-            )
+            raise ExportError(f"the input {name!r} did not arrive in the file, which has {', '.join(inputs)}")
         for axis in wanted:
             size = inputs[name][axis]
             if isinstance(size, int):
@@ -88,9 +82,7 @@ def _require_free(
                 )
 
 
-def _error(
-    runtime: Runtime, example: Example, outputs: Sequence[Tensor], tolerance: float
-) -> float:
+def _error(runtime: Runtime, example: Example, outputs: Sequence[Tensor], tolerance: float) -> float:
     error = largest_difference(outputs, runtime.run(example.tensors))
     if not error <= tolerance:
         raise ExportError(
@@ -101,9 +93,7 @@ def _error(
     return error
 
 
-def _second(
-    model: nn.Module, example: Example, inputs: Mapping[str, Dims]
-) -> tuple[Example, list[Tensor]]:
+def _second(model: nn.Module, example: Example, inputs: Mapping[str, Dims]) -> tuple[Example, list[Tensor]]:
     """Inputs in which every free axis has another size than in the example, and their outputs.
 
     A batch grows by one where the model accepts that; the other axes are doubled, which keeps them

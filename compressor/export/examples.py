@@ -50,19 +50,14 @@ class Example:
     def with_tensors(self, tensors: Mapping[str, Tensor]) -> Example:
         """The same call with other tensors of these names."""
         names = iter(self.tensors)
-        arguments = _pytree.tree_map_only(
-            Tensor, lambda _: tensors[next(names)], dict(self.arguments)
-        )
+        arguments = _pytree.tree_map_only(Tensor, lambda _: tensors[next(names)], dict(self.arguments))
         return replace(self, arguments=arguments, tensors=dict(tensors))
 
     def reshaped(self, shapes: Mapping[str, Shape], *, seed: int = 0) -> Example:
         """A call whose tensors have other shapes and values, of the kind the example has."""
         generator = torch.Generator().manual_seed(seed)
         return self.with_tensors(
-            {
-                name: _resampled(tensor, shapes[name], generator)
-                for name, tensor in self.tensors.items()
-            }
+            {name: _resampled(tensor, shapes[name], generator) for name, tensor in self.tensors.items()}
         )
 
     def axes(self, wanted: Axes) -> dict[str, tuple[int, ...]]:
@@ -71,9 +66,7 @@ class Example:
             return self._named_axes(wanted)
         for axis in wanted:
             if axis < 0 or all(axis >= tensor.dim() for tensor in self.tensors.values()):
-                raise InputError(
-                    f"dynamic axis {axis}: no input has it; the inputs are {self.shapes}"
-                )
+                raise InputError(f"dynamic axis {axis}: no input has it; the inputs are {self.shapes}")
         return {
             name: tuple(axis for axis in wanted if axis < tensor.dim())
             for name, tensor in self.tensors.items()
@@ -85,9 +78,7 @@ class Example:
                 raise InputError(f"dynamic names the input {name!r}; the inputs are {self.shapes}")
             for axis in axes:
                 if not 0 <= axis < self.tensors[name].dim():
-                    raise InputError(
-                        f"dynamic axis {axis} of {name!r}: its shape is {self.shapes[name]}"
-                    )
+                    raise InputError(f"dynamic axis {axis} of {name!r}: its shape is {self.shapes[name]}")
         return {name: tuple(wanted.get(name, ())) for name in self.tensors}
 
 
@@ -113,10 +104,7 @@ def _named(arguments: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
     """Tensors by the path to them: `x`, or `state_0` for the first item of `state`."""
     for path, leaf in _pytree.tree_flatten_with_path(dict(arguments))[0]:
         if isinstance(leaf, Tensor):
-            parts = (
-                str(getattr(key, "key", getattr(key, "idx", getattr(key, "name", key))))
-                for key in path
-            )
+            parts = (str(getattr(key, "key", getattr(key, "idx", getattr(key, "name", key)))) for key in path)
             yield "_".join(parts), leaf
 
 

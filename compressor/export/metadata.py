@@ -54,9 +54,7 @@ def name_axes(graph: onnx.GraphProto) -> None:
     for value in (*graph.input, *graph.output):
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_param:
-                dim.dim_param = _SYMBOL.sub(
-                    lambda match: names.get(match[0], match[0]), dim.dim_param
-                )
+                dim.dim_param = _SYMBOL.sub(lambda match: names.get(match[0], match[0]), dim.dim_param)
 
 
 def correct_outputs(

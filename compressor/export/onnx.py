@@ -140,9 +140,7 @@ def _output_names(given: Sequence[str] | None, count: int) -> tuple[str, ...]:
     if given is None:
         return ("output",) if count == 1 else tuple(f"output_{i}" for i in range(count))
     if len(given) != count or len(set(given)) != count or isinstance(given, str):
-        raise InputError(
-            f"output_names must be {count} different names, one for each output, got {given!r}"
-        )
+        raise InputError(f"output_names must be {count} different names, one for each output, got {given!r}")
     return tuple(given)
 
 
@@ -153,9 +151,7 @@ def _traceable(model: nn.Module, example: Example, axes: Mapping[str, Sequence[i
     traced at batch 1 keeps that 1 in its reshapes.
     """
     shapes = {
-        name: tuple(
-            2 if size == 1 and axis in axes[name] else size for axis, size in enumerate(shape)
-        )
+        name: tuple(2 if size == 1 and axis in axes[name] else size for axis, size in enumerate(shape))
         for name, shape in example.shapes.items()
     }
     if shapes == example.shapes:

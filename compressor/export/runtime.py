@@ -39,16 +39,12 @@ class Runtime:
     def run(self, inputs: Mapping[str, Tensor]) -> list[Tensor]:
         """The outputs on `inputs`, in the order of the file."""
         known = {node.name for node in self._session.get_inputs()}
-        feeds = {
-            name: tensor.contiguous().numpy() for name, tensor in inputs.items() if name in known
-        }
+        feeds = {name: tensor.contiguous().numpy() for name, tensor in inputs.items() if name in known}
         try:
             arrays = self._session.run(None, feeds)
         except Exception as error:
             shapes = {name: list(tensor.shape) for name, tensor in inputs.items()}
-            raise ExportError(
-                f"onnxruntime cannot run {self._what} on {shapes}: {error}"
-            ) from error
+            raise ExportError(f"onnxruntime cannot run {self._what} on {shapes}: {error}") from error
         return [torch.from_numpy(np.array(array)) for array in arrays]
 
 

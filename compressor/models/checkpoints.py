@@ -37,9 +37,7 @@ def load_akamaster_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]
         raise _other_format(file, f"a dict with the key 'state_dict', found {found}")
     named = {str(name).removeprefix(_PREFIX): weight for name, weight in weights.items()}
     if not {"conv1.weight", "linear.weight"} <= named.keys():
-        raise _other_format(
-            file, f"tensors conv1.weight, ..., linear.weight, found {list(named)[:3]}, ..."
-        )
+        raise _other_format(file, f"tensors conv1.weight, ..., linear.weight, found {list(named)[:3]}, ...")
     for name, weight in named.items():
         if not isinstance(weight, Tensor):
             raise _other_format(file, f"only tensors, found {name}: {type(weight).__name__}")

@@ -105,9 +105,7 @@ class MobileNetV2(nn.Module):
         if not width_multiplier > 0:
             raise InputError(f"MobileNetV2: width_multiplier must be > 0, got {width_multiplier!r}")
         head_channels = _multiple_of_8(HEAD_CHANNELS * max(1.0, width_multiplier))
-        self.features = nn.Sequential(
-            *_features(stages, in_channels, width_multiplier, head_channels)
-        )
+        self.features = nn.Sequential(*_features(stages, in_channels, width_multiplier, head_channels))
         self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(head_channels, n_classes))
         self.apply(_initialise_)
 

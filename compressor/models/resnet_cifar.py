@@ -128,13 +128,9 @@ class ResNetCifar(nn.Module):
         return logits
 
 
-def _stage(
-    in_channels: int, channels: int, blocks: int, *, stride: int, shortcut: Shortcut
-) -> nn.Sequential:
+def _stage(in_channels: int, channels: int, blocks: int, *, stride: int, shortcut: Shortcut) -> nn.Sequential:
     first = BasicBlock(in_channels, channels, stride=stride, shortcut=shortcut)
-    others = (
-        BasicBlock(channels, channels, stride=1, shortcut=shortcut) for _ in range(blocks - 1)
-    )
+    others = (BasicBlock(channels, channels, stride=1, shortcut=shortcut) for _ in range(blocks - 1))
     return nn.Sequential(first, *others)
 
 

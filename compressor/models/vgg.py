@@ -54,9 +54,7 @@ def vgg16_bn_cifar(*, n_classes: int = 10, in_channels: int = 3) -> VGG:
     14991946
     """
     require_positive("vgg16_bn_cifar", n_classes=n_classes, in_channels=in_channels)
-    classifier = nn.Sequential(
-        nn.Linear(512, 512), nn.BatchNorm1d(512), nn.ReLU(), nn.Linear(512, n_classes)
-    )
+    classifier = nn.Sequential(nn.Linear(512, 512), nn.BatchNorm1d(512), nn.ReLU(), nn.Linear(512, n_classes))
     return VGG(classifier, in_channels=in_channels, pooled=1)
 
 

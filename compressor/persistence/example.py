@@ -31,19 +31,14 @@ def compare_example(model: nn.Module, tensors: Mapping[str, Tensor], where: str)
     inputs = {name: tensor for name, tensor in tensors.items() if not name.startswith("outputs.")}
     found = _named_outputs(model, inputs)
     expected = {name: tensor for name, tensor in tensors.items() if name.startswith("outputs.")}
-    fix = (
-        "its code, or code it calls, changed since it was saved; load it with the code of that time"
-    )
+    fix = "its code, or code it calls, changed since it was saved; load it with the code of that time"
     if found.keys() != expected.keys():
-        raise FileError(
-            f"{where}: the model gives {len(found)} outputs, expected {len(expected)}: {fix}"
-        )
+        raise FileError(f"{where}: the model gives {len(found)} outputs, expected {len(expected)}: {fix}")
     for name, reference in expected.items():
         error = _difference(reference, found[name])
         if not error <= _TOLERANCES.get(reference.dtype, _TOLERANCE):
             raise FileError(
-                f"{where}: on the saved example the model differs by {error:.1e} (relative) at "
-                f"{name}: {fix}"
+                f"{where}: on the saved example the model differs by {error:.1e} (relative) at {name}: {fix}"
             )
 
 

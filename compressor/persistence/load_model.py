@@ -36,9 +36,7 @@ def load(build: Callable[[], nn.Module], directory: str | Path = HERE) -> nn.Mod
     for name in {**manifest["tensors"], **weights}:
         facts, tensor = manifest["tensors"].get(name), weights.get(name)
         if facts is None or tensor is None or list(tensor.shape) != facts["shape"]:
-            raise LoadError(
-                f"{folder / 'weights.safetensors'} has {name!r} otherwise than manifest.json"
-            )
+            raise LoadError(f"{folder / 'weights.safetensors'} has {name!r} otherwise than manifest.json")
     model = build()
     fill(model, manifest, json.loads(files["plan.json"]), weights)
     return model
@@ -49,8 +47,7 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
     path = folder / "manifest.json"
     if not path.is_file():
         raise LoadError(
-            f"{path} is missing: {folder} is not the folder of a saved model, or saving was "
-            f"interrupted"
+            f"{path} is missing: {folder} is not the folder of a saved model, or saving was interrupted"
         )
     try:
         manifest = json.loads(path.read_bytes())
@@ -65,9 +62,7 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
         )
     if digest != hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest():
         raise LoadError(f"{path} was changed after it was written; copy or save the model again")
-    return manifest, {
-        name: content(folder / name, facts) for name, facts in manifest["files"].items()
-    }
+    return manifest, {name: content(folder / name, facts) for name, facts in manifest["files"].items()}
 
 
 def content(path: Path, facts: dict[str, Any]) -> bytes:
@@ -118,9 +113,7 @@ def tie(model: nn.Module, aliases: dict[str, str]) -> None:
     """Let names that shared one tensor when the model was saved share it again."""
     for alias, name in aliases.items():
         try:
-            tensor = model.get_submodule(name.rpartition(".")[0]).get_parameter(
-                name.rpartition(".")[2]
-            )
+            tensor = model.get_submodule(name.rpartition(".")[0]).get_parameter(name.rpartition(".")[2])
             owner, leaf = model.get_submodule(alias.rpartition(".")[0]), alias.rpartition(".")[2]
         except AttributeError:
             continue  # `difference` says what the model lacks

@@ -94,9 +94,7 @@ def _checked_plan(model: nn.Module, plan: Plan | None) -> Plan:
     mismatch = plan.result.first_mismatch(signature_of(model))
     if mismatch is not None:
         hint = "Save what apply(model, plan) returns, and add or replace layers after loading"
-        raise PlanMismatchError(
-            f"this {kind} is not what the plan makes of the original: {mismatch}. {hint}"
-        )
+        raise PlanMismatchError(f"this {kind} is not what the plan makes of the original: {mismatch}. {hint}")
     return plan
 
 

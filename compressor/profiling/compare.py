@@ -53,9 +53,7 @@ class Comparison:
             ]
         )
         inputs = ", ".join(self.before.inputs)
-        return "\n".join(
-            [f"{self.before.model} on {inputs} (whole batch)", *aligned(rows), self._how()]
-        )
+        return "\n".join([f"{self.before.model} on {inputs} (whole batch)", *aligned(rows), self._how()])
 
     def _how(self) -> str:
         timing, clock = self.latency.timings[1], self.latency.clock

@@ -131,8 +131,7 @@ def macs(graph: Graph) -> Cost:
     144
     """
     entries = [
-        Term(work.module, work.operator, work.coefficient, work.dims, work.divisor)
-        for work in graph.works
+        Term(work.module, work.operator, work.coefficient, work.dims, work.divisor) for work in graph.works
     ]
     # The graph states no work of products that no channel flows through: they cost the same in
     # every pruned model, and are counted from the recorded shapes.
@@ -153,9 +152,7 @@ def params(graph: Graph) -> Cost:
     58
     """
     named = dict(graph.model.named_parameters())
-    return Cost(
-        "parameters", tuple(_elements(graph, named.items(), scale=lambda _: 1)), graph.n_units
-    )
+    return Cost("parameters", tuple(_elements(graph, named.items(), scale=lambda _: 1)), graph.n_units)
 
 
 def weight_bytes(graph: Graph) -> Cost:
@@ -207,9 +204,7 @@ def removed_by(graph: Graph, plan: Plan) -> Mask:
     """
     mismatch = graph.signature.first_mismatch(plan.signature)
     if mismatch:
-        raise PlanMismatchError(
-            f"the plan was not made for this {graph.signature.model}: {mismatch}"
-        )
+        raise PlanMismatchError(f"the plan was not made for this {graph.signature.model}: {mismatch}")
     removed = np.zeros(graph.n_units, dtype=bool)
     by_place = {(axis.tensor, axis.axis): axis.units for axis in graph.axes}
     for cut in plan.cuts:

@@ -74,9 +74,7 @@ class Dimensions:
     def along(self, order: RemovalOrder) -> Track:
         """The kept lengths as a function of how many ranks each group has lost, in this order."""
         ranks = [cells.shape[1] for cells in order]
-        n_units = 1 + max(
-            [int(self.unit.max(initial=-1)), *(int(c.max(initial=-1)) for c in order)]
-        )
+        n_units = 1 + max([int(self.unit.max(initial=-1)), *(int(c.max(initial=-1)) for c in order)])
         group_of = np.full(n_units, -1, dtype=np.int64)
         rank_of = np.zeros(n_units, dtype=np.int64)
         for position, cells in enumerate(order):

@@ -51,14 +51,10 @@ class Latency:
     clock: str
 
     def __str__(self) -> str:
-        lines = [
-            f"one forward pass, {self.clock}, {self.rounds} interleaved rounds (median, 10-90 %)"
-        ]
+        lines = [f"one forward pass, {self.clock}, {self.rounds} interleaved rounds (median, 10-90 %)"]
         for number, t in enumerate(self.timings):
             spread = f"{t.ms:.3f} ms ({t.ms_p10:.3f}-{t.ms_p90:.3f})"
-            against = (
-                f", {t.speedup:.2f}x ({t.speedup_p10:.2f}-{t.speedup_p90:.2f})" if number else ""
-            )
+            against = f", {t.speedup:.2f}x ({t.speedup_p10:.2f}-{t.speedup_p90:.2f})" if number else ""
             lines.append(f"  model {number}: {spread}{against}")
         return "\n".join(lines)
 
@@ -108,13 +104,9 @@ def measure_latency(
 _Clock = Callable[[Callable[[], object], int], float]
 
 
-def _device(
-    models: Sequence[nn.Module], args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> torch.device:
+def _device(models: Sequence[nn.Module], args: Sequence[Any], kwargs: Mapping[str, Any]) -> torch.device:
     tensors = [t for model in models for t in (*model.parameters(), *model.buffers())]
-    tensors += [
-        leaf for leaf in _pytree.tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)
-    ]
+    tensors += [leaf for leaf in _pytree.tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
     devices = {tensor.device for tensor in tensors}
     if len(devices) > 1:
         names = ", ".join(sorted(map(str, devices)))

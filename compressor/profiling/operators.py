@@ -99,9 +99,7 @@ def uncounted(tape: Tape) -> Uncounted:
     >>> found.per_element, found.moves, found.unknown
     ({'relu': 1}, {'t': 1}, {})
     """
-    found: dict[str, Counter[str]] = {
-        kind: Counter() for kind in ("per_element", "moves", "unknown")
-    }
+    found: dict[str, Counter[str]] = {kind: Counter() for kind in ("per_element", "moves", "unknown")}
     for op in tape.ops:
         if contraction_macs(tape, op) is None:
             found[_kind(op)][_name(op)] += 1

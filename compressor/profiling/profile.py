@@ -136,9 +136,7 @@ def profile(model: nn.Module | Graph, *args: Any, **kwargs: Any) -> Profile:
     """
     if isinstance(model, Graph):
         if args or kwargs:
-            raise InputError(
-                "profile(graph) takes no inputs: a graph has those it was captured with"
-            )
+            raise InputError("profile(graph) takes no inputs: a graph has those it was captured with")
         return _profile(model.model, model.tape)
     if not isinstance(model, nn.Module):
         raise InputError(f"profile needs a torch.nn.Module, got {type(model).__name__}")

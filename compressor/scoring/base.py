@@ -54,9 +54,7 @@ class Scorer(ABC):
     reduce: ReduceLike = Reduce.MEAN
     normalize: NormalizeLike = Normalize.MEAN
 
-    def __init__(
-        self, *, reduce: ReduceLike | None = None, normalize: NormalizeLike | None = None
-    ) -> None:
+    def __init__(self, *, reduce: ReduceLike | None = None, normalize: NormalizeLike | None = None) -> None:
         if reduce is not None:
             self.reduce = choice(Reduce, reduce, "reduce")
         if normalize is not None:
@@ -173,9 +171,7 @@ def _check_complete(scorer: Scorer, graph: Graph, values: Values) -> None:
     group = graph.groups[graph.group_of[missing[0]]]
     members = np.concatenate(group.cells)
     lacking = int(np.isnan(values[members]).sum())
-    holding = [
-        f"{axis.tensor!r} axis {axis.axis}" for axis in graph.axes if missing[0] in axis.units
-    ]
+    holding = [f"{axis.tensor!r} axis {axis.axis}" for axis in graph.axes if missing[0] in axis.units]
     raise ScoreError(
         f"{scorer!r}: no score for {lacking} of the {len(members)} units of group {group.name!r}, "
         f"expected one for every unit; let site_scores return at least one of the axes that hold "

@@ -126,9 +126,7 @@ class GradientScorer(Scorer):
             return self.measure(channel_sums(products, axis))
         return channel_sums(self.measure(products), axis)
 
-    def _run(
-        self, graph: Graph, axes: Sequence[Axis], add: Callable[[dict[str, Tensor]], None]
-    ) -> int:
+    def _run(self, graph: Graph, axes: Sequence[Axis], add: Callable[[dict[str, Tensor]], None]) -> int:
         """The number of batches after giving `add` the products of each, in float64 by tensor."""
         weights = weights_of(graph)
 

@@ -59,9 +59,7 @@ class Scores:
 
     def summary(self) -> str:
         """A table with one row for each group: how many units, their least, median and largest."""
-        rows = [
-            (group.name, self.values[np.concatenate(group.cells)]) for group in self.graph.groups
-        ]
+        rows = [(group.name, self.values[np.concatenate(group.cells)]) for group in self.graph.groups]
         width = max([len("group"), *(len(name) for name, _ in rows)])
         lines = [repr(self), f"{'group':<{width}}  units       least      median     largest"]
         for name, values in rows:

@@ -39,8 +39,7 @@ class WeightFunction(Scorer):
     def __post_init__(self) -> None:
         if not callable(self.function):
             raise InputError(
-                "a scorer is a Scorer or a function of (weight, axis), got "
-                f"{type(self.function).__name__}"
+                f"a scorer is a Scorer or a function of (weight, axis), got {type(self.function).__name__}"
             )
         object.__setattr__(self, "roles", roles_of(self.roles))
         super().__post_init__()
@@ -50,8 +49,6 @@ class WeightFunction(Scorer):
         weights = weights_of(graph)
         # Cloned, so that a function that works in place cannot harm the model.
         return {
-            (axis.tensor, axis.axis): self.function(
-                unblocked(weights[axis.tensor], axis).clone(), axis.axis
-            )
+            (axis.tensor, axis.axis): self.function(unblocked(weights[axis.tensor], axis).clone(), axis.axis)
             for axis in weight_axes(graph, self.roles)
         }

@@ -23,9 +23,7 @@ class Branches(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU())
-        self.body = nn.ModuleDict(
-            {"one": nn.Conv2d(16, 24, 1), "two": nn.Conv2d(24, 16, 3, padding=1)}
-        )
+        self.body = nn.ModuleDict({"one": nn.Conv2d(16, 24, 1), "two": nn.Conv2d(24, 16, 3, padding=1)})
         self.grouped = nn.Conv2d(16, 32, 3, groups=4)
         self.depthwise = nn.Conv2d(32, 32, 3, groups=32)
         self.point = nn.Conv2d(32, 12, 1)

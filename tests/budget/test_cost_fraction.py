@@ -30,9 +30,7 @@ def allowed(size: int, channels: int, step: int) -> list[int]:
     return [k for k in range(size, 0, -1) if k == size or k * channels % step == 0]
 
 
-def given_back(
-    graph: Graph, values: np.ndarray, removed: np.ndarray, step: int
-) -> list[np.ndarray]:
+def given_back(graph: Graph, values: np.ndarray, removed: np.ndarray, step: int) -> list[np.ndarray]:
     """Every removal that differs from `removed` by one step of one group less."""
     found = []
     for group in graph.groups:
@@ -126,10 +124,7 @@ def test_an_order_of_the_users_own_is_followed(
     graph = graph_of(8, 40, 40, 8)
 
     def last_group_first(ladder):  # type: ignore[no-untyped-def]
-        return [
-            np.full(len(a.levels) - 1, -float(position))
-            for position, a in enumerate(ladder.allowances)
-        ]
+        return [np.full(len(a.levels) - 1, -float(position)) for position, a in enumerate(ladder.allowances)]
 
     removed = Macs(0.6, order=last_group_first).choose(scored(graph))
     assert removed[graph.groups[1].cells[0]].any()

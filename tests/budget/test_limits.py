@@ -107,9 +107,7 @@ def test_widths_are_multiples_or_whole(
     budget: Callable[..., Budget], step: int, branches: Graph, scored: Callable[..., Scores]
 ) -> None:
     whole = {name: shape[0] for name, shape in branches.signature.tensors if len(shape) > 1}
-    for name, kept in kept_channels(
-        branches, budget(round_to=step).choose(scored(branches))
-    ).items():
+    for name, kept in kept_channels(branches, budget(round_to=step).choose(scored(branches))).items():
         assert kept % step == 0 or kept == whole[name]
 
 
@@ -228,9 +226,7 @@ def test_nonsense_is_refused_when_the_budget_is_made(
 def test_when_all_is_ignored_the_error_says_so(
     budget: Callable[..., Budget], branches: Graph, scored: Callable[..., Scores]
 ) -> None:
-    with pytest.raises(
-        NothingToPruneError, match=r"no channel of Branches may be.*groups: ignored by '\*'"
-    ):
+    with pytest.raises(NothingToPruneError, match=r"no channel of Branches may be.*groups: ignored by '\*'"):
         budget(ignore="*").choose(scored(branches))
 
 
@@ -245,9 +241,7 @@ def test_groups_too_narrow_to_round_are_named(
     graph_of: Callable[..., Graph], scored: Callable[..., Scores]
 ) -> None:
     graph = graph_of(4, 6, 16, 2)
-    with pytest.warns(
-        NothingToPruneWarning, match=r"1 groups stay whole.*0\.weight \(round_to = 8 of 6"
-    ):
+    with pytest.warns(NothingToPruneWarning, match=r"1 groups stay whole.*0\.weight \(round_to = 8 of 6"):
         removed = Uniform(0.5, round_to=8).choose(scored(graph))
     assert removed.sum() == 8
 

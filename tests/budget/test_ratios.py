@@ -153,9 +153,7 @@ def test_groups_that_stay_whole_under_a_uniform_ratio_are_named(
     graph_of: Callable[..., Graph], scored: Callable[..., Scores]
 ) -> None:
     graph = graph_of(4, 3, 20, 2)
-    with pytest.warns(
-        NothingToPruneWarning, match=r"1 of 2 groups stay whole.*0\.weight \(3 channels"
-    ):
+    with pytest.warns(NothingToPruneWarning, match=r"1 of 2 groups stay whole.*0\.weight \(3 channels"):
         Uniform(0.25).choose(scored(graph))
 
 

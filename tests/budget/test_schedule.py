@@ -82,9 +82,7 @@ def test_with_lasting_scores_many_steps_end_where_one_ends(
     assert costs(capture(small, x)) == costs(original, at_once)
 
 
-@pytest.mark.parametrize(
-    "budget", [Macs(0.4), Params(0.3, ignore="body.one"), Macs(0.3, round_to=4)]
-)
+@pytest.mark.parametrize("budget", [Macs(0.4), Params(0.3, ignore="body.one"), Macs(0.3, round_to=4)])
 def test_fractions_count_from_the_original_model(budget: Macs | Params, branches: Graph) -> None:
     def jolt(model: nn.Module) -> None:
         spread(model)  # stands for fine-tuning: nothing is as it was scored before
@@ -121,9 +119,7 @@ def test_nothing_comes_back_and_the_plans_compose(branches: Graph) -> None:
 def test_what_is_left_falls_geometrically() -> None:
     assert [stage.ratio for stage in stages(Uniform(0.75), 2)] == [0.5, 0.75]
     assert [stage.ratio for stage in stages(Global(0.875), 3)] == pytest.approx([0.5, 0.75, 0.875])
-    assert [stage.fraction for stage in stages(Params(0.125), 3)] == pytest.approx(
-        [0.5, 0.25, 0.125]
-    )
+    assert [stage.fraction for stage in stages(Params(0.125), 3)] == pytest.approx([0.5, 0.25, 0.125])
     first, last = stages(Macs(0.25, ratios={"a": 0.75}, round_to=8), 2)
     assert first == Macs(0.5, ratios={"a": 0.5}, round_to=8)
     assert last == Macs(0.25, ratios={"a": 0.75}, round_to=8)

@@ -35,9 +35,7 @@ def test_profile_counts_what_one_counts_by_hand(run: Run) -> None:
     assert outcome.data["totals"]["params"] == PARAMS
 
 
-def test_profile_prints_the_table_of_the_library(
-    run: Run, tiny: nn.Module, x: torch.Tensor
-) -> None:
+def test_profile_prints_the_table_of_the_library(run: Run, tiny: nn.Module, x: torch.Tensor) -> None:
     outcome = run("profile", NET, *IMAGE)
     assert outcome.out == f"{cp.profile(tiny, x)}\n"
 
@@ -53,16 +51,12 @@ def test_progress_is_on_stderr_unless_quiet(run: Run) -> None:
     assert "profiling Tiny" not in run("profile", NET, *IMAGE, "--quiet").err
 
 
-@pytest.mark.parametrize(
-    "spec", ["tiny_net:Tiny", "tiny_net:net", "tiny_net:Nets.build", "resnet20_cifar"]
-)
+@pytest.mark.parametrize("spec", ["tiny_net:Tiny", "tiny_net:net", "tiny_net:Nets.build", "resnet20_cifar"])
 def test_a_model_is_a_class_an_object_a_function_or_a_name(run: Run, spec: str) -> None:
     assert run("profile", spec, *IMAGE, "--json").data["totals"]["params"] > 0
 
 
-def test_plan_writes_the_plan_of_the_library(
-    run: Run, here: Path, tiny: nn.Module, x: torch.Tensor
-) -> None:
+def test_plan_writes_the_plan_of_the_library(run: Run, here: Path, tiny: nn.Module, x: torch.Tensor) -> None:
     outcome = run("plan", NET, *IMAGE, "--macs", "0.5", "--json")
     graph = cp.capture(tiny, x)
     expected = cp.plan(cp.score(graph, cp.scoring.Norm()), cp.budget.Macs(0.5))
@@ -243,9 +237,7 @@ def test_overwrite_replaces_an_earlier_result(run: Run) -> None:
     first = ["prune", NET, *IMAGE, "--uniform", "0.5", "--out", "small", "--json"]
     second = ["prune", NET, *IMAGE, "--uniform", "0.25", "--out", "small", "--json", "--overwrite"]
     before, after = run(*first).data["after"]["params"], run(*second).data["after"]["params"]
-    assert run("profile", NET, "--saved", "small", *IMAGE, "--json").data["totals"]["params"] == (
-        after
-    )
+    assert run("profile", NET, "--saved", "small", *IMAGE, "--json").data["totals"]["params"] == (after)
     assert before < after
 
 
@@ -279,10 +271,7 @@ def test_inputs_have_types_and_names(run: Run) -> None:
     assert outcome.code == 0, outcome.err
     assert outcome.data["before"]["macs"] == 2 * 7 * (8 * 12 + 12 * 3)
     positional = ["-i", "2x7:int64:50", "-i", "1"]
-    assert (
-        run("profile", "tiny_net:Words", *positional, "--json").data["totals"]
-        == (outcome.data["before"])
-    )
+    assert run("profile", "tiny_net:Words", *positional, "--json").data["totals"] == (outcome.data["before"])
 
 
 def test_a_random_model_of_the_library_is_warned_of(run: Run) -> None:
@@ -298,9 +287,7 @@ def test_a_warning_of_the_library_is_one_line_on_stderr(run: Run) -> None:
     assert outcome.data["cuts"] == 0
 
 
-@pytest.mark.parametrize(
-    "name", ["profile", "explain", "prune", "plan", "apply", "verify", "export"]
-)
+@pytest.mark.parametrize("name", ["profile", "explain", "prune", "plan", "apply", "verify", "export"])
 def test_every_help_teaches_by_example(run: Run, name: str) -> None:
     outcome = run(name, "--help")
     assert outcome.code == 0

@@ -44,9 +44,7 @@ def test_a_terminal_that_lacks_letters_is_served(here: Path) -> None:
     )
     outcome = compressor("profile", "odd_net:build", "-i", "1x3", encoding="latin-1")
     assert outcome.returncode == 1
-    assert (
-        "error: odd_net:build cannot build a model: ValueError: größer ? kleiner" in outcome.stderr
-    )
+    assert "error: odd_net:build cannot build a model: ValueError: größer ? kleiner" in outcome.stderr
     shown = compressor("prune", "--help", encoding="ascii")
     assert shown.returncode == 0, shown.stderr
 

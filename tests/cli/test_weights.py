@@ -88,10 +88,8 @@ def test_a_module_named_module_keeps_its_name(tmp_path: Path) -> None:
 def test_the_tensor_that_does_not_fit_is_named(tmp_path: Path) -> None:
     state = net().state_dict()
     cases = {
-        r"'0.weight' is expected as \[4, 3\], found \[5, 3\]": state
-        | {"0.weight": torch.ones(5, 3)},
-        "it has no tensor '0.wieght'; did you mean '0.weight'": state
-        | {"0.wieght": state["0.weight"]},
+        r"'0.weight' is expected as \[4, 3\], found \[5, 3\]": state | {"0.weight": torch.ones(5, 3)},
+        "it has no tensor '0.wieght'; did you mean '0.weight'": state | {"0.wieght": state["0.weight"]},
         "1 of its 9 tensors are not in the file, the first is '2.bias'": {
             name: t for name, t in state.items() if name != "2.bias"
         },
@@ -116,9 +114,7 @@ class Trap:
 
 def test_a_pickle_is_refused_and_its_code_never_run(tmp_path: Path) -> None:
     torch.save(net(), tmp_path / "whole.pt")
-    (tmp_path / "trap.pt").write_bytes(
-        pickle.dumps({"state_dict": Trap(tmp_path / "run")}, protocol=2)
-    )
+    (tmp_path / "trap.pt").write_bytes(pickle.dumps({"state_dict": Trap(tmp_path / "run")}, protocol=2))
     for name in ("whole.pt", "trap.pt"):
         with pytest.raises(FileError, match=r"Save model.state_dict\(\) instead"):
             read_weights(tmp_path / name)

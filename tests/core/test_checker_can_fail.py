@@ -103,9 +103,7 @@ def test_two_kept_channels_exchanged_are_caught_and_named() -> None:
     graph = capture(net, x)
     plan = graph.plan(random_removal(graph, np.random.default_rng(0)))
     position = next(
-        i
-        for i, cut in enumerate(plan.cuts)
-        if cut.tensor == "layer2.1.conv2.weight" and cut.axis == 1
+        i for i, cut in enumerate(plan.cuts) if cut.tensor == "layer2.1.conv2.weight" and cut.axis == 1
     )
     cut = plan.cuts[position]
     swapped = replace(cut, keep=(cut.keep[1], cut.keep[0], *cut.keep[2:]))

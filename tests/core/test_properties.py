@@ -40,9 +40,7 @@ def some_units(graph: Graph, data: st.DataObject) -> np.ndarray:
 def assert_trainable(model: nn.Module, x: torch.Tensor) -> None:
     model.train()
     outputs = model(x)
-    sum(
-        t.square().mean() for t in (outputs if isinstance(outputs, tuple) else (outputs,))
-    ).backward()
+    sum(t.square().mean() for t in (outputs if isinstance(outputs, tuple) else (outputs,))).backward()
     model.eval()
 
 
@@ -70,9 +68,7 @@ def exact(case: tuple[nn.Module, torch.Tensor], data: st.DataObject) -> None:
 
 @given(networks(), st.data())
 @QUICK
-def test_every_legal_removal_is_exact(
-    case: tuple[nn.Module, torch.Tensor], data: st.DataObject
-) -> None:
+def test_every_legal_removal_is_exact(case: tuple[nn.Module, torch.Tensor], data: st.DataObject) -> None:
     exact(case, data)
 
 
@@ -88,9 +84,7 @@ def test_every_legal_removal_is_exact_in_the_long_run(
 
 @given(networks(), st.data())
 @settings(QUICK, max_examples=20)
-def test_two_plans_in_a_row_are_one_plan(
-    case: tuple[nn.Module, torch.Tensor], data: st.DataObject
-) -> None:
+def test_two_plans_in_a_row_are_one_plan(case: tuple[nn.Module, torch.Tensor], data: st.DataObject) -> None:
     net, x = case
     graph = capture(net, x)
     first = graph.plan(some_units(graph, data))
@@ -123,9 +117,7 @@ def _outputs(model: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
 
 @given(networks(), st.integers(1, 3))
 @settings(QUICK, max_examples=15)
-def test_units_do_not_depend_on_the_example_batch(
-    case: tuple[nn.Module, torch.Tensor], batch: int
-) -> None:
+def test_units_do_not_depend_on_the_example_batch(case: tuple[nn.Module, torch.Tensor], batch: int) -> None:
     net, x = case
     one, other = capture(net, x), capture(net, x[:1].repeat(batch, *[1] * (x.dim() - 1)))
     assert one.n_units == other.n_units

@@ -101,9 +101,7 @@ def test_a_single_array_is_no_archive(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_file_laid_out_otherwise_says_how(
-    changes: dict[str, Any], message: str, tmp_path: Path
-) -> None:
+def test_a_file_laid_out_otherwise_says_how(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(FileError, match=message):
         load_cifar10_npz(saved(tmp_path, **changes))
 

@@ -176,9 +176,7 @@ def draft_is(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], None]:
     """A function that makes the exporter write given bytes, so that no export need run."""
 
     def replace(data: bytes) -> None:
-        monkeypatch.setattr(
-            MODULE, "write_draft", lambda _m, _e, _a, path, *_: path.write_bytes(data)
-        )
+        monkeypatch.setattr(MODULE, "write_draft", lambda _m, _e, _a, path, *_: path.write_bytes(data))
 
     return replace
 
@@ -389,9 +387,7 @@ def test_images_of_any_size_pass_through_a_super_resolution_network(tmp_path: Pa
 
 def test_a_network_of_one_image_size_cannot_have_its_size_free(tmp_path: Path) -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 2))
-    with pytest.raises(
-        ExportError, match=r"axis 2 of the input 'input' .* became fixed at 8|itself fails"
-    ):
+    with pytest.raises(ExportError, match=r"axis 2 of the input 'input' .* became fixed at 8|itself fails"):
         onnx(net, torch.rand(1, 3, 8, 8), tmp_path / "net.onnx", dynamic=(0, 2, 3))
     assert list(tmp_path.iterdir()) == []
 
@@ -435,9 +431,7 @@ def test_time_stays_free_behind_a_pooling_and_an_lstm(tmp_path: Path) -> None:
     x = torch.rand(1, 9, 16)
     model = pruned(ConvLstm(), x)
     report = onnx(model, x, tmp_path / "net.onnx", dynamic=(0, 2))
-    assert report.inputs == {"x": ("batch", 9, "length")} and report.outputs == {
-        "output": ("batch", 3)
-    }
+    assert report.inputs == {"x": ("batch", 9, "length")} and report.outputs == {"output": ("batch", 3)}
     assert_runs_like(report.path, model, torch.rand(3, 9, 40))
 
 

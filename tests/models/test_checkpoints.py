@@ -87,9 +87,7 @@ class Harmful:
         ({"state_dict": Harmful()}, r"cannot be read as a PyTorch file of plain tensors"),
     ],
 )
-def test_a_file_of_another_format_says_what_it_holds(
-    content: object, message: str, tmp_path: Path
-) -> None:
+def test_a_file_of_another_format_says_what_it_holds(content: object, message: str, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "net.th")
     with pytest.raises(FileError, match=message):
         load_akamaster_checkpoint(tmp_path / "net.th")

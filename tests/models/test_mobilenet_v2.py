@@ -28,9 +28,7 @@ def test_macs_are_those_of_the_paper(count_macs: Callable[[nn.Module, int], int]
     assert count_macs(mobilenet_v2(), 224) == pytest.approx(300e6, rel=0.01)  # table 4
 
 
-@pytest.mark.parametrize(
-    ("builder", "pixels", "left"), [(mobilenet_v2, 224, 7), (mobilenet_v2_cifar, 32, 4)]
-)
+@pytest.mark.parametrize(("builder", "pixels", "left"), [(mobilenet_v2, 224, 7), (mobilenet_v2_cifar, 32, 4)])
 def test_the_strides_leave_the_maps_the_sources_say(
     builder: Callable[[], nn.Module], pixels: int, left: int
 ) -> None:
@@ -69,9 +67,7 @@ def test_the_middle_of_every_block_is_depthwise() -> None:
 
 
 @pytest.mark.parametrize("width", [0.35, 0.5, 0.75, 1.0, 1.3, 1.4])
-def test_tensors_are_named_and_shaped_as_in_torchvision(
-    width: float, torchvision_models: ModuleType
-) -> None:
+def test_tensors_are_named_and_shaped_as_in_torchvision(width: float, torchvision_models: ModuleType) -> None:
     with torch.device("meta"):
         ours = mobilenet_v2(width_multiplier=width)
         theirs = torchvision_models.mobilenet_v2(width_mult=width)

@@ -35,9 +35,7 @@ def test_every_parameter_gets_a_gradient(name: str) -> None:
     net = create(name, n_classes=4)
     logits = net(torch.randn(4, 3, 64, 64))
     nn.functional.cross_entropy(logits, torch.arange(4)).backward()
-    without = [
-        n for n, p in net.named_parameters() if p.grad is None or not p.grad.isfinite().all()
-    ]
+    without = [n for n, p in net.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
     assert without == []
     # A bias before a BatchNorm is subtracted again; every other gradient is not zero.
     zero = {n for n, p in net.named_parameters() if p.grad is not None and not p.grad.any()}
@@ -85,9 +83,7 @@ def test_a_name_like_no_other_lists_all() -> None:
 
 
 def test_an_unknown_option_lists_those_there_are() -> None:
-    with pytest.raises(
-        InputError, match=r"'vgg16_bn_cifar' has no option 'num_classes'; it has n_c"
-    ):
+    with pytest.raises(InputError, match=r"'vgg16_bn_cifar' has no option 'num_classes'; it has n_c"):
         create("vgg16_bn_cifar", num_classes=10)
 
 

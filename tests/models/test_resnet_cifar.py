@@ -75,9 +75,7 @@ def test_stages_halve_the_map_and_double_the_filters() -> None:
 
 
 @pytest.mark.parametrize("size", [8, 7])
-@pytest.mark.parametrize(
-    ("c_in", "c_out", "stride"), [(16, 32, 2), (3, 8, 1), (2, 5, 3), (4, 4, 2)]
-)
+@pytest.mark.parametrize(("c_in", "c_out", "stride"), [(16, 32, 2), (3, 8, 1), (2, 5, 3), (4, 4, 2)])
 def test_option_a_is_the_naive_formula(c_in: int, c_out: int, stride: int, size: int) -> None:
     x = torch.randn(2, c_in, size, size)
     shortcut = ZeroPadShortcut(c_in, c_out, stride)

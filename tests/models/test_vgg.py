@@ -31,9 +31,7 @@ def test_the_cifar_network_is_counted_by_hand() -> None:
 def test_macs_are_those_of_the_pruning_literature(
     count_macs: Callable[[nn.Module, int], int],
 ) -> None:
-    assert count_macs(vgg16_bn_cifar(), 32) == pytest.approx(
-        3.13e8, rel=0.005
-    )  # Li et al., table 1
+    assert count_macs(vgg16_bn_cifar(), 32) == pytest.approx(3.13e8, rel=0.005)  # Li et al., table 1
 
 
 def test_the_cifar_head_has_batchnorm_on_its_first_layer_and_no_dropout() -> None:

@@ -157,9 +157,7 @@ def cut_some() -> Callable[..., nn.Module]:
         removed = np.zeros(graph.n_units, dtype=bool)
         for group in graph.groups:
             for cell in group.cells:
-                removed[
-                    rng.permutation(cell)[: max(1, group.size // 3) if group.size > 1 else 0]
-                ] = True
+                removed[rng.permutation(cell)[: max(1, group.size // 3) if group.size > 1 else 0]] = True
         assert removed.any()
         return apply(model, graph.plan(removed)).eval()
 

@@ -46,9 +46,7 @@ def test_a_flipped_bit_is_refused(name: str, where: float, folder: Path, nets: M
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("left", [0.0, 0.5, 0.99])
-def test_a_truncated_file_is_refused(
-    name: str, left: float, folder: Path, nets: ModuleType
-) -> None:
+def test_a_truncated_file_is_refused(name: str, left: float, folder: Path, nets: ModuleType) -> None:
     data = (folder / name).read_bytes()
     (folder / name).write_bytes(data[: int(left * len(data))])
     with pytest.raises(FileError, match=f"{name}.*(truncated|damaged)"):

@@ -257,9 +257,7 @@ def folder(nets: ModuleType, cut_some: Cut, example_of: ExampleOf, tmp_path: Pat
 
 
 @pytest.mark.parametrize("script", [WITH_LIBRARY, WITHOUT_LIBRARY], ids=["with", "without"])
-def test_a_fresh_process_computes_the_same_with_and_without_the_library(
-    script: str, folder: Path
-) -> None:
+def test_a_fresh_process_computes_the_same_with_and_without_the_library(script: str, folder: Path) -> None:
     path = str(ROOT) if script is WITH_LIBRARY else ""
     ran = run_python("-c", script + COMPARE, cwd=folder, path=path)
     assert ran.returncode == 0, ran.stderr
@@ -277,9 +275,7 @@ def test_the_loader_runs_from_the_command_line(folder: Path, nets: ModuleType) -
     assert ran.returncode == 1 and "usage: " in ran.stderr
 
 
-def test_apply_remembers_what_it_did(
-    nets: ModuleType, cut_some: Cut, example_of: ExampleOf
-) -> None:
+def test_apply_remembers_what_it_did(nets: ModuleType, cut_some: Cut, example_of: ExampleOf) -> None:
     original = nets.Plain()
     small = cut_some(original, example_of("Plain"))
     plan = plan_of(small)

@@ -99,9 +99,7 @@ def test_costs_equal_those_of_the_captured_pruned_model(name: str) -> None:
 
 
 def test_a_small_network_costs_what_a_hand_count_says() -> None:
-    net = nn.Sequential(
-        nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 4, 3, padding=1, groups=2)
-    )
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 4, 3, padding=1, groups=2))
     graph = capture(net, torch.zeros(2, 3, 5, 5))
     positions = 2 * 5 * 5
     assert macs(graph).by_module() == {

@@ -34,9 +34,7 @@ def test_equal_dimensions_are_stored_once(dims: list[list[int]]) -> None:
 
 
 @given(dimensions, st.data())
-def test_many_candidates_at_once_equal_one_mask_at_a_time(
-    dims: list[list[int]], data: st.DataObject
-) -> None:
+def test_many_candidates_at_once_equal_one_mask_at_a_time(dims: list[list[int]], data: st.DataObject) -> None:
     # Three groups: one of two cells, one of one cell, one that reads its units backwards; unit 8 is
     # in no group, and units may occur in a dimension unequally often.
     order = [np.array([[0, 2], [1, 3]]), np.array([[4]]), np.array([[7, 6, 5]])]
@@ -56,9 +54,7 @@ def test_many_candidates_at_once_equal_one_mask_at_a_time(
 def test_a_polynomial_equals_a_naive_sum_of_products(
     raw: list[tuple[int, list[list[int]], int]], removed: list[bool]
 ) -> None:
-    terms = [
-        Term("m", "t", factor, tuple(np.array(d) for d in dims), div) for factor, dims, div in raw
-    ]
+    terms = [Term("m", "t", factor, tuple(np.array(d) for d in dims), div) for factor, dims, div in raw]
     polynomial = Polynomial.of(terms)
     expected = []
     for factor, dims, divisor in raw:

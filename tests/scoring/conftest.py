@@ -34,9 +34,7 @@ def scrambled(net: nn.Module) -> nn.Module:
     with torch.no_grad():
         for tensor in (*net.parameters(), *net.buffers()):
             if tensor.is_floating_point():
-                tensor.copy_(
-                    torch.rand_like(tensor) + 0.5 if tensor.ndim == 1 else torch.randn_like(tensor)
-                )
+                tensor.copy_(torch.rand_like(tensor) + 0.5 if tensor.ndim == 1 else torch.randn_like(tensor))
     return net.eval()
 
 

@@ -52,9 +52,7 @@ def test_lamp_ranks_by_magnitude_and_the_largest_of_each_layer_scores_one(chain:
 
 
 @pytest.mark.parametrize("at_once", [1 << 22, 16, 1])
-def test_distance_sums_are_those_of_a_double_loop(
-    at_once: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_distance_sums_are_those_of_a_double_loop(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(geometric_median, "_DISTANCES_AT_ONCE", at_once)
     filters = torch.randn(7, 5, dtype=torch.float64) + 1000
     expected = [sum((a - b).norm().item() for b in filters) for a in filters]

@@ -302,9 +302,7 @@ def test_a_data_loader_may_shuffle() -> None:
 
 
 def test_no_batches_is_an_input_error(chain: Graph) -> None:
-    with pytest.raises(
-        InputError, match="batches gave no batch, expected at least one; is the data"
-    ):
+    with pytest.raises(InputError, match="batches gave no batch, expected at least one; is the data"):
         score(chain, Taylor([], mse_loss))
 
 
@@ -380,18 +378,14 @@ def test_a_part_without_gradient_is_named_and_not_scored_zero(points: Data) -> N
         (([], mse_loss), {"joint": "all"}, "joint must be one of 'unit', 'slice', 'weight'"),
     ],
 )
-def test_options_are_checked_when_they_are_given(
-    arguments: Any, options: dict[str, Any], said: str
-) -> None:
+def test_options_are_checked_when_they_are_given(arguments: Any, options: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError) as error:
         Taylor(*arguments, **options)
     assert said in str(error.value)
 
 
 def test_batches_that_cannot_be_iterated_are_explained(chain: Graph) -> None:
-    with pytest.raises(
-        InputError, match=r"batches must be iterable .* got int; one batch goes into"
-    ):
+    with pytest.raises(InputError, match=r"batches must be iterable .* got int; one batch goes into"):
         score(chain, Taylor(3, mse_loss))  # type: ignore[arg-type]
 
 

@@ -115,9 +115,7 @@ def test_taylor(residual: Graph, joint: Any, multivariable: bool) -> None:
     )
     expected = {root: ours(residual, scorer, root) for root in ROOTS}
     cross_entropy(residual.model(batch[0]), batch[1]).backward()
-    importance = peer.importance.GroupTaylorImportance(
-        multivariable=multivariable, target_types=WEIGHTED
-    )
+    importance = peer.importance.GroupTaylorImportance(multivariable=multivariable, target_types=WEIGHTED)
     for root in ROOTS:
         found = theirs(residual, importance, root)
         np.testing.assert_allclose(expected[root], found, rtol=1e-3, err_msg=root)

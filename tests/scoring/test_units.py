@@ -17,9 +17,7 @@ sites = st.lists(st.tuples(st.floats(-1e6, 1e6), st.integers(0, 5)), max_size=30
 
 @settings(deadline=None)  # timing is not what is tested
 @given(sites, st.sampled_from(Reduce))
-def test_reducing_is_a_loop_over_the_sites_of_each_unit(
-    pairs: list[tuple[float, int]], how: Reduce
-) -> None:
+def test_reducing_is_a_loop_over_the_sites_of_each_unit(pairs: list[tuple[float, int]], how: Reduce) -> None:
     values = np.array([value for value, _ in pairs], dtype=float)
     units = np.array([unit for _, unit in pairs], dtype=np.int64)
     found = reduce_sites(values, units, 6, how)
@@ -42,9 +40,7 @@ def test_mean_and_max_scale_each_group_by_its_own() -> None:
     values = np.array([1.0, 3.0, 10.0, 30.0, 20.0])
     graph = groups(0, 0, 1, 1, 1)
     np.testing.assert_allclose(comparable(values, graph, Normalize.MEAN), [0.5, 1.5, 0.5, 1.5, 1.0])
-    np.testing.assert_allclose(
-        comparable(values, graph, Normalize.MAX), [1 / 3, 1, 1 / 3, 1, 2 / 3]
-    )
+    np.testing.assert_allclose(comparable(values, graph, Normalize.MAX), [1 / 3, 1, 1 / 3, 1, 2 / 3])
     np.testing.assert_array_equal(comparable(values, graph, Normalize.NONE), values)
 
 
@@ -79,9 +75,7 @@ def test_a_group_of_zeros_stays_at_zero(how: Normalize) -> None:
 def test_scale_does_not_matter_after_normalising(how: Normalize) -> None:
     values, graph = np.random.default_rng(0).random(12), groups(*[0] * 7, *[1] * 5)
     scaled = values * np.repeat([1e-30, 1e200], [7, 5])
-    np.testing.assert_allclose(
-        comparable(scaled, graph, how), comparable(values, graph, how), rtol=1e-12
-    )
+    np.testing.assert_allclose(comparable(scaled, graph, how), comparable(values, graph, how), rtol=1e-12)
 
 
 def test_no_units_are_no_scores() -> None:

@@ -33,9 +33,7 @@ def slice_of(tensor: Tensor, axis: int, blocks: int, channel: int) -> Tensor:
     st.integers(0, 4),
     st.sampled_from([1, 2, 3]),
 )
-def test_slices_and_sums_are_those_of_a_loop_over_channels(
-    shape: list[int], axis: int, blocks: int
-) -> None:
+def test_slices_and_sums_are_those_of_a_loop_over_channels(shape: list[int], axis: int, blocks: int) -> None:
     axis %= len(shape)
     blocks = 1 if axis == 0 else blocks
     shape[0] *= blocks
@@ -71,9 +69,12 @@ def test_vectors_and_buffers_are_left_out(residual: Graph) -> None:
         ("outer.weight", 0),
         ("last.weight", 0),
     }
-    assert named(weight_axes(residual, ("writer", "reader"))) == named(
-        weight_axes(residual, "writer")
-    ) | {("inner.weight", 1), ("outer.weight", 1), ("last.weight", 1), ("head.weight", 1)}
+    assert named(weight_axes(residual, ("writer", "reader"))) == named(weight_axes(residual, "writer")) | {
+        ("inner.weight", 1),
+        ("outer.weight", 1),
+        ("last.weight", 1),
+        ("head.weight", 1),
+    }
 
 
 class ScaledInput(nn.Module):

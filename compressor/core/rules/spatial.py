@@ -10,39 +10,15 @@ from compressor.core.rules.table import rule
 __all__: list[str] = []
 
 _NAMES = {
-    1: (
-        "max_pool1d",
-        "avg_pool1d",
-        "adaptive_max_pool1d",
-        "upsample_nearest1d",
-        "upsample_linear1d",
-    )
-    + ("_upsample_nearest_exact1d", "adaptive_avg_pool1d", "max_pool1d_with_indices"),
-    2: (
-        "max_pool2d",
-        "avg_pool2d",
-        "adaptive_max_pool2d",
-        "upsample_nearest2d",
-        "upsample_bilinear2d",
-    )
-    + ("_upsample_nearest_exact2d", "_adaptive_avg_pool2d", "max_pool2d_with_indices")
-    + (
-        "_upsample_bilinear2d_aa",
-        "upsample_bicubic2d",
-        "_upsample_bicubic2d_aa",
-        "fractional_max_pool2d",
-    ),
-    3: (
-        "max_pool3d",
-        "avg_pool3d",
-        "adaptive_max_pool3d",
-        "upsample_nearest3d",
-        "upsample_trilinear3d",
-    )
-    + ("_upsample_nearest_exact3d", "_adaptive_avg_pool3d", "max_pool3d_with_indices")
-    + ("fractional_max_pool3d",),
+    1: """max_pool1d avg_pool1d adaptive_avg_pool1d adaptive_max_pool1d max_pool1d_with_indices
+        upsample_nearest1d _upsample_nearest_exact1d upsample_linear1d""",
+    2: """max_pool2d avg_pool2d _adaptive_avg_pool2d adaptive_max_pool2d max_pool2d_with_indices
+        fractional_max_pool2d upsample_nearest2d _upsample_nearest_exact2d upsample_bilinear2d
+        upsample_bicubic2d _upsample_bilinear2d_aa _upsample_bicubic2d_aa""",
+    3: """max_pool3d avg_pool3d _adaptive_avg_pool3d adaptive_max_pool3d max_pool3d_with_indices
+        fractional_max_pool3d upsample_nearest3d _upsample_nearest_exact3d upsample_trilinear3d""",
 }
-_SPATIAL_AXES = {name: count for count, names in _NAMES.items() for name in names}
+_SPATIAL_AXES = {name: count for count, names in _NAMES.items() for name in names.split()}
 
 
 @rule(*(f"aten.{name}.{overload}" for name in _SPATIAL_AXES for overload in ("default", "vec")))
