@@ -1,0 +1,50 @@
+"""All benchmarks in their small mode, or their names.
+
+python -m benchmarks [--list] [coverage] [speed] [accuracy]
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+
+from benchmarks import zoo
+
+# Name: (what it measures, about how many minutes its small mode and its full run take).
+BENCHMARKS = {
+    "coverage": ("exactness on every convolutional classifier of torchvision", 5, 25),
+    "speed": ("time and peak memory beside torch-pruning", 3, 12),
+    "accuracy": ("accuracy of ResNet-56 by scorer, beside torch-pruning", 2, 40),
+}
+
+
+def main() -> int:
+    """The exit code: 1 if any benchmark ends with another code than 0."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="default: all")
+    parser.add_argument("--list", action="store_true", help="only say what there is")
+    zoo.add_shared_option(parser)
+    options = parser.parse_args()
+    unknown = [name for name in options.names if name not in BENCHMARKS]
+    if unknown:
+        parser.error(f"unknown: {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
+    if options.list:
+        for name, (what, small, full) in BENCHMARKS.items():
+            print(f"{name:10}{what} (--quick {small} min, full {full} min)")
+        return 0
+    failed = []
+    for name in options.names or BENCHMARKS:
+        print(f"== {name}: {BENCHMARKS[name][0]}", flush=True)
+        command = [sys.executable, "-m", f"benchmarks.{name}", "--quick"]
+        if options.shared:
+            command += ["--shared", options.shared]
+        if subprocess.run(command, check=False).returncode != 0:
+            failed.append(name)
+    if failed:
+        print(f"failed: {', '.join(failed)}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

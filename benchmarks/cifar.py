@@ -1,0 +1,113 @@
+"""The pretrained ResNet-56, its data, and one way of training and testing for all methods."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmarks.zoo import Missing
+from compressor import models
+from compressor.data import Labelled, load_cifar10_npz, normalize
+
+__all__ = ["Data", "correct", "fine_tune_", "load", "recalibrate_"]
+
+CHECKPOINT = Path("data/ckpt_cifar10_resnet/resnet56-4bfd9763.th")
+IMAGES = Path("data/cifar10/cifar10_lossless_4k1k.npz")
+_BATCH = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """Normalised images and labels, the first `n` of each part of the file."""
+
+    x_train: Tensor
+    y_train: Tensor
+    x_test: Tensor
+    y_test: Tensor
+
+    def batches(self, n: int) -> list[tuple[Tensor, Tensor]]:
+        """The first `n` training examples in batches, as scorers and recalibration take them."""
+        return list(zip(self.x_train[:n].split(_BATCH), self.y_train[:n].split(_BATCH), strict=True))
+
+
+def load(shared: Path | None, *, train: int, test: int) -> tuple[nn.Module, Data]:
+    """The network in eval mode, and the data; raises Missing where the files are not there."""
+    if shared is None:
+        raise Missing("no shared data: name the folder with --shared or COMPRESSOR_SHARED")
+    for file in (CHECKPOINT, IMAGES):
+        if not (shared / file).is_file():
+            raise Missing(f"the shared folder lacks {file}")
+    net = models.create("resnet56_cifar")
+    net.load_state_dict(models.load_akamaster_checkpoint(shared / CHECKPOINT))
+    split = load_cifar10_npz(shared / IMAGES)
+
+    def first(part: Labelled, n: int) -> tuple[Tensor, Tensor]:
+        if n > len(part):
+            raise SystemExit(f"{n} images were asked for, the file has {len(part)}")
+        return normalize(part.images[:n]), part.labels[:n]
+
+    return net.eval(), Data(*first(split.train, train), *first(split.test, test))
+
+
+def correct(model: nn.Module, data: Data) -> list[bool]:
+    """For every test image whether the network names its class."""
+    model.eval()
+    with torch.no_grad():
+        named = torch.cat([model(x).argmax(dim=1) for x in data.x_test.split(250)])
+    return (named == data.y_test).tolist()
+
+
+def recalibrate_(model: nn.Module, data: Data, *, examples: int) -> None:
+    """Replace the statistics of every BatchNorm by their mean over training images."""
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a cumulative mean
+        norm.train()
+    with torch.no_grad():
+        for x, _ in data.batches(examples):
+            model(x)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    model.eval()
+
+
+def fine_tune_(model: nn.Module, data: Data, *, epochs: int, rate: float, seed: int) -> None:
+    """Train with SGD, momentum 0.9, weight decay 1e-4 and a cosine schedule; crops and flips.
+
+    Order, crops and flips come from `seed` alone, so every method sees the same images.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9, weight_decay=1e-4)
+    steps = epochs * math.ceil(len(data.y_train) / _BATCH)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    model.train()
+    for x, y in _augmented(data, epochs, generator):
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+        schedule.step()
+    model.eval()
+
+
+def _augmented(data: Data, epochs: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    # Zero is the mean colour here; the published trainer pads before it normalises, with black.
+    padded = F.pad(data.x_train, (4, 4, 4, 4))
+    for _ in range(epochs):
+        for chosen in torch.randperm(len(data.y_train), generator=generator).split(_BATCH):
+            corners = torch.randint(0, 9, (len(chosen), 2), generator=generator).tolist()
+            flips = torch.rand(len(chosen), generator=generator) < 0.5
+            images = [
+                padded[i, :, a : a + 32, b : b + 32]
+                for i, (a, b) in zip(chosen.tolist(), corners, strict=True)
+            ]
+            x = torch.stack(images)
+            x[flips] = x[flips].flip(-1)
+            yield x, data.y_train[chosen]
