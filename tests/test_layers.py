@@ -28,7 +28,7 @@ STACK: tuple[tuple[str, ...], ...] = (
     ("scoring.*", "profiling.*", "filters.*"),
     ("core",),
     ("core.verify",),
-    ("core.divergence",),
+    ("core.divergence", "core.layerwise"),
     ("core.doubles", "core.reference"),
     ("core.capture",),
     ("core.rehearsal",),

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from compressor.core.doubles import copies
 from compressor.core.graph import Graph, Mask
-from compressor.core.reference import Doubling, Restricted, call_in_double, kept_positions, take
+from compressor.core.reference import Doubling, Restricted, call_in_double, kept_positions, plainly, take
 from compressor.core.tape import undisturbed
 
 __all__ = ["first_divergence", "relative_error"]
@@ -64,7 +64,7 @@ def first_divergence(
         watching = _Watching(inner)
         own_args, own_kwargs = copies(args, kwargs)
         try:
-            with undisturbed(model, training=False), torch.no_grad(), watching:
+            with undisturbed(model, training=False), torch.no_grad(), plainly(model), watching:
                 call_in_double(model, own_args, own_kwargs)
         except Exception as error:
             return f"it stops with {type(error).__name__}: {error}"
@@ -80,4 +80,4 @@ def first_divergence(
         kept = kept_positions(graph.axes_of(out), padded)
         if relative_error([take(a, kept)], [b]) > tolerance:
             return f"the first module that diverges is {where}"
-    return "no single operator diverges before the output"
+    return "no single operator differs by as much before the output"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -28,39 +29,41 @@ def scrambled(model: nn.Module, generator: torch.Generator) -> nn.Module:
     def convert(tensor: Tensor, _cuts: tuple[Cut, ...]) -> Tensor:
         if not tensor.is_floating_point():
             return tensor.detach().clone()
-        data = tensor.detach().to(torch.float64, copy=True)
-        # What is infinite is a mask.
-        return _scramble(data, generator) if data.numel() and bool(data.isfinite().all()) else data
+        return _scrambled(tensor.detach(), generator)
 
     return cut_copy(model, (), convert)
 
 
-def _scramble(data: Tensor, generator: torch.Generator) -> Tensor:
-    positive = bool((data >= 0).all() and (data > 0).any())
-    data *= _level(data, positive)
-    for axis, size in enumerate(data.shape):
-        if size > 1 or data.dim() == 1:
+def _scrambled(tensor: Tensor, generator: torch.Generator) -> Tensor:
+    data = tensor.to(torch.float64, copy=True)
+    size = float(torch.linalg.vector_norm(data)) / max(data.numel(), 1) ** 0.5
+    # What is not finite is a mask.
+    if not data.numel() or not math.isfinite(size):
+        return data
+    positive = size > 0 and float(tensor.min()) >= 0
+    factor = _level(data, size, positive)
+    for axis, count in enumerate(data.shape):
+        if count > 1 or data.dim() == 1:
             shape = [-1 if a == axis else 1 for a in range(data.dim())]
-            data *= (0.5 + _random(torch.rand, (size,), generator, data)).view(shape)
+            data *= (factor * (0.5 + _random(torch.rand, (count,), generator, data))).view(shape)
+            factor = 1.0
     if data.dim() < 2 and not positive:
         data += 0.2 * _random(torch.randn, data.shape, generator, data)
-    zero = data == 0
-    count = int(zero.sum())
-    if count:
-        noise = 0.2 * _random(torch.randn, (count,), generator, data)
-        data[zero] = noise.abs() if positive else noise
+    missing = data.numel() - int(data.count_nonzero())
+    if missing:
+        noise = 0.2 * _random(torch.randn, (missing,), generator, data)
+        data[data == 0] = noise.abs() if positive else noise
     return data
 
 
-def _level(data: Tensor, positive: bool) -> float:
-    """What brings the data to the size it would have in a well initialised network.
+def _level(data: Tensor, size: float, positive: bool) -> float:
+    """What brings data of root mean square `size` to that of a well initialised network.
 
-    Weights: a variance of 2 / fan-in (He et al., 2015, arXiv 1502.01852, equation 10); factors and
-    variances: a mean of one; biases: a fraction of that.
+    Weights get a variance of 2 / fan-in (He et al., 2015, arXiv 1502.01852, equation 10), factors
+    and variances a mean of one, biases a fraction of that.
     """
     if data.dim() < 2 and positive:
         return 1 / float(data.mean())
-    size = float(data.square().mean().sqrt())
     fitting = 0.2 if data.dim() < 2 else (2 * data.shape[0] / data.numel()) ** 0.5
     return fitting / size if size else 1.0
 

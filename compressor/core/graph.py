@@ -73,7 +73,7 @@ class Group:
     channels: int
     statistics: bool
 
-    @property
+    @cached_property
     def size(self) -> int:
         """How many ranks the group has: the length of its shortest cell."""
         return min(len(cell) for cell in self.cells)

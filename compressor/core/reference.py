@@ -6,8 +6,8 @@ on the kept positions, which is what the pruned model does; no tolerance is loos
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -16,15 +16,20 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from compressor.core.graph import Mask, Restriction, UnitArray
+from compressor.core.tape import plain_kernels
 
-__all__ = ["Doubling", "Restricted", "call_in_double", "kept_positions", "take"]
+__all__ = ["Doubling", "Restricted", "call_in_double", "kept_positions", "plainly", "take"]
 
 
 class Doubling(TorchDispatchMode):
-    """Casts written into a forward (`x.float()`) stay in float64 while a model is verified."""
+    """Casts written into a forward (`x.float()`) stay in float64 while a model is verified.
 
-    def __init__(self) -> None:
+    `watch(operator, result)` is told every result.
+    """
+
+    def __init__(self, watch: Callable[[Any, Any], None] | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # torch leaves it untyped
+        self._watch = watch
 
     def __torch_dispatch__(
         self,
@@ -33,7 +38,10 @@ class Doubling(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        return self.call(func, args, dict(kwargs or {}))
+        result = self.call(func, args, dict(kwargs or {}))
+        if self._watch is not None:
+            self._watch(func, result)
+        return result
 
     def call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run one operator."""
@@ -65,8 +73,13 @@ def _without_chance(func: Any, args: tuple[Any, ...], result: Any) -> Any:
 class Restricted(Doubling):
     """Runs the operators that read across removed channels on the kept ones."""
 
-    def __init__(self, restrictions: Sequence[Restriction], removed: Mask) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        restrictions: Sequence[Restriction],
+        removed: Mask,
+        watch: Callable[[Any, Any], None] | None = None,
+    ) -> None:
+        super().__init__(watch)
         padded = np.append(removed, False)
         self._wanted = {}
         for restriction in restrictions:
@@ -175,6 +188,11 @@ def call_in_double(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, A
     """The model's result; tensors that its forward makes are float64 where no type is named."""
     with _doubles_by_default():
         return model(*args, **kwargs)
+
+
+def plainly(model: nn.Module) -> AbstractContextManager[None]:
+    """Within, the operators that the model runs are those that were recorded."""
+    return plain_kernels(is_recurrent=any(isinstance(m, nn.RNNBase) for m in model.modules()))
 
 
 @contextmanager

@@ -194,9 +194,10 @@ class _Trial:
     def _removals(self, rules: tuple[SizeRule, ...]) -> Iterator[Mask]:
         """What is removed in trial after trial; one trial does where nothing had to be interpreted."""
         several = any(len({*options} - {"pin"}) > 1 for options in self.coupling.options.values())
-        if not rules and not several:
+        rivals = list(self._rivals())
+        if not rules and not several and not rivals:
             return itertools.islice(removals(self.units, []), 1)
-        return removals(self.units, list(self._rivals()), thorough=bool(rules))
+        return removals(self.units, rivals, thorough=bool(rules))
 
     def idle(self) -> list[tuple[int, int]]:
         """Operators whose bounds are read as shares of a length that cannot shrink: fixed costs less."""
@@ -222,6 +223,11 @@ class _Trial:
         for place in self._read_as("free"):
             for pair in self._bounds(place):
                 yield from (Rival(*pair, fixed) for fixed in (False, True))
+        for tape, index in self.coupling.options:
+            op = self.tapes[tape].ops[index]
+            if op.target == "aten.constant_pad_nd.default" and self.choices.get((tape, index)) != "pin":
+                sizes = Sizes(self.tapes[tape], tape, self.coupling, self.units)
+                yield from (Rival(*pair, fixed=False) for pair in sizes.shares(op))
 
     def _plan(self, removed: Mask, rules: tuple[SizeRule, ...]) -> Plan:
         return replace(self.graph, size_rules=(*self.graph.size_rules, *rules)).plan(removed)

@@ -66,14 +66,21 @@ def can_refute(units: Units, rival: Rival) -> bool:
 
 
 def _single_ranks(units: Units, rival: Rival) -> Iterator[Mask]:
-    """Removals of one rank each that holds a channel before the bound or behind it."""
+    """Removals of one rank each that holds a channel before the bound or behind it.
+
+    The other cells of its group lose the same rank, or one that is neither before nor behind.
+    """
     near = np.unique(rival.length.units[rival.length.units >= 0])
     for group in units.groups:
         for cell in group.cells if group.size > 1 else ():
             for rank in np.flatnonzero(np.isin(cell, near)).tolist():
-                removed = np.zeros(units.count, dtype=bool)
-                removed[[other[min(rank, len(other) - 1)] for other in group.cells]] = True
-                yield removed
+                same = [other[min(rank, len(other) - 1)] for other in group.cells]
+                far = [next(iter(np.setdiff1d(other, near)), other[0]) for other in group.cells]
+                away = [cell[rank] if other is cell else f for other, f in zip(group.cells, far, strict=True)]
+                for units_gone in (same, away) if len(group.cells) > 1 else (same,):
+                    removed = np.zeros(units.count, dtype=bool)
+                    removed[units_gone] = True
+                    yield removed
 
 
 def _some_units(units: Units, *, early: bool, stride: int = 0, phase: int = 0) -> Mask:

@@ -124,6 +124,15 @@ class Sizes:
             ends = np.cumsum(sizes).tolist()
         yield from ((Number(units[:end]), Number(units)) for end in ends if 0 < end < units.size)
 
+    def shares(self, op: Op) -> Iterator[tuple[Number, Number]]:
+        """What padding puts before a labelled axis, with all that it puts there: forward may halve it."""
+        for axis, units in self.axes(op.outputs[0]).items():  # type: ignore[arg-type]
+            pair = len(self._tape.values[op.args[0].value].shape) - 1 - axis
+            before, after = op.args[1][2 * pair : 2 * pair + 2] or (0, 0)
+            if before > 0 and after > 0:
+                ends = np.concatenate([units[:before], units[units.size - after :]])
+                yield Number(units[:before]), Number(ends)
+
     def arguments(self, op: Op) -> list[Number]:
         """The size arguments that shapes do not show: slice bounds, padding, groups."""
         if op.target == "aten.slice.Tensor":

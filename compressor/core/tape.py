@@ -31,6 +31,7 @@ __all__ = [
     "TensorMeta",
     "named_tensors",
     "output_tensors",
+    "plain_kernels",
     "record",
     "record_attempt",
     "undisturbed",
@@ -171,7 +172,7 @@ def _run(
     with restored(model, training=training) as contents, ExitStack() as stack:
         recorder.contents = contents
         stack.enter_context(torch.no_grad())
-        stack.enter_context(_plain_kernels(is_recurrent=recorder.is_recurrent))
+        stack.enter_context(plain_kernels(is_recurrent=recorder.is_recurrent))
         stack.enter_context(_casting_anew())
         stack.enter_context(recorder.following_modules())
         stack.enter_context(recorder)
@@ -179,7 +180,7 @@ def _run(
 
 
 @contextmanager
-def _plain_kernels(*, is_recurrent: bool) -> Iterator[None]:
+def plain_kernels(*, is_recurrent: bool) -> Iterator[None]:
     """Switch off fused kernels that hide operators, so that they fall apart into known ones."""
     fast_path = torch.backends.mha.get_fastpath_enabled()
     with ExitStack() as stack:

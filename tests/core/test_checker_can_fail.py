@@ -20,10 +20,9 @@ from compressor.core.surgery import apply
 from compressor.core.verify import verify
 from compressor.errors import CompressorError, VerifyError
 from compressor.models import create
-from tests.core.networks import BLOCKS, RandomNet
+from tests.core.networks import NAMES, RandomNet
 
 PLANTED = 200
-NAMES = [block.__name__ for block in BLOCKS]
 NETWORKS = {
     "residual and depthwise": ("plain", "residual", "depthwise"),
     "concatenation": ("plain", "concat", "concat"),

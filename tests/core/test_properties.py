@@ -15,7 +15,7 @@ from compressor.core.plan import Plan
 from compressor.core.surgery import apply
 from compressor.core.verify import verify
 from compressor.profiling import activation_bytes, macs, params
-from tests.core.networks import networks
+from tests.core.networks import Case, networks
 
 QUICK = settings(
     max_examples=40,
@@ -23,15 +23,16 @@ QUICK = settings(
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
+SEEDS = st.integers(0, 2**16)
 LONG = settings(QUICK, max_examples=1000)
 
 
-def some_units(graph: Graph, data: st.DataObject) -> np.ndarray:
+def some_units(graph: Graph, seed: int) -> np.ndarray:
     """A legal removal: of every group some ranks, the same number from each cell."""
     removed = np.zeros(graph.n_units, dtype=bool)
-    generator = np.random.default_rng(data.draw(st.integers(0, 2**16)))
+    generator = np.random.default_rng(seed)
     for group in graph.groups:
-        ranks = data.draw(st.integers(0, group.size - 1))
+        ranks = int(generator.integers(group.size))
         for cell in group.cells:
             removed[generator.permutation(cell)[:ranks]] = True
     return removed
@@ -44,10 +45,10 @@ def assert_trainable(model: nn.Module, x: torch.Tensor) -> None:
     model.eval()
 
 
-def exact(case: tuple[nn.Module, torch.Tensor], data: st.DataObject) -> None:
-    net, x = case
+def exact(case: Case, seed: int) -> None:
+    net, x = case.build()
     graph = capture(net, x)
-    removed = some_units(graph, data)
+    removed = some_units(graph, seed)
     plan = graph.plan(removed)
     small = apply(net, plan)
     report = verify(net, small, plan, x, graph=graph)
@@ -66,31 +67,29 @@ def exact(case: tuple[nn.Module, torch.Tensor], data: st.DataObject) -> None:
         assert cost(graph).total(removed) == cost(again).total(nothing)
 
 
-@given(networks(), st.data())
+@given(networks(), SEEDS)
 @QUICK
-def test_every_legal_removal_is_exact(case: tuple[nn.Module, torch.Tensor], data: st.DataObject) -> None:
-    exact(case, data)
+def test_every_legal_removal_is_exact(case: Case, seed: int) -> None:
+    exact(case, seed)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@given(networks(), st.data())
+@given(networks(), SEEDS)
 @LONG
-def test_every_legal_removal_is_exact_in_the_long_run(
-    case: tuple[nn.Module, torch.Tensor], data: st.DataObject
-) -> None:
-    exact(case, data)
+def test_every_legal_removal_is_exact_in_the_long_run(case: Case, seed: int) -> None:
+    exact(case, seed)
 
 
-@given(networks(), st.data())
+@given(networks(), SEEDS)
 @settings(QUICK, max_examples=20)
-def test_two_plans_in_a_row_are_one_plan(case: tuple[nn.Module, torch.Tensor], data: st.DataObject) -> None:
-    net, x = case
+def test_two_plans_in_a_row_are_one_plan(case: Case, seed: int) -> None:
+    net, x = case.build()
     graph = capture(net, x)
-    first = graph.plan(some_units(graph, data))
+    first = graph.plan(some_units(graph, seed))
     halfway = apply(net, first)
     later = capture(halfway, x)
-    second = later.plan(some_units(later, data))
+    second = later.plan(some_units(later, seed + 1))
     step_by_step, at_once = apply(halfway, second), apply(net, second.after(first))
     for (name, a), (_, b) in zip(
         step_by_step.state_dict().items(), at_once.state_dict().items(), strict=True
@@ -100,8 +99,8 @@ def test_two_plans_in_a_row_are_one_plan(case: tuple[nn.Module, torch.Tensor], d
 
 @given(networks())
 @settings(QUICK, max_examples=15)
-def test_a_plan_that_removes_nothing_changes_nothing(case: tuple[nn.Module, torch.Tensor]) -> None:
-    net, x = case
+def test_a_plan_that_removes_nothing_changes_nothing(case: Case) -> None:
+    net, x = case.build()
     graph = capture(net, x)
     plan = graph.plan(np.zeros(graph.n_units, dtype=bool))
     assert not plan.cuts and not plan.sizes
@@ -117,8 +116,8 @@ def _outputs(model: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
 
 @given(networks(), st.integers(1, 3))
 @settings(QUICK, max_examples=15)
-def test_units_do_not_depend_on_the_example_batch(case: tuple[nn.Module, torch.Tensor], batch: int) -> None:
-    net, x = case
+def test_units_do_not_depend_on_the_example_batch(case: Case, batch: int) -> None:
+    net, x = case.build()
     one, other = capture(net, x), capture(net, x[:1].repeat(batch, *[1] * (x.dim() - 1)))
     assert one.n_units == other.n_units
     for a, b in zip(one.axes, other.axes, strict=True):

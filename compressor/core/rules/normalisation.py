@@ -36,7 +36,9 @@ def batch_norm(call: Call) -> list[Layers]:
     if bare or (isinstance(call.arg(5), bool) and call.args[5]):
         _own_statistics(call)
     out = _with_vectors(call, call.args[1 : 3 if bare else 5])
-    return [out, *([()] * (len(call.shapes) - 1))]
+    own = tuple(layer.on(0) for layer in out if layer.axis == 1)
+    # One mean and one variance for each channel, or none at all.
+    return [out, *(own if shape == call.shapes[0][1:2] else () for shape in call.shapes[1:])]
 
 
 def _own_statistics(call: Call) -> None:
@@ -79,7 +81,8 @@ def group_norm(call: Call) -> list[Layers]:
             call.equal(layer.ids.reshape(groups, -1), "groups of a group norm stay of equal size")
             call.changes_statistics(layer)
             call.restrict("group_norm", {0: [1]})
-    return [out, *([()] * (len(call.shapes) - 1))]
+    own = tuple(layer for layer in out if layer.axis == 1)
+    return [out, *(own if shape[1] == call.shapes[0][1] else () for shape in call.shapes[1:])]
 
 
 @rule("aten._weight_norm_interface.default")
@@ -90,4 +93,4 @@ def weight_norm(call: Call) -> list[Layers]:
         if layer.axis != axis % len(direction.shape):
             call.changes_statistics(layer)
     out = combine(call, (direction, scale), direction.shape)
-    return [out, *([()] * (len(call.shapes) - 1))]
+    return [out, *(tuple(x for x in out if shape[x.axis] > 1) for shape in call.shapes[1:])]

@@ -96,6 +96,24 @@ def _pairs_on_one_axis(layers: list[Layer]) -> Iterator[tuple[Layer, Layer]]:
         yield from ((first, second) for first in layers[:position] if first.axis == second.axis)
 
 
+@rule("aten.as_strided_.default", "aten.as_strided.default")
+def as_strided(call: Call) -> list[Layers]:
+    """Other strides for the same shape: harmless where only axes of length one get another stride.
+
+    Pooling to 1x1 of a channels-last tensor ends so.
+    """
+    value, strides = call.args[0], call.args[2]
+    stride = 1
+    plain = call.shapes[0] == value.shape and call.arg(3) in (None, 0)
+    for size, found in reversed(list(zip(value.shape, strides, strict=False))):
+        if size > 1:
+            plain = plain and found == stride
+            stride *= size
+    if not plain or math.prod(value.shape[2:]) != 1:
+        call.pin_all("laid out anew in memory")
+    return [value.layers] if plain else [()]
+
+
 # -- axes in another order, new and gone ---------------------------------------------------------
 
 
