@@ -41,7 +41,7 @@ STACK: tuple[tuple[str, ...], ...] = (
     ("core.rules.*",),
     ("core.labels",),
     ("core.tape",),
-    ("core.restoring",),
+    ("core.nested", "core.restoring"),
     ("core.plan",),  # the value everyone passes around: any layer may import it
     ("errors",),
 )

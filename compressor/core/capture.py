@@ -151,6 +151,8 @@ def _check_inputs(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, An
 def _record(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tape, ...]:
     try:
         tape = record(model, args, kwargs)
+    except CaptureError:
+        raise
     except Exception as error:
         shapes = [
             list(leaf.shape) for leaf in _pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)

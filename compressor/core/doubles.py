@@ -71,7 +71,7 @@ def _level(data: Tensor, size: float, positive: bool) -> float:
 def _random(
     draw: Callable[..., Tensor], shape: Sequence[int], generator: torch.Generator, like: Tensor
 ) -> Tensor:
-    return draw(tuple(shape), generator=generator, dtype=torch.float64).to(like.device)
+    return draw(tuple(shape), generator=generator, dtype=torch.float64, device="cpu").to(like.device)
 
 
 def with_weights(small: nn.Module, source: nn.Module) -> nn.Module:
@@ -92,7 +92,7 @@ def silence_readers(model: nn.Module, cuts: Sequence[Cut]) -> None:
         for cut in cuts:
             if cut.role == "reader":
                 tensor = named[cut.tensor]
-                gone = torch.tensor(cut.removed)
+                gone = torch.tensor(cut.removed, device="cpu")
                 if cut.blocks == 1:
                     tensor.index_fill_(cut.axis, gone.to(tensor.device), 0)
                     continue
@@ -104,14 +104,14 @@ def silence_readers(model: nn.Module, cuts: Sequence[Cut]) -> None:
 
 def as_double(tree: Any) -> Any:
     """Floating inputs in float64; a constant one is replaced by noise, which tells channels apart."""
-    generator = torch.Generator().manual_seed(1)
+    generator = torch.Generator("cpu").manual_seed(1)
 
     def convert(x: Tensor) -> Tensor:
         if not x.is_floating_point():
             return x
         x = x.detach().to(torch.float64)
         if x.numel() > 1 and bool((x == x.flatten()[0]).all()):
-            x = torch.randn(x.shape, generator=generator, dtype=torch.float64).to(x.device)
+            x = _random(torch.randn, x.shape, generator, x)
         return x
 
     return _pytree.tree_map_only(Tensor, convert, tree)

@@ -101,8 +101,8 @@ def _sum(x: Tensor) -> _Sum:
 
 
 def _numbers(count: int, seed: int) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(count, generator=generator, dtype=torch.float64)
+    generator = torch.Generator("cpu").manual_seed(seed)
+    return torch.randn(count, generator=generator, dtype=torch.float64, device="cpu")
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,9 @@ from torch import Tensor, nn
 from torch.utils import _pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from compressor.core.nested import output_tensors, outside_of_torch
 from compressor.core.restoring import Contents, restored, undisturbed
+from compressor.errors import CaptureError
 
 __all__ = [
     "Op",
@@ -128,10 +130,21 @@ def named_tensors(model: nn.Module) -> dict[str, Tensor]:
 def record(
     model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], *, training: bool = False
 ) -> Tape:
-    """The tape of `model(*args, **kwargs)`, run without gradients and in eval (or training) mode."""
+    """The tape of `model(*args, **kwargs)`, run without gradients and in eval (or training) mode.
+
+    Raises CaptureError where it returns anything whose channels could not be seen to be outputs.
+    """
     recorder = _Recorder(model)
     result = _run(recorder, model, args, kwargs, training=training)
     outputs = tuple(recorder.find(leaf) for leaf in output_tensors(result))
+    strange = outside_of_torch(result)
+    if strange or not outputs:
+        kind = type(strange[0] if strange else result).__name__
+        raise CaptureError(
+            f"{type(model).__name__} returns {'no tensor but ' if not outputs else ''}a {kind}: what it "
+            f"returns must not be pruned, and can only be followed in tensors. Return tensors (in "
+            f"tuples, lists, dicts or objects), or capture the part of the model that does"
+        )
     return recorder.tape(outputs, training=training)
 
 
@@ -203,20 +216,6 @@ def _casting_anew() -> Iterator[None]:
         yield
     finally:
         torch.set_autocast_cache_enabled(enabled)
-
-
-def output_tensors(tree: Any) -> list[Tensor]:
-    """Every tensor in nested containers and dataclasses, in order."""
-    return [leaf for leaf in _leaves(tree) if isinstance(leaf, Tensor)]
-
-
-def _leaves(tree: Any) -> Iterator[Any]:
-    for leaf in _pytree.tree_leaves(tree):
-        if hasattr(leaf, "__dataclass_fields__") and not isinstance(leaf, type):
-            for name in leaf.__dataclass_fields__:
-                yield from _leaves(getattr(leaf, name))
-        else:
-            yield leaf
 
 
 @dataclass(frozen=True, slots=True)

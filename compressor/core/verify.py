@@ -84,7 +84,7 @@ def verify(
         graph = capture(model, *args, **kwargs)
     removed = removed_units(graph, plan)
     with torch.random.fork_rng(devices=[]):
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator("cpu").manual_seed(seed)
         full = scrambled(model, generator)
     wide = apply(full, replace(plan, signature=signature_of(full)))
     double = with_weights(small, wide)

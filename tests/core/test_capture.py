@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import random
+import types
 import warnings
+from collections import UserDict
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +14,9 @@ from torch import Tensor, nn
 
 from compressor.core.capture import capture
 from compressor.core.graph import Graph
+from compressor.core.surgery import apply
 from compressor.core.tape import named_tensors, undisturbed
+from compressor.core.verify import verify
 from compressor.errors import CaptureError, CompressorError, InputError, ModelError
 
 X = torch.randn(2, 3, 8, 8)
@@ -298,6 +302,22 @@ def scripted() -> nn.Module:
         return torch.jit.script(net())
 
 
+def half_scripted() -> nn.Module:
+    model = net()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model[2] = torch.jit.script(nn.ReLU())
+    return model
+
+
+def wrapped() -> nn.Module:
+    """What quantised (torchao) and distributed (DTensor) weights are: one tensor made of several."""
+    two = pytest.importorskip("torch.testing._internal.two_tensor").TwoTensor
+    model = net()
+    model[0].weight = nn.Parameter(two(model[0].weight.data, model[0].weight.data.clone()))
+    return model
+
+
 BAD = [
     ("shape", net, (torch.randn(2, 5, 8, 8),), CaptureError, r"Sequential fails .*\[\[2, 5, 8, 8\]\].*Check"),
     (
@@ -326,6 +346,8 @@ BAD = [
     ("quantised", quantised, (X,), ModelError, "'6' is a quantised Linear; prune the floating-point model"),
     ("scripted", scripted, (X,), ModelError, "TorchScript"),
     ("lazy", lambda: nn.Sequential(nn.LazyConv2d(4, 3)), (X,), ModelError, "'0.weight' has no shape yet"),
+    ("scripted part", half_scripted, (X,), ModelError, "'2' is a TorchScript module.*before torch.jit"),
+    ("wrapped", wrapped, (X,), ModelError, "'0.weight' is a TwoTensor of several tensors"),
     ("device", net, (X.to("meta"),), InputError, "model is on cpu, an example input on meta"),
 ]
 
@@ -357,6 +379,40 @@ def test_capture_within_inference_mode_or_gradients_makes_no_difference() -> Non
     before.assert_same()
 
 
+@pytest.mark.parametrize("own", [False, True], ids=["around capture", "in the forward"])
+def test_autocast_makes_no_difference(own: bool) -> None:
+    class Mixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = net()
+
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.autocast("cpu", torch.bfloat16, enabled=own):
+                return self.net(x)
+
+    def in_order(graph: Graph) -> Any:
+        # Casts come in an order of their own, and the axes with them.
+        count, axes, groups, rules = outline(graph)
+        return count, sorted(axes), groups, rules
+
+    model: nn.Module = Mixed() if own else net()
+    expected = in_order(capture(model, X))
+    with torch.autocast("cpu", torch.bfloat16):
+        # Autocast remembers the weights that a forward has cast.
+        model(X)
+        assert in_order(capture(model, X)) == expected
+        assert in_order(capture(model, X)) == expected
+        assert torch.is_autocast_cache_enabled()
+        loss = model(X).float().square().mean()
+    loss.backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_the_type_of_number_makes_no_difference(dtype: torch.dtype) -> None:
+    assert outline(capture(net().to(dtype), X.to(dtype))) == outline(capture(net(), X))
+
+
 # -- what is captured ----------------------------------------------------------------------------
 
 
@@ -381,6 +437,75 @@ def test_the_batch_size_makes_no_difference(make: Callable[[], nn.Module], batch
     model = make()
     x = torch.randn(batch, 3, 8, 8)  # 3 and 8 are also the numbers of channels
     assert outline(capture(model, x)) == outline(capture(model, X))
+
+
+class Wrapped(nn.Module):
+    """A classifier that returns its scores in a form of its own."""
+
+    def __init__(self, wrap: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.net, self.wrap = net(), wrap
+
+    def forward(self, x: Tensor) -> Any:
+        return self.wrap(self.net(x))
+
+
+class Scores:
+    __slots__ = ("values",)
+
+    def __init__(self, values: Tensor) -> None:
+        self.values = values
+
+
+class Parts(tuple):  # type: ignore[type-arg]
+    """A tuple that torch does not take apart."""
+
+
+OUTPUTS: dict[str, Callable[[Tensor], Any]] = {
+    "namespace": lambda y: types.SimpleNamespace(scores=y),
+    "slots": Scores,
+    "nested": lambda y: {"all": [1, Scores(y)], "none": None},
+    "mapping": lambda y: UserDict(scores=y),
+    "tuple": lambda y: Parts([y]),
+    "set": lambda y: {y},
+    "distribution": lambda y: torch.distributions.Normal(y, 1.0, validate_args=False),
+}
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_outputs_are_found_in_whatever_holds_them(name: str) -> None:
+    graph = capture(Wrapped(OUTPUTS[name]), X)
+    assert graph.n_units == 8 + 6
+    (head,) = (a for a in graph.axes if a.tensor == "net.6.weight" and a.axis == 0)
+    assert (head.units < 0).all()
+
+
+@pytest.mark.parametrize(
+    ("wrap", "kind"),
+    [
+        (lambda y: y.numpy(), "no tensor but a ndarray"),
+        (lambda y: (y.sum(), [y.numpy()]), "a ndarray"),
+        (lambda y: y.tolist(), "no tensor but a list"),
+        (lambda y: None, "no tensor but a NoneType"),
+        (lambda y: (row for row in y), "no tensor but a generator"),
+    ],
+    ids=["array", "tensor and array", "numbers", "nothing", "generator"],
+)
+def test_outputs_that_cannot_be_followed_are_refused(wrap: Callable[[Tensor], Any], kind: str) -> None:
+    model = Wrapped(wrap)
+    before = State(model)
+    with pytest.raises(CaptureError, match=f"Wrapped returns {kind}.*Return tensors"):
+        capture(model, X)
+    before.assert_same()
+
+
+def test_a_default_device_makes_no_difference() -> None:
+    model = net().eval()
+    graph = capture(model, X)
+    plan = graph.plan(np.arange(graph.n_units) % 3 == 1)
+    with torch.device("meta"):
+        assert outline(capture(model, X)) == outline(graph)
+        verify(model, apply(model, plan), plan, X)
 
 
 def test_frozen_weights_are_seen_and_stay_frozen() -> None:

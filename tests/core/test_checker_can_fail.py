@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -23,6 +24,7 @@ from compressor.models import create
 from tests.core.networks import NAMES, RandomNet
 
 PLANTED = 200
+Fault = Callable[[Cut, np.random.Generator], Cut]
 NETWORKS = {
     "residual and depthwise": ("plain", "residual", "depthwise"),
     "concatenation": ("plain", "concat", "concat"),
@@ -62,28 +64,96 @@ def with_wrong_index(cut: Cut, generator: np.random.Generator) -> Cut:
     return replace(cut, keep=tuple(sorted(keep)))
 
 
-def plant(plan: Plan, generator: np.random.Generator) -> Plan:
-    position = int(generator.integers(len(plan.cuts)))
-    cuts = list(plan.cuts)
-    cuts[position] = with_wrong_index(cuts[position], generator)
-    return replace(plan, cuts=tuple(cuts))
+def shifted(cut: Cut, generator: np.random.Generator) -> Cut:
+    """The cut with every kept channel one too far (in the same block)."""
+    width = cut.size // cut.blocks
+    return replace(cut, keep=tuple(sorted(i // width * width + (i + 1) % width for i in cut.keep)))
 
 
-def test_one_wrong_index_is_caught_by_the_numbers_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def in_another_order(cut: Cut, generator: np.random.Generator) -> Cut:
+    """The cut with two kept channels exchanged; in blocks their order is fixed."""
+    if len(cut.keep) < 2 or cut.blocks > 1:
+        return cut
+    keep = list(cut.keep)
+    a, b = generator.choice(len(keep), 2, replace=False)
+    keep[a], keep[b] = keep[b], keep[a]
+    return replace(cut, keep=tuple(keep))
+
+
+FAULTS = {"wrong index": with_wrong_index, "shifted": shifted, "exchanged": in_another_order}
+
+
+def plant(plan: Plan, fault: Fault, generator: np.random.Generator) -> Plan:
+    """The plan with the fault in one cut, drawn among those in which it makes a difference."""
+    for position in generator.permutation(len(plan.cuts)).tolist():
+        wrong = fault(plan.cuts[position], generator)
+        if wrong != plan.cuts[position]:
+            return replace(plan, cuts=(*plan.cuts[:position], wrong, *plan.cuts[position + 1 :]))
+    raise AssertionError("no cut in which the fault makes a difference")
+
+
+def is_caught_by_numbers(
+    case: tuple[nn.Module, Tensor, Graph], removed: np.ndarray, wrong: Plan, patch: pytest.MonkeyPatch
+) -> bool:
+    """Whether the numeric half of the proof alone finds the fault; it then names the right module."""
+    net, x, graph = case
+    (planted,) = set(wrong.cuts) - set(graph.plan(removed).cuts)
+    # Without this the structural half of the proof would catch it first.
+    patch.setattr(verifying, "removed_units", lambda _graph, _plan: removed)
+    try:
+        verify(net, apply(net, wrong), wrong, x, graph=graph)
+    except VerifyError as error:
+        assert repr(planted.tensor.rpartition(".")[0]) in str(error)
+        return True
+    return False
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_is_caught_by_the_numbers_alone(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     generator = np.random.default_rng(0)
     cases = [(net, x, capture(net, x)) for net, x in networks()]
     caught = 0
     for number in range(PLANTED):
-        net, x, graph = cases[number % len(cases)]
-        removed = random_removal(graph, generator)
-        wrong = plant(graph.plan(removed), generator)
-        # Without this the structural half of the proof would catch it first.
-        monkeypatch.setattr(verifying, "removed_units", lambda _graph, _plan, true=removed: true)
-        try:
-            verify(net, apply(net, wrong), wrong, x, graph=graph)
-        except VerifyError:
-            caught += 1
+        case = cases[number % len(cases)]
+        removed = random_removal(case[2], generator)
+        wrong = plant(case[2].plan(removed), FAULTS[name], generator)
+        caught += is_caught_by_numbers(case, removed, wrong, monkeypatch)
     assert caught >= 0.98 * PLANTED
+
+
+def deep(act: nn.Module, depth: int = 40) -> nn.Sequential:
+    """Fresh weights without norms: hardly anything of the first layer arrives at the last."""
+    layers: list[nn.Module] = [nn.Conv2d(3, 8, 3, padding=1), act]
+    for _ in range(depth):
+        layers += [nn.Conv2d(8, 8, 3, padding=1), act]
+    return nn.Sequential(*layers, nn.Conv2d(8, 2, 1)).eval()
+
+
+def dead() -> nn.Sequential:
+    """A ReLU that is never above zero: nothing of what is before it arrives at all."""
+    net = deep(nn.ReLU(), depth=3)
+    with torch.no_grad():
+        for layer in (m for m in net if isinstance(m, nn.Conv2d)):
+            layer.bias.fill_(-50)
+    return net
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: deep(nn.ReLU()), lambda: deep(nn.Sigmoid()), dead], ids=["relu", "sigmoid", "dead"]
+)
+def test_a_fault_is_caught_where_none_of_it_arrives(
+    make: Callable[[], nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = np.random.default_rng(0)
+    net, x = make(), torch.randn(2, 3, 6, 6)
+    case = net, x, capture(net, x)
+    for _ in range(20):
+        removed = random_removal(case[2], generator)
+        plan = case[2].plan(removed)
+        first = with_wrong_index(plan.cuts[0], generator)
+        assert first.tensor == "0.weight"
+        wrong = replace(plan, cuts=(first, *plan.cuts[1:]))
+        assert is_caught_by_numbers(case, removed, wrong, monkeypatch)
 
 
 def test_one_wrong_index_is_caught_by_the_structure_alone() -> None:
@@ -91,7 +161,7 @@ def test_one_wrong_index_is_caught_by_the_structure_alone() -> None:
     cases = [(net, x, capture(net, x)) for net, x in networks()]
     for number in range(PLANTED):
         _, _, graph = cases[number % len(cases)]
-        wrong = plant(graph.plan(random_removal(graph, generator)), generator)
+        wrong = plant(graph.plan(random_removal(graph, generator)), with_wrong_index, generator)
         with pytest.raises(VerifyError):
             verifying.removed_units(graph, wrong)
 

@@ -155,6 +155,15 @@ def test_state_kept_at_an_uncut_parameter_is_refused_too() -> None:
         apply_(model, plan, optimizer=optimizer)
 
 
+def test_the_optimizer_of_another_model_is_refused_before_anything_changes() -> None:
+    model = net()
+    before = copy.deepcopy(model.state_dict())
+    optimizer = torch.optim.Adam(copy.deepcopy(model).parameters())
+    with pytest.raises(InputError, match=r"the Adam holds 7 parameters and none of the model's"):
+        apply_(model, half(model), optimizer=optimizer)
+    assert all(torch.equal(t, before[k]) for k, t in model.state_dict().items())
+
+
 def test_the_schedule_and_the_groups_go_on() -> None:
     model = net()
     groups = [{"params": model[0].parameters(), "lr": 0.1}, {"params": model[3].parameters()}]

@@ -265,6 +265,31 @@ def test_in_place_keeps_the_parameters_and_cuts_their_gradients() -> None:
     model(X).sum().backward()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.float64])
+def test_a_loss_that_is_still_alive_does_not_disturb_training(dtype: torch.dtype) -> None:
+    model = net().to(dtype)
+    model[0].weight.register_hook(lambda grad: None)
+    x = X.to(dtype)
+    alive = model(x).sum()
+    apply_(model, plan_for(model, x))
+    model(x).sum().backward()
+    assert all(p.grad is not None and p.grad.shape == p.shape for p in model.parameters())
+    assert {p.dtype for p in model.parameters()} == {dtype}
+    assert alive.grad_fn is not None
+
+
+def test_a_capture_between_forward_and_backward_does_not_disturb_it() -> None:
+    model = net().train()
+    loss, again = model(X).sum(), copy.deepcopy(model)
+    capture(model, X)
+    loss.backward()
+    again.load_state_dict(model.state_dict())
+    again[1].reset_running_stats()
+    again(X).sum().backward()
+    for a, b in zip(model.parameters(), again.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad)
+
+
 class Stubborn(nn.BatchNorm2d):
     """Does not take another number of features."""
 
