@@ -35,13 +35,13 @@ STACK: tuple[tuple[str, ...], ...] = (
     ("core.removals", "core.stand_in"),
     ("core.surgery",),
     ("core.sizes",),
-    ("core.attributes", "core.copying", "core.units"),
+    ("core.attributes", "core.copying", "core.recurrent_sizes", "core.units"),
     ("core.graph",),
     ("core.coupling",),
     ("core.rules.*",),
     ("core.labels",),
     ("core.tape",),
-    ("core.nested", "core.restoring"),
+    ("core.nested", "core.recurrent", "core.restoring"),
     ("core.plan",),  # the value everyone passes around: any layer may import it
     ("errors",),
 )

@@ -19,6 +19,7 @@ from compressor.core.attributes import bare_norm_sizes, layer_sizes
 from compressor.core.coupling import Coupling
 from compressor.core.graph import Activation, Graph, Restriction, UnitArray, Work
 from compressor.core.plan import Signature
+from compressor.core.recurrent_sizes import recurrent_sizes
 from compressor.core.rehearsal import read
 from compressor.core.sizes import Sizes
 from compressor.core.surgery import signature_of
@@ -209,6 +210,7 @@ def _graph(
         size_rules=(
             *layer_sizes(model, units.axes),
             *bare_norm_sizes(model, tapes[0], sizes.axes),
+            *recurrent_sizes(model, units.axes),
         ),
         restrictions=_restrictions(coupling, sizes, tapes[0]),
         axes_of=sizes.axes,

@@ -111,6 +111,10 @@ def disguised(model: nn.Module, plan: Plan) -> Iterator[None]:
                 for key, own in held.items():
                     if own is not None:
                         held[key] = meta[id(own)]
+            for key, listed in vars(module).items():
+                # A recurrent layer hands its weights on from a list.
+                if type(listed) is list and any(id(entry) in meta for entry in listed):
+                    vars(module)[key] = [meta.get(id(entry), entry) for entry in listed]
         set_sizes(model, plan.sizes)
         yield
     finally:

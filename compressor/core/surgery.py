@@ -17,6 +17,7 @@ from torch.utils import _pytree
 
 from compressor.core.copying import copy_module
 from compressor.core.plan import Cut, Plan, Signature, Size, SizeValue
+from compressor.core.recurrent import refresh
 from compressor.core.tape import named_tensors
 from compressor.errors import InputError, ModelError, PlanError, PlanMismatchError
 
@@ -71,6 +72,7 @@ def apply(model: nn.Module, plan: Plan) -> nn.Module:
     with torch.inference_mode(False):
         small = cut_copy(model, plan.cuts, cut_tensor)
     set_sizes(small, plan.sizes)
+    refresh(small)
     _remember_next(small, plan, plan_of(model))
     return small
 
@@ -90,6 +92,7 @@ def apply_(model: nn.Module, plan: Plan, *, optimizer: Optimizer | None = None) 
             changes += _optimizer_changes(optimizer, named, by_tensor)
         changes += _size_changes(model, plan.sizes)
         _all_or_nothing(changes)
+        refresh(model)
     _remember_next(model, plan, plan_of(model))
 
 

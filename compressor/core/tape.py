@@ -8,9 +8,10 @@ is the same afterwards, also when its forward fails.
 from __future__ import annotations
 
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -22,10 +23,12 @@ from torch.utils import _pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from compressor.core.nested import output_tensors, outside_of_torch
+from compressor.core.recurrent import RECURRENT, cells_of
 from compressor.core.restoring import Contents, restored, undisturbed
 from compressor.errors import CaptureError
 
 __all__ = [
+    "RECURRENT_WEIGHTS",
     "Op",
     "Ref",
     "StandIn",
@@ -59,7 +62,11 @@ class TensorMeta:
 
 @dataclass(frozen=True, slots=True)
 class Op:
-    """One operator call. `mutated` pairs the value an in-place operator took with the one it left."""
+    """One operator call. `mutated` pairs the value an in-place operator took with the one it left.
+
+    `is_loose` marks a stack or unbind whose pieces nothing else sees side by side: their channels
+    need not be the same, only equally many.
+    """
 
     index: int
     target: str
@@ -71,6 +78,7 @@ class Op:
     is_pointwise: bool
     mutated: tuple[tuple[int, int], ...]
     indices: Mapping[int, npt.NDArray[Any]]
+    is_loose: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,6 +118,8 @@ _INDEXED = frozenset(
 # A single number that Python made a tensor of: it may have been computed from a size.
 _LITERAL = "aten.lift_fresh.default"
 _INDEX_LIMIT = 1 << 20
+# Written down where a recurrent layer starts: its weights [layer and direction][which], and the gates.
+RECURRENT_WEIGHTS = "compressor.recurrent_weights.default"
 
 
 def named_tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -201,7 +211,9 @@ def plain_kernels(*, is_recurrent: bool) -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(False)
         stack.enter_context(torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH))
         if is_recurrent:
-            stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
+            # Not `mkldnn.flags`, which also switches what only other devices have, and warns of it.
+            stack.callback(torch._C._set_mkldnn_enabled, torch._C._get_mkldnn_enabled())
+            torch._C._set_mkldnn_enabled(False)
             stack.enter_context(torch.backends.cudnn.flags(enabled=False))
         yield
 
@@ -265,7 +277,7 @@ class _Recorder(TorchDispatchMode):
     def tape(self, outputs: tuple[int, ...], *, training: bool) -> Tape:
         """What was written down so far."""
         return Tape(
-            tuple(self.ops),
+            _loosened(self.ops, outputs) if outputs else tuple(self.ops),
             tuple(self.values),
             self.inputs,
             outputs,
@@ -364,10 +376,61 @@ class _Recorder(TorchDispatchMode):
 
     def _enter(self, module: nn.Module, _args: Any) -> None:
         self._stack.append(self._paths.get(id(module), self._stack[-1]))
+        if isinstance(module, RECURRENT):
+            self._write_recurrent(module)
+
+    def _write_recurrent(self, module: nn.Module) -> None:
+        """Write down which weights belong together, an operator without results."""
+        cells = cells_of(module)
+        held = module._parameters
+        if not all(held.get(name) is not None for cell in cells for name in cell.names):
+            return  # parametrised: what a forward does with the weights has to say it
+        refs = [[self._refer(held[name]) if name else None for name in cell.places] for cell in cells]
+        args = (refs, cells[0].gates)
+        if self._stand_in:
+            self._stand_in(len(self.ops), RECURRENT_WEIGHTS, args)
+        self.ops.append(
+            Op(len(self.ops), RECURRENT_WEIGHTS, args, {}, (), self._stack[-1], False, False, (), {})
+        )
 
     def _leave(self, _module: nn.Module, _args: Any, _result: Any) -> None:
         if len(self._stack) > 1:
             self._stack.pop()
+
+
+def _loosened(ops: Sequence[Op], outputs: tuple[int, ...]) -> tuple[Op, ...]:
+    """The operators with `is_loose` found out: a recurrent layer stacks states that nobody may want."""
+    if not any(op.target in (_STACK, _UNBIND) for op in ops):
+        return tuple(ops)
+    live, counts, shared = set(outputs), Counter(outputs), set[int]()
+    for op in reversed(ops):
+        taken = list(_values((*op.args, *op.kwargs.values())))
+        counts.update(taken)
+        # Who writes into a tensor, or looks at it in another way, may let others see it.
+        if op.mutated or (op.is_view and op.target != _UNBIND):
+            shared.update(taken, (out for out in op.outputs if out is not None))
+        if op.mutated or not live.isdisjoint(op.outputs):
+            live.update(taken)
+    loose = set()
+    for op in ops:
+        if op.target == _STACK and live.isdisjoint(op.outputs):
+            loose.add(op.index)
+        elif op.target == _UNBIND:
+            pieces = {op.args[0].value, *op.outputs}
+            if counts[op.args[0].value] == 1 and shared.isdisjoint(pieces):
+                loose.add(op.index)
+    return tuple(replace(op, is_loose=True) if op.index in loose else op for op in ops)
+
+
+_STACK, _UNBIND = "aten.stack.default", "aten.unbind.int"
+
+
+def _values(tree: Any) -> Iterator[int]:
+    for item in tree:
+        if isinstance(item, Ref):
+            yield item.value
+        elif isinstance(item, (list, tuple)):
+            yield from _values(item)
 
 
 def _listed(result: Any) -> Sequence[Any]:

@@ -86,7 +86,17 @@ def unbind(call: Call) -> list[Layers]:
     axis = call.arg(1, 0) % len(value.shape)
     for layer in value.over(axis):
         call.pin(layer, "taken apart position by position")
-    return [_dropped(value.layers, axis)] * value.shape[axis]
+    whole = _dropped(value.layers, axis)
+    pieces = [whole] * value.shape[axis]
+    if call.op.is_loose:
+        pieces[1:] = [_anew(call, whole) for _ in pieces[1:]]
+        _as_many(call, pieces)
+    return pieces
+
+
+def _anew(call: Call, layers: Layers) -> Layers:
+    """Labels of their own for one more piece of a uniform constant."""
+    return tuple(x.with_ids(call.space.new(x.ids.size)) if x.soft else x for x in layers)
 
 
 @rule("aten.split.Tensor", "aten.split_with_sizes.default", "aten.unsafe_split.Tensor")
@@ -135,8 +145,23 @@ def cat(call: Call) -> list[Layers]:
 def stack(call: Call) -> list[Layers]:
     """Operands along a new axis."""
     axis = call.arg(1, 0) % len(call.shapes[0])
-    agreed = _agreed(call, [value.layers for value in call.args[0]])
+    if call.op.is_loose:
+        agreed = _as_many(call, [value.layers for value in call.args[0]])
+    else:
+        agreed = _agreed(call, [value.layers for value in call.args[0]])
     return [tuple(layer.on(layer.axis + (layer.axis >= axis)) for layer in agreed)]
+
+
+def _as_many(call: Call, beside: list[Layers]) -> Layers:
+    """The layers of the first operand, of which the others lose as many channels."""
+    for axis in {layer.axis for layers in beside for layer in layers}:
+        own = [layer for layers in beside for layer in layers if layer.axis == axis]
+        if len(own) != len(beside):
+            for layer in own:
+                call.pin(layer, MEETS_FIXED)
+        elif len(own) > 1:
+            call.equal(np.stack([layer.ids for layer in own]), "pieces of a stack have one size")
+    return beside[0]
 
 
 def _agreed(call: Call, beside: list[Layers]) -> Layers:
