@@ -6,12 +6,13 @@ names of their weights; knows nothing of labels or plans.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import weakref
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-__all__ = ["RECURRENT", "Cell", "cells_of", "refresh"]
+__all__ = ["RECURRENT", "Cell", "cells_of", "refresh", "relisted"]
 
 RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 
@@ -57,6 +58,17 @@ def _gates(module: nn.Module) -> int:
     if isinstance(module, (nn.LSTM, nn.LSTMCell)):
         return 4
     return 3 if isinstance(module, (nn.GRU, nn.GRUCell)) else 1
+
+
+def relisted(module: nn.RNNBase, replaced: Mapping[int, Tensor]) -> dict[str, list[object]]:
+    """The lists from which a recurrent layer takes its weights, with tensors replaced (by id)."""
+    refs = [None if ref is None else ref() for ref in module._flat_weight_refs]
+    held = {id(weight): weakref.ref(replaced[id(weight)]) for weight in refs if id(weight) in replaced}
+    pairs = zip(module._flat_weight_refs, refs, strict=True)
+    return {
+        "_flat_weights": [replaced.get(id(weight), weight) for weight in module._flat_weights],
+        "_flat_weight_refs": [held.get(id(weight), ref) for ref, weight in pairs],
+    }
 
 
 def refresh(model: nn.Module) -> None:

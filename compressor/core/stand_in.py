@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from compressor.core.plan import Plan
+from compressor.core.recurrent import relisted
 from compressor.core.sizes import Mask, Sizes, steps
 from compressor.core.surgery import set_sizes
 from compressor.core.tape import Op, Ref, Tape, named_tensors
@@ -111,10 +112,8 @@ def disguised(model: nn.Module, plan: Plan) -> Iterator[None]:
                 for key, own in held.items():
                     if own is not None:
                         held[key] = meta[id(own)]
-            for key, listed in vars(module).items():
-                # A recurrent layer hands its weights on from a list.
-                if type(listed) is list and any(id(entry) in meta for entry in listed):
-                    vars(module)[key] = [meta.get(id(entry), entry) for entry in listed]
+            if isinstance(module, nn.RNNBase):
+                vars(module).update(relisted(module, meta))
         set_sizes(model, plan.sizes)
         yield
     finally:

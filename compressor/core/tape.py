@@ -252,6 +252,9 @@ def _schema(target: Any) -> _Schema:
         elif alias is not None:
             aliased = True
     view = aliased and not mutates and any(r.alias_info is not None for r in schema.returns)
+    if torch.Tag.inplace_view in target.tags:
+        # The tensor is looked at in another way from now on (`transpose_`); nothing is written.
+        view, mutates = True, []
     return _Schema(str(target), view, torch.Tag.pointwise in target.tags, tuple(mutates))
 
 

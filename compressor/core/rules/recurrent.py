@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from compressor.core.labels import Ids, Value
@@ -34,7 +36,38 @@ def recurrent_weights(call: Call) -> list[Layers]:
             back = projecting.ids(0)
             projected.append(back)
         call.merge(back, recurrent.ids(1))
-    for rows_of_one_size in (hidden, projected):
-        if len(rows_of_one_size) > 1:
-            call.equal(np.stack(rows_of_one_size), _ONE_SIZE)
+    for rows in _of_one_size(hidden, projected):
+        if len(rows) > 1:
+            call.equal(np.stack(rows), _ONE_SIZE)
     return []
+
+
+def _of_one_size(hidden: list[Ids], projected: list[Ids]) -> Iterator[list[Ids]]:
+    """Runs of labels that lose equally many.
+
+    A projection must stay narrower than what it projects (torch takes equal widths for none): as many
+    hidden channels go from its first ones as projected ones do, and one of the others stays.
+    """
+    if not projected:
+        yield hidden
+        return
+    width = len(projected[0])
+    yield [*projected, *(ids[:width] for ids in hidden)]
+    yield [ids[width:] for ids in hidden]
+
+
+@rule("aten._pack_padded_sequence.default")
+def pack(call: Call) -> list[Layers]:
+    """[T, B, *] (or [B, T, *]) to [N, *], the positions that are filled, and how many each step has."""
+    for layer in call.args[0].layers:
+        if layer.axis < 2:
+            call.pin(layer, "positions of a sequence that is packed")
+    return [tuple(layer.on(layer.axis - 1) for layer in call.args[0].layers if layer.axis >= 2), ()]
+
+
+@rule("aten._pad_packed_sequence.default")
+def pad(call: Call) -> list[Layers]:
+    """[N, *] back to [T, B, *]."""
+    for layer in call.args[0].over(0):
+        call.pin(layer, "positions of a packed sequence")
+    return [tuple(layer.on(layer.axis + 1) for layer in call.args[0].layers if layer.axis >= 1), ()]

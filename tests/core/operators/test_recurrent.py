@@ -19,6 +19,7 @@ from tests.core.driver import (
     Case,
     Net,
     assert_case,
+    assert_pinned,
     assert_prunes_exactly,
     case,
     explained,
@@ -317,7 +318,8 @@ def test_packed_sequences() -> None:
     assert_prunes_exactly(Net(forward, **parts), torch.randn(3, 4, 5), torch.tensor([2, 4, 3]), free=14)
 
 
-def test_weight_norm_on_a_recurrent_weight() -> None:
+def test_a_parametrised_recurrent_weight_is_pinned() -> None:
     model = layer(nn.LSTM, 8)
     nn.utils.parametrizations.weight_norm(model.rnn, "weight_hh_l0")
-    assert_prunes_exactly(model, torch.randn(TOKENS), free=14)
+    graph = capture(model, torch.randn(TOKENS))
+    assert_pinned(graph, "rnn.parametrizations.weight_hh_l0.original1", "written into forward")
