@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from compressor.core.attributes import bare_norm_sizes, layer_sizes
 from compressor.core.coupling import Coupling
 from compressor.core.graph import Activation, Graph, Restriction, UnitArray, Work
+from compressor.core.pieces import with_loose_pieces
 from compressor.core.plan import Signature
 from compressor.core.recurrent_sizes import recurrent_sizes
 from compressor.core.rehearsal import read
@@ -151,7 +152,7 @@ def _check_inputs(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, An
 
 def _record(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tape, ...]:
     try:
-        tape = record(model, args, kwargs)
+        tape = with_loose_pieces(record(model, args, kwargs))
     except CaptureError:
         raise
     except Exception as error:
@@ -168,7 +169,7 @@ def _record(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) ->
     if not missing:
         return (tape,)
     try:
-        training = record(model, args, kwargs, training=True)
+        training = with_loose_pieces(record(model, args, kwargs, training=True))
     except Exception as error:
         warnings.warn(
             f"{len(missing)} parameters ({', '.join(missing[:3])}, …) are not used in eval mode, and the "

@@ -8,10 +8,9 @@ is the same afterwards, also when its forward fails.
 from __future__ import annotations
 
 import weakref
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -64,8 +63,7 @@ class TensorMeta:
 class Op:
     """One operator call. `mutated` pairs the value an in-place operator took with the one it left.
 
-    `is_loose` marks a stack or unbind whose pieces nothing else sees side by side: their channels
-    need not be the same, only equally many.
+    `is_loose` marks a stack or unbind whose pieces nothing sees side by side, see `core.pieces`.
     """
 
     index: int
@@ -280,7 +278,7 @@ class _Recorder(TorchDispatchMode):
     def tape(self, outputs: tuple[int, ...], *, training: bool) -> Tape:
         """What was written down so far."""
         return Tape(
-            _loosened(self.ops, outputs) if outputs else tuple(self.ops),
+            tuple(self.ops),
             tuple(self.values),
             self.inputs,
             outputs,
@@ -399,41 +397,6 @@ class _Recorder(TorchDispatchMode):
     def _leave(self, _module: nn.Module, _args: Any, _result: Any) -> None:
         if len(self._stack) > 1:
             self._stack.pop()
-
-
-def _loosened(ops: Sequence[Op], outputs: tuple[int, ...]) -> tuple[Op, ...]:
-    """The operators with `is_loose` found out: a recurrent layer stacks states that nobody may want."""
-    if not any(op.target in (_STACK, _UNBIND) for op in ops):
-        return tuple(ops)
-    live, counts, shared = set(outputs), Counter(outputs), set[int]()
-    for op in reversed(ops):
-        taken = list(_values((*op.args, *op.kwargs.values())))
-        counts.update(taken)
-        # Who writes into a tensor, or looks at it in another way, may let others see it.
-        if op.mutated or (op.is_view and op.target != _UNBIND):
-            shared.update(taken, (out for out in op.outputs if out is not None))
-        if op.mutated or not live.isdisjoint(op.outputs):
-            live.update(taken)
-    loose = set()
-    for op in ops:
-        if op.target == _STACK and live.isdisjoint(op.outputs):
-            loose.add(op.index)
-        elif op.target == _UNBIND:
-            pieces = {op.args[0].value, *op.outputs}
-            if counts[op.args[0].value] == 1 and shared.isdisjoint(pieces):
-                loose.add(op.index)
-    return tuple(replace(op, is_loose=True) if op.index in loose else op for op in ops)
-
-
-_STACK, _UNBIND = "aten.stack.default", "aten.unbind.int"
-
-
-def _values(tree: Any) -> Iterator[int]:
-    for item in tree:
-        if isinstance(item, Ref):
-            yield item.value
-        elif isinstance(item, (list, tuple)):
-            yield from _values(item)
 
 
 def _listed(result: Any) -> Sequence[Any]:

@@ -8,6 +8,7 @@ import math
 import numpy as np
 
 from compressor.core.labels import Ids, Layer
+from compressor.core.pieces import PIECES
 from compressor.core.rules.call import MEETS_FIXED, Call, Layers
 from compressor.core.rules.table import rule
 
@@ -65,6 +66,8 @@ def _fixed(ids: Ids, bound: int | None) -> Ids:
 @rule("aten.select.int")
 def select(call: Call) -> list[Layers]:
     """One position of an axis, which then disappears."""
+    if PIECES in call.kwargs:
+        return [call.kwargs[PIECES][0].layers]
     value = call.args[0]
     axis, index = call.args[1] % len(value.shape), call.args[2]
     for layer in value.over(axis):
@@ -82,6 +85,8 @@ def _dropped(layers: Layers, axis: int) -> Layers:
 @rule("aten.unbind.int")
 def unbind(call: Call) -> list[Layers]:
     """One output for each position of an axis, which keeps its length."""
+    if PIECES in call.kwargs:
+        return [piece.layers for piece in call.kwargs[PIECES]]
     value = call.args[0]
     axis = call.arg(1, 0) % len(value.shape)
     for layer in value.over(axis):

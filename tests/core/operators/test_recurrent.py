@@ -68,6 +68,26 @@ def in_a_loop(kind: type[nn.RNNCellBase], *, given: bool = True) -> nn.Module:
     return Net(forward, stem=nn.Linear(5, 6), cell=kind(6, 8), head=nn.Linear(8, 2))
 
 
+def classifier(take: Any) -> nn.Module:
+    """Reads the last states of both directions."""
+    return Net(
+        lambda m, x: m.head(take(m.rnn(x)[1])), rnn=nn.GRU(5, 8, bidirectional=True), head=nn.Linear(16, 2)
+    )
+
+
+def zeros_written() -> nn.Module:
+    """Pieces of one tensor of zeros are filled, and seen together again."""
+
+    def forward(m: Net, x: Tensor) -> Tensor:
+        both = x.new_zeros(2, len(x), m.a.out_features)
+        one, other = both.unbind(0)
+        one.copy_(m.a(x))
+        other.copy_(m.b(x))
+        return m.head(both.sum(0))
+
+    return Net(forward, a=nn.Linear(5, 8), b=nn.Linear(5, 8), head=nn.Linear(8, 2))
+
+
 class HandWritten(nn.Module):
     """An LSTM whose gates are one product of input and state side by side."""
 
@@ -229,6 +249,25 @@ CASES = [
     ),
     # 6 and 6 of the encoder, 8 of the cell, 4 of the score
     case("attending", Attending, (2, 4, 5), free=24),
+    # 8 for each direction
+    *(
+        case(f"last states by {name}", lambda take=take: classifier(take), TOKENS, free=16, second_batch=False)
+        for name, take in (
+            ("negative numbers", lambda h: torch.cat([h[-2], h[-1]], 1)),
+            ("numbers", lambda h: torch.cat([h[0], h[1]], 1)),
+            ("unpacking", lambda h: torch.cat([*h], 1)),
+            ("one only", lambda h: torch.cat([h[1], h[1]], 1)),
+        )
+    ),
+    # all states side by side are tied
+    *(
+        case(f"last states {name}", lambda take=take: classifier(take), TOKENS, free=8, second_batch=False)
+        for name, take in (
+            ("flattened", lambda h: h.transpose(0, 1).flatten(1)),
+            ("written into", lambda h: (h[0].add_(h[1]), h.transpose(0, 1).flatten(1))[1]),
+        )
+    ),
+    case("zeros taken apart and written into", zeros_written, (4, 5), free=8, second_batch=False),
     case("all outputs", lambda: Net(lambda m, x: m.rnn(m.stem(x)), stem=nn.Linear(5, 6), rnn=nn.LSTM(6, 8)), TOKENS, free=6),
 ]  # fmt: skip
 
