@@ -39,7 +39,7 @@ STACK: tuple[tuple[str, ...], ...] = (
     ("core.graph",),
     ("core.coupling",),
     ("core.rules.*",),
-    ("core.labels", "core.pieces"),
+    ("core.labels", "core.pieces", "core.specialised"),
     ("core.tape",),
     ("core.nested", "core.recurrent", "core.restoring"),
     ("core.plan",),  # the value everyone passes around: any layer may import it

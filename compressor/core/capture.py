@@ -23,6 +23,7 @@ from compressor.core.plan import Signature
 from compressor.core.recurrent_sizes import recurrent_sizes
 from compressor.core.rehearsal import read
 from compressor.core.sizes import Sizes
+from compressor.core.specialised import branching_modules
 from compressor.core.surgery import signature_of
 from compressor.core.tape import Ref, Tape, named_tensors, record
 from compressor.core.units import Units
@@ -163,6 +164,7 @@ def _record(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) ->
             f"{type(model).__name__} fails on the example inputs of shape {shapes}: "
             f"{type(error).__name__}: {error}. Check that model(*args, **kwargs) runs in eval mode with them"
         ) from error
+    _warn_of_branches(tape)
     missing = [
         name for name, tensor in model.named_parameters() if name not in tape.by_name and tensor.numel() > 1
     ]
@@ -182,6 +184,21 @@ def _record(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) ->
     if all(name not in training.by_name for name in missing):
         return (tape,)
     return (tape, training)
+
+
+def _warn_of_branches(tape: Tape) -> None:
+    modules = branching_modules(tape)
+    if modules:
+        names = ", ".join(repr(name) if name else "the model itself" for name in modules[:3])
+        more = f" and {len(modules) - 3} more" if len(modules) > 3 else ""
+        warnings.warn(
+            f"{names}{more}: forward reads a number that depends on the inputs (`if x.mean() > 0`, "
+            f"`.item()`, a loop over a tensor's value). What the graph says holds for the path that the "
+            f"example inputs take; where others take another one, capture with an example of each and "
+            f"compare what can be removed",
+            SpecializationWarning,
+            stacklevel=5,
+        )
 
 
 # -- putting together ----------------------------------------------------------------------------

@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
-from compressor.core.tape import Op, Ref, Tape
+from compressor.core.tape import Op, Tape, references
 
 __all__ = ["PIECES", "with_loose_pieces"]
 
@@ -47,7 +46,7 @@ class _Uses:
         self._live = set(tape.outputs)
         self._written: set[int] = set()
         for op in reversed(tape.ops):
-            taken = list(_values((*op.args, *op.kwargs.values())))
+            taken = list(references((*op.args, *op.kwargs.values())))
             for value in taken:
                 self._readers[value].append(op)
             for out in op.outputs:
@@ -94,11 +93,3 @@ class _Uses:
 
 def _dim(op: Op, place: int, ndim: int) -> int:
     return int(op.args[place] if len(op.args) > place else 0) % ndim
-
-
-def _values(tree: Any) -> Iterator[int]:
-    for item in tree:
-        if isinstance(item, Ref):
-            yield item.value
-        elif isinstance(item, (list, tuple)):
-            yield from _values(item)

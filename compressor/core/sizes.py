@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from compressor.core.coupling import Coupling
 from compressor.core.graph import UnitArray
-from compressor.core.tape import Op, Ref, Tape, TensorMeta
+from compressor.core.tape import Op, Ref, Tape, TensorMeta, references
 from compressor.core.units import Units
 
 __all__ = ["Mask", "Number", "Sizes", "numbers_of", "steps"]
@@ -56,7 +56,7 @@ class Sizes:
         self._units_of: dict[int, UnitArray] = {}
         self._kept: dict[tuple[int, int], int] = {}
         # Kernels leave by-products (saved statistics, indices) whose shapes depend on the device.
-        self._used = {*tape.outputs, *(ref for op in tape.ops for ref in _references(op.args))}
+        self._used = {*tape.outputs, *(ref for op in tape.ops for ref in references(op.args))}
 
     def axes(self, value: int) -> dict[int, UnitArray]:
         """For each labelled axis of a value the unit of each position."""
@@ -207,14 +207,6 @@ def numbers_of(op: Op) -> tuple[object, ...]:
 
 
 _FILLED = tuple(f"aten.{name}.default" for name in ("full", "new_full", "full_like", "scalar_tensor"))
-
-
-def _references(tree: Any) -> Iterator[int]:
-    for item in tree:
-        if isinstance(item, Ref):
-            yield item.value
-        elif isinstance(item, (list, tuple)):
-            yield from _references(item)
 
 
 def _actual(op: Op, metas: tuple[TensorMeta, ...], place: int) -> int:

@@ -38,6 +38,7 @@ __all__ = [
     "plain_kernels",
     "record",
     "record_attempt",
+    "references",
     "undisturbed",
 ]
 
@@ -397,6 +398,15 @@ class _Recorder(TorchDispatchMode):
     def _leave(self, _module: nn.Module, _args: Any, _result: Any) -> None:
         if len(self._stack) > 1:
             self._stack.pop()
+
+
+def references(tree: Any) -> Iterator[int]:
+    """Every value that nested arguments refer to."""
+    for item in tree:
+        if isinstance(item, Ref):
+            yield item.value
+        elif isinstance(item, (list, tuple)):
+            yield from references(item)
 
 
 def _listed(result: Any) -> Sequence[Any]:

@@ -57,8 +57,11 @@ def along_one_axis(call: Call) -> list[Layers]:
     return [kept] * len(call.shapes)
 
 
-@rule("aten.argmax.default", "aten.argmin.default", "aten._local_scalar_dense.default")
+_READ = ("_local_scalar_dense", "is_nonzero", "equal", "allclose")
+
+
+@rule(*(f"aten.{name}.default" for name in _READ))
 def positions(call: Call) -> list[Layers]:
-    """Numbers of positions, or a number Python reads: every label that enters is pinned."""
-    call.pin_all("read as a position or a Python number")
+    """A number that Python reads: every label that enters is pinned."""
+    call.pin_all("read as a Python number")
     return [()] * len(call.shapes)
