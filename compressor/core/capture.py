@@ -11,13 +11,13 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils import _pytree
+from torch import nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from compressor.core.attributes import bare_norm_sizes, layer_sizes
 from compressor.core.coupling import Coupling
 from compressor.core.graph import Activation, Graph, Restriction, UnitArray, Work
+from compressor.core.nested import output_tensors
 from compressor.core.pieces import with_loose_pieces
 from compressor.core.plan import Signature
 from compressor.core.recurrent_sizes import recurrent_sizes
@@ -129,7 +129,7 @@ def _check_model(model: nn.Module) -> None:
 
 
 def _check_inputs(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-    leaves = [leaf for leaf in _pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+    leaves = output_tensors((args, kwargs))
     if not leaves:
         raise InputError(
             f"capture needs an example of {type(model).__name__}'s inputs, e.g. capture(model, x); got no "
@@ -157,9 +157,7 @@ def _record(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) ->
     except CaptureError:
         raise
     except Exception as error:
-        shapes = [
-            list(leaf.shape) for leaf in _pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)
-        ]
+        shapes = [list(leaf.shape) for leaf in output_tensors((args, kwargs))]
         raise CaptureError(
             f"{type(model).__name__} fails on the example inputs of shape {shapes}: "
             f"{type(error).__name__}: {error}. Check that model(*args, **kwargs) runs in eval mode with them"

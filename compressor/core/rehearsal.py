@@ -17,11 +17,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
-from torch.utils import _pytree
+from torch import nn
 
 from compressor.core.coupling import PIN_ALL, Choices, Coupling, couple
 from compressor.core.graph import Graph, SizeRule, UnitArray
+from compressor.core.nested import with_tensors
 from compressor.core.plan import Plan
 from compressor.core.removals import Rival, can_refute, removals
 from compressor.core.sizes import Mask, Number, Sizes, numbers_of, steps
@@ -244,7 +244,7 @@ class _Trial:
         sizes = Sizes(tape, number, self.coupling, self.units)
         if meta:
             answers = Answers(tape, sizes, padded)
-            args, kwargs = _pytree.tree_map_only(Tensor, lambda x: x.to("meta"), (self.args, self.kwargs))
+            args, kwargs = with_tensors(lambda x: x.to("meta"), (self.args, self.kwargs))
             with disguised(self.model, plan):
                 rehearsed, error = record_attempt(
                     self.model, args, kwargs, training=tape.training, stand_in=answers

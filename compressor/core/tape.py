@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from compressor.core.nested import output_tensors, outside_of_torch
+from compressor.core.nested import output_tensors, outside_of_torch, with_tensors
 from compressor.core.recurrent import RECURRENT, cells_of
 from compressor.core.restoring import Contents, restored, undisturbed
 from compressor.errors import CaptureError
@@ -187,7 +187,7 @@ def _run(
     training: bool,
 ) -> Any:
     # A forward that writes into its inputs must not reach the user's.
-    args, kwargs = _pytree.tree_map_only(Tensor, torch.clone, (args, kwargs))
+    args, kwargs = with_tensors(torch.clone, (args, kwargs))
     for leaf in output_tensors((args, kwargs)):
         recorder.remember(leaf)
     recorder.inputs = tuple(recorder.find(leaf) for leaf in output_tensors((args, kwargs)))

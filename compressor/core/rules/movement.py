@@ -175,3 +175,11 @@ def embedding(call: Call) -> list[Layers]:
     table, last = call.args[0], len(call.shapes[0]) - 1
     width = _except(call, table, [0], "rows of an embedding")
     return [tuple(layer.on(last) for layer in width)]
+
+
+@rule("aten._embedding_bag.default", "aten._embedding_bag_forward_only.default")
+def embedding_bag(call: Call) -> list[Layers]:
+    """Rows of a table summed in bags: the width carries on, and so it does to the places of maxima."""
+    width = tuple(layer.on(1) for layer in _except(call, call.args[0], [0], "rows of an embedding"))
+    size = call.args[0].shape[1]
+    return [width if shape[1:] == (size,) else () for shape in call.shapes]
