@@ -97,6 +97,11 @@ def index_put(call: Call) -> list[Layers]:
     """What an advanced index reads is written; labels that meet there are one channel."""
     target, source = call.args[0], call.args[2]
     ndim = len(target.shape)
+    if _as_mask(call.args[1], target.shape) and all(n == 1 for n in source.shape):
+        # One number where a mask says so.
+        mask = next(v for v in call.args[1] if v is not None)
+        over = Value((*mask.shape, *(1 for _ in target.shape[len(mask.shape) :])), mask.layers)
+        return [combine(call, (target, over), target.shape)]
     taken = _taken(call.args[1], None)
     width = max((len(v.shape) for v in call.args[1] if isinstance(v, Value)), default=1)
     masked = [v for v in call.args[1] if isinstance(v, Value) and len(v.shape) > 1]
@@ -176,8 +181,24 @@ def embedding_bag(call: Call) -> list[Layers]:
     return [width if shape[1:] == (size,) else () for shape in call.shapes]
 
 
-@rule("aten.bucketize.Tensor", "aten.isin.Tensor_Tensor")
+@rule("aten.bucketize.Tensor", "aten.isin.Tensor_Tensor", "aten.searchsorted.Tensor")
 def looked_up(call: Call) -> list[Layers]:
     """Each element is looked up in a list, which stays."""
-    all_but(call, call.args[1], range(len(call.args[1].shape)), "a list that is searched")
-    return [call.args[0].layers]
+    searched = call.args[0] if call.op.target == "aten.searchsorted.Tensor" else call.args[1]
+    value = call.args[1] if searched is call.args[0] else call.args[0]
+    all_but(call, searched, range(len(searched.shape)), "a list that is searched")
+    if len(searched.shape) > 1:
+        all_but(call, value, range(len(value.shape)), "looked up in several lists")
+        return [()]
+    return [value.layers]
+
+
+@rule("aten.slice_scatter.default", "aten.select_scatter.default")
+def write_slice(call: Call) -> list[Layers]:
+    """A part of one axis is replaced."""
+    target, source = call.args[0], call.args[1]
+    axis = call.arg(2, 0) % len(target.shape)
+    if len(source.shape) < len(target.shape):
+        moved = tuple(layer.on(layer.axis + (layer.axis >= axis)) for layer in source.layers)
+        source = Value((*source.shape[:axis], 1, *source.shape[axis:]), moved)
+    return _beside(call, (target, source), axis, "a part of the axis is replaced")

@@ -71,3 +71,21 @@ def pad(call: Call) -> list[Layers]:
     for layer in call.args[0].over(0):
         call.pin(layer, "positions of a packed sequence")
     return [tuple(layer.on(layer.axis + 1) for layer in call.args[0].layers if layer.axis >= 1), ()]
+
+
+@rule("aten._thnn_fused_lstm_cell.default", "aten._thnn_fused_gru_cell.default")
+def fused_cell(call: Call) -> list[Layers]:
+    """Gates of inputs and state [N, gates·H] with a state [N, H], in one kernel of a GPU.
+
+    A GRU's candidate adds its two halves at a product, so that its gates meet as the LSTM's do.
+    """
+    state = call.args[2]
+    hidden = [*state.over(1)]
+    for gates in (x for position, x in enumerate(call.args) if position != 2 and isinstance(x, Value)):
+        for layer in gates.over(len(gates.shape) - 1):
+            rows = layer.ids.reshape(-1, state.shape[1])
+            hidden.append(layer.on(1).with_ids(call.tie(rows.T)))
+    for layer in hidden[1:]:
+        call.merge(hidden[0].ids, layer.ids)
+    new = (*(layer for layer in state.layers if layer.axis == 0), *hidden[:1])
+    return [new if shape == state.shape else () for shape in call.shapes]

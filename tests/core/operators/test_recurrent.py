@@ -149,7 +149,11 @@ class CRNN(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 6, 3, 1, 1)
+            nn.Conv2d(1, 4, 3, padding=1),
+            nn.BatchNorm2d(4),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(4, 6, 3, 1, 1),
         )
         self.rnn = nn.LSTM(6 * 4, 5, num_layers=2, bidirectional=True)
         self.head = nn.Linear(10, 7)
@@ -199,7 +203,12 @@ class Attending(nn.Module):
 
 CASES = [
     *(
-        case(f"{name} {kind.__name__}", lambda kind=kind, o=options, h=head: layer(kind, h, **o), TOKENS, free=free)
+        case(
+            f"{name} {kind.__name__}",
+            lambda kind=kind, o=options, h=head: layer(kind, h, **o),
+            TOKENS,
+            free=free,
+        )
         # 6 that enter, 8 hidden for each layer and direction
         for kind in (nn.LSTM, nn.GRU, nn.RNN)
         for name, options, head, free in (
@@ -225,11 +234,23 @@ CASES = [
     case("one position, two directions", lambda: layer(nn.GRU, 16, bidirectional=True), (1, 4, 5), free=22),
     case("no batch", lambda: layer(nn.LSTM, 8), (3, 5), free=14, second_batch=False),
     *(
-        case(f"given state {kind.__name__}", lambda kind=kind: with_state(kind), TOKENS, (4, 3), free=8, second_batch=False)
+        case(
+            f"given state {kind.__name__}",
+            lambda kind=kind: with_state(kind),
+            TOKENS,
+            (4, 3),
+            free=8,
+            second_batch=False,
+        )
         for kind in (nn.LSTM, nn.GRU, nn.RNN)
     ),
     *(
-        case(f"{kind.__name__} in a loop", lambda kind=kind, g=given: in_a_loop(kind, given=g), (steps, 4, 5), free=14)
+        case(
+            f"{kind.__name__} in a loop",
+            lambda kind=kind, g=given: in_a_loop(kind, given=g),
+            (steps, 4, 5),
+            free=14,
+        )
         for kind in (nn.LSTMCell, nn.GRUCell, nn.RNNCell)
         for given, steps in ((True, 3), (False, 2), (False, 1))
     ),
@@ -251,7 +272,9 @@ CASES = [
     case("attending", Attending, (2, 4, 5), free=24),
     # 8 for each direction
     *(
-        case(f"last states by {name}", lambda take=take: classifier(take), TOKENS, free=16, second_batch=False)
+        case(
+            f"last states by {name}", lambda take=take: classifier(take), TOKENS, free=16, second_batch=False
+        )
         for name, take in (
             ("negative numbers", lambda h: torch.cat([h[-2], h[-1]], 1)),
             ("numbers", lambda h: torch.cat([h[0], h[1]], 1)),
@@ -268,8 +291,13 @@ CASES = [
         )
     ),
     case("zeros taken apart and written into", zeros_written, (4, 5), free=8, second_batch=False),
-    case("all outputs", lambda: Net(lambda m, x: m.rnn(m.stem(x)), stem=nn.Linear(5, 6), rnn=nn.LSTM(6, 8)), TOKENS, free=6),
-]  # fmt: skip
+    case(
+        "all outputs",
+        lambda: Net(lambda m, x: m.rnn(m.stem(x)), stem=nn.Linear(5, 6), rnn=nn.LSTM(6, 8)),
+        TOKENS,
+        free=6,
+    ),
+]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

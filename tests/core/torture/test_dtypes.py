@@ -92,19 +92,45 @@ def spectrogram(m: Any, x: Tensor) -> Tensor:
 
 
 CASES = [
-    case("global filter", filtered(global_filter, filter=lambda: nn.Parameter(torch.randn(8, 6, 5, 2))), IMAGE, free=8),
+    case(
+        "global filter",
+        filtered(global_filter, filter=lambda: nn.Parameter(torch.randn(8, 6, 5, 2))),
+        IMAGE,
+        free=8,
+    ),
     # real and imaginary parts of 8 channels among the 16
     case("Fourier unit", filtered(fourier_unit, mix=lambda: nn.Conv2d(16, 16, 1)), IMAGE, free=16),
-    case("parts in an axis of their own", filtered(stacked_parts, mix=lambda: nn.Conv2d(16, 16, 1)), IMAGE, free=16),
+    case(
+        "parts in an axis of their own",
+        filtered(stacked_parts, mix=lambda: nn.Conv2d(16, 16, 1)),
+        IMAGE,
+        free=16,
+    ),
     case("mixing tokens", filtered(mixing_tokens), IMAGE, free=8),
-    case("spectral convolution", filtered(complex_weight, modes=lambda: nn.Parameter(torch.randn(8, 8, 3, 2, dtype=torch.cfloat))), IMAGE, free=16),
+    case(
+        "spectral convolution",
+        filtered(complex_weight, modes=lambda: nn.Parameter(torch.randn(8, 8, 3, 2, dtype=torch.cfloat))),
+        IMAGE,
+        free=16,
+    ),
     case("channels turned", filtered(rotated, angle=lambda: nn.Parameter(torch.randn(8))), IMAGE, free=8),
     case("magnitude and phase", filtered(magnitude), IMAGE, free=8),
     case("power", filtered(conjugated), IMAGE, free=8),
     case("hermitian", filtered(hermitian), IMAGE, free=8),
-    case("spectrogram", lambda: Net(spectrogram, stem=nn.Conv1d(5, 8, 1), head=nn.Conv1d(8, 2, 1)), (2, 32), free=8),
-    case("complex layers", lambda: nn.Sequential(nn.Linear(5, 8, dtype=torch.cfloat), nn.Linear(8, 2, dtype=torch.cfloat)), torch.randn(3, 5, dtype=torch.cfloat), free=8, second_batch=False),
-]  # fmt: skip
+    case(
+        "spectrogram",
+        lambda: Net(spectrogram, stem=nn.Conv1d(5, 8, 1), head=nn.Conv1d(8, 2, 1)),
+        (2, 32),
+        free=8,
+    ),
+    case(
+        "complex layers",
+        lambda: nn.Sequential(nn.Linear(5, 8, dtype=torch.cfloat), nn.Linear(8, 2, dtype=torch.cfloat)),
+        torch.randn(3, 5, dtype=torch.cfloat),
+        free=8,
+        second_batch=False,
+    ),
+]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

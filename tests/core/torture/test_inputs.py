@@ -87,7 +87,7 @@ def test_an_input_that_varies_by_channel_pins_what_it_meets() -> None:
     assert graph.n_units == 0
 
 
-Pair = namedtuple("Pair", "image scale")  # noqa: PYI024 - as old code has it
+Pair = namedtuple("Pair", "image scale")
 
 
 @dataclass
