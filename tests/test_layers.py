@@ -35,7 +35,7 @@ STACK: tuple[tuple[str, ...], ...] = (
     ("core.removals", "core.stand_in"),
     ("core.surgery",),
     ("core.sizes",),
-    ("core.attributes", "core.copying", "core.recurrent_sizes", "core.units"),
+    ("core.attributes", "core.computed", "core.copying", "core.recurrent_sizes", "core.units"),
     ("core.graph",),
     ("core.coupling",),
     ("core.rules.*",),

@@ -83,6 +83,11 @@ def _capture(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any])
 # -- checks --------------------------------------------------------------------------------------
 
 
+# By name: who does not use them should not have to import them.
+_DISTRIBUTED = frozenset(("DistributedDataParallel", "FullyShardedDataParallel", "FSDPModule"))
+_CALIBRATING = frozenset(("FakeQuantizeBase", "ObserverBase", "AffineQuantizedObserverBase"))
+
+
 def _check_model(model: nn.Module) -> None:
     if not isinstance(model, nn.Module):
         raise InputError(f"capture needs a torch.nn.Module, got {type(model).__name__}")
@@ -94,6 +99,18 @@ def _check_model(model: nn.Module) -> None:
             raise ModelError(
                 f"{module_name or 'the model'!r} is a TorchScript module, which cannot be cut; pass the "
                 f"model as it was before torch.jit"
+            )
+        bases = {kind.__name__ for kind in type(module).__mro__}
+        if bases & _DISTRIBUTED:
+            inner = f"{module_name}.module" if module_name else "model.module"
+            raise ModelError(
+                f"{module_name or 'the model'!r} is a {type(module).__name__}, which keeps a plan of its own "
+                f"of who sends which tensor: capture {inner}, and wrap the pruned model anew"
+            )
+        if bases & _CALIBRATING:
+            raise ModelError(
+                f"{module_name!r} is a {type(module).__name__}: the model is being prepared for "
+                f"quantisation. Prune the floating-point model first, then prepare the result"
             )
         kind = type(module).__module__
         is_layer = kind.startswith("torch.") or not list(module.children())

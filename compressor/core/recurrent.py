@@ -74,6 +74,5 @@ def relisted(module: nn.RNNBase, replaced: Mapping[int, Tensor]) -> dict[str, li
 def refresh(model: nn.Module) -> None:
     """Give every recurrent layer its own weights again, side by side in memory where a kernel wants it."""
     for module in model.modules():
-        if isinstance(module, nn.RNNBase):
-            if all(isinstance(weight, Tensor) for weight in module._flat_weights):
-                module.flatten_parameters()
+        if isinstance(module, nn.RNNBase) and all(isinstance(w, Tensor) for w in module._flat_weights):
+            module.flatten_parameters()

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils import _pytree
 
+from compressor.core.computed import recompute
 from compressor.core.copying import copy_module
 from compressor.core.plan import Cut, Plan, Signature, Size, SizeValue
 from compressor.core.recurrent import refresh
@@ -72,7 +73,7 @@ def apply(model: nn.Module, plan: Plan) -> nn.Module:
     with torch.inference_mode(False):
         small = cut_copy(model, plan.cuts, cut_tensor)
     set_sizes(small, plan.sizes)
-    refresh(small)
+    _follow(small)
     _remember_next(small, plan, plan_of(model))
     return small
 
@@ -92,8 +93,14 @@ def apply_(model: nn.Module, plan: Plan, *, optimizer: Optimizer | None = None) 
             changes += _optimizer_changes(optimizer, named, by_tensor)
         changes += _size_changes(model, plan.sizes)
         _all_or_nothing(changes)
-        refresh(model)
+        _follow(model)
     _remember_next(model, plan, plan_of(model))
+
+
+def _follow(model: nn.Module) -> None:
+    """What modules compute from their tensors or keep beside them is that of the cut ones."""
+    recompute(model)
+    refresh(model)
 
 
 def plan_of(model: nn.Module) -> Plan | None:

@@ -89,8 +89,11 @@ def group_norm(call: Call) -> list[Layers]:
 def weight_norm(call: Call) -> list[Layers]:
     """W = g·v/‖v‖ for each position of `dim`: v's other axes enter the norm."""
     direction, scale, axis = call.args[0], call.args[1], call.arg(2, 0)
-    for layer in direction.layers:
-        if layer.axis != axis % len(direction.shape):
-            call.changes_statistics(layer)
+    mixed = [layer for layer in direction.layers if layer.axis != axis % len(direction.shape)]
+    for layer in mixed:
+        call.changes_statistics(layer)
+    if mixed:
+        # Inputs are silenced in v itself; the outputs of a transposed convolution are not.
+        call.restrict("contraction", {0: [layer.axis for layer in mixed]})
     out = combine(call, (direction, scale), direction.shape)
     return [out, *(tuple(x for x in out if shape[x.axis] > 1) for shape in call.shapes[1:])]

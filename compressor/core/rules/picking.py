@@ -81,7 +81,7 @@ def write_along(call: Call) -> list[Layers]:
 
 @rule("aten.index.Tensor", "aten._unsafe_index.Tensor")
 def index(call: Call) -> list[Layers]:
-    """Advanced indexing: where the indexed axes stand together the new ones take their place, else the front."""
+    """Advanced indexing: new axes come where the indexed ones stood side by side, else in front."""
     value = call.args[0]
     places = _places(call.args[1], len(value.shape), len(call.shapes[0]))
     if places is None:

@@ -36,9 +36,9 @@ def recurrent_weights(call: Call) -> list[Layers]:
             back = projecting.ids(0)
             projected.append(back)
         call.merge(back, recurrent.ids(1))
-    for rows in _of_one_size(hidden, projected):
-        if len(rows) > 1:
-            call.equal(np.stack(rows), _ONE_SIZE)
+    for several in _of_one_size(hidden, projected):
+        if len(several) > 1:
+            call.equal(np.stack(several), _ONE_SIZE)
     return []
 
 
