@@ -317,7 +317,12 @@ def assert_sizes_fit(graph: Graph) -> None:
         if isinstance(module, nn.RNNBase):
             for fresh, own in zip(_fresh(module).all_weights, module.all_weights, strict=True):
                 assert [w.shape for w in fresh] == [w.shape for w in own]
-            assert all(a is b for a, b in zip(module._flat_weights, [w for cell in module.all_weights for w in cell], strict=True))
+            assert all(
+                a is b
+                for a, b in zip(
+                    module._flat_weights, [w for cell in module.all_weights for w in cell], strict=True
+                )
+            )
         elif isinstance(module, nn.RNNCellBase):
             fresh_cell = type(module)(module.input_size, module.hidden_size)
             assert [w.shape for w in fresh_cell.parameters()] == [w.shape for w in module.parameters()]
