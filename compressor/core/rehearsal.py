@@ -4,8 +4,9 @@ The trial removes some units of every group. Its forward runs on the meta device
 arithmetic) and is compared with what the plan demands, operator by operator; one run finds every trip.
 Where they part, the number is looked for among the attributes of the modules that were running; if
 changing one helps, it becomes a size rule. If none does, another reading of the operator is tried, and
-at last its labels are pinned. Where everything has its shape and yet a plain number differs (a sum divided by the channel
-count), the channels it counts are pinned. So whatever the graph offers for removal is known to run.
+at last its labels are pinned. Where everything has its shape and yet a plain number differs (a sum
+divided by the channel count), the channels it counts are pinned. So whatever the graph offers for
+removal is known to run.
 """
 
 from __future__ import annotations
