@@ -6,20 +6,18 @@ is expected here, operator by operator.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from compressor.core.channels import Mask, UnitArray, gone
 from compressor.core.coupling import Coupling
-from compressor.core.graph import UnitArray
-from compressor.core.tape import Op, Ref, Tape, TensorMeta, references
+from compressor.core.tape import RECURRENT_WEIGHTS, Op, Ref, Tape, references
 from compressor.core.units import Units
 
-__all__ = ["Mask", "Number", "Sizes", "numbers_of", "steps"]
-
-Mask = npt.NDArray[np.bool_]
+__all__ = ["Mask", "Number", "Sizes", "actual", "kind_of", "numbers_of", "scalars_of", "steps"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,11 +37,11 @@ class Number:
 
     def old(self) -> int:
         """Its value in the model as captured."""
-        return self.units.size // self.divisor
+        return int(self.units.shape[-1]) // self.divisor
 
     def new(self, padded: Mask) -> int:
         """Its value once the units flagged in `padded` [n_units + 1] are gone."""
-        return int((~padded[self.units]).sum()) // self.divisor
+        return int((~gone(self.units, padded)).sum()) // self.divisor
 
 
 class Sizes:
@@ -53,7 +51,9 @@ class Sizes:
         self._tape, self._number, self._coupling, self._units = tape, number, coupling, units
         self._axes: dict[int, dict[int, UnitArray]] = {}
         self._units_of: dict[int, UnitArray] = {}
-        self._kept: dict[tuple[int, int], int] = {}
+        self._stacked: dict[tuple[int, ...], UnitArray] = {}
+        self._removal: Mask | None = None
+        self._kept: dict[int, int] = {}
         # Kernels leave by-products (saved statistics, indices) whose shapes depend on the device.
         self._used = {*tape.outputs, *(ref for op in tape.ops for ref in references(op.args))}
 
@@ -66,15 +66,24 @@ class Sizes:
 
     def _find_axes(self, value: int) -> dict[int, UnitArray]:
         known = self._coupling.values[self._number][value]
-        result: dict[int, UnitArray] = {}
+        found: dict[int, list[UnitArray]] = {}
         for layer in () if known is None else known.layers:
             # One labelling passes through many operators: its units are looked up once.
             units = self._units_of.get(id(layer.ids))
             if units is None:
                 units = self._units_of[id(layer.ids)] = self._units.of(layer.ids)
-            if layer.axis not in result or (units >= 0).any():
-                result[layer.axis] = units
-        return result
+            found.setdefault(layer.axis, []).append(units)
+        return {axis: self._together(rows) for axis, rows in found.items()}
+
+    def _together(self, rows: list[UnitArray]) -> UnitArray:
+        """The factors of one axis, without those that nothing can take away."""
+        rows = [row for row in rows if (row >= 0).any()] or rows[:1]
+        if len(rows) == 1:
+            return rows[0]
+        key = tuple(map(id, rows))
+        if key not in self._stacked:
+            self._stacked[key] = np.stack(rows)
+        return self._stacked[key]
 
     def shape(self, value: int, padded: Mask) -> tuple[int, ...]:
         """The value's shape after the removal."""
@@ -85,21 +94,12 @@ class Sizes:
 
     def _count(self, units: UnitArray, padded: Mask) -> int:
         """Kept positions; the same arrays come back for tensor after tensor."""
-        key = (id(units), id(padded))
+        if padded is not self._removal:
+            self._removal, self._kept = padded, {}
+        key = id(units)
         if key not in self._kept:
-            self._kept[key] = len(units) - int(np.count_nonzero(padded[units]))
+            self._kept[key] = units.shape[-1] - int(np.count_nonzero(gone(units, padded)))
         return self._kept[key]
-
-    def agrees(self, op: Op, found: Op, metas: tuple[TensorMeta, ...], padded: Mask) -> bool:
-        """Whether the rehearsed operator has the shapes and size arguments expected of `op`."""
-        if _kind(op) != _kind(found) or len(op.outputs) != len(found.outputs):
-            return False
-        for out, other in zip(op.outputs, found.outputs, strict=True):
-            if out is None or out not in self._used:
-                continue
-            if other is None or self.shape(out, padded) != metas[other].shape:
-                return False
-        return all(n.new(padded) == _actual(found, metas, n.place) for n in self.arguments(op))
 
     def numbers(self, op: Op) -> Iterator[Number]:
         """Every number that `op` may have taken from the model: size arguments, then output lengths."""
@@ -107,6 +107,15 @@ class Sizes:
         for out in op.outputs:
             if out is not None:
                 yield from (Number(units) for units in self.axes(out).values())
+
+    def entering(self, op: Op) -> Iterator[Number]:
+        """The lengths of what `op` takes: a forward may have checked them before."""
+        for value in references(op.args):
+            yield from (Number(units) for units in self.axes(value).values())
+
+    def is_used(self, value: int) -> bool:
+        """Whether anything reads the value."""
+        return value in self._used
 
     def bounds(self, op: Op) -> Iterator[tuple[Number, Number]]:
         """Where a slice or split cuts through a labelled axis, each with the length of that axis."""
@@ -121,7 +130,7 @@ class Sizes:
         else:
             sizes = [self._tape.values[out].shape[along] for out in op.outputs if out is not None]
             ends = np.cumsum(sizes).tolist()
-        yield from ((Number(units[:end]), Number(units)) for end in ends if 0 < end < units.size)
+        yield from ((Number(units[..., :end]), Number(units)) for end in ends if 0 < end < units.shape[-1])
 
     def shares(self, op: Op) -> Iterator[tuple[Number, Number]]:
         """What padding puts before a labelled axis, with all that it puts there: forward may halve it."""
@@ -129,8 +138,8 @@ class Sizes:
             pair = len(self._tape.values[op.args[0].value].shape) - 1 - axis
             before, after = op.args[1][2 * pair : 2 * pair + 2] or (0, 0)
             if before > 0 and after > 0:
-                ends = np.concatenate([units[:before], units[units.size - after :]])
-                yield Number(units[:before]), Number(ends)
+                ends = np.concatenate([units[..., :before], units[..., units.shape[-1] - after :]], axis=-1)
+                yield Number(units[..., :before]), Number(ends)
 
     def arguments(self, op: Op) -> list[Number]:
         """The size arguments that shapes do not show: slice bounds, padding, groups."""
@@ -156,7 +165,7 @@ class Sizes:
         start, stop, step = _bounds(op, shape[axis])
         if units is None or step != 1:
             return []
-        return [Number(units[:start]), Number(units[:stop], place=1)]
+        return [Number(units[..., :start]), Number(units[..., :stop], place=1)]
 
     def _padding(self, op: Op) -> list[Number]:
         shape = self._tape.values[op.args[0].value].shape
@@ -165,8 +174,8 @@ class Sizes:
             pair = len(shape) - 1 - axis
             before, after = op.args[1][2 * pair : 2 * pair + 2] or (0, 0)
             if (before, after) != (0, 0):
-                result.append(Number(units[:before], place=2 * pair))
-                result.append(Number(units[units.size - after :], place=2 * pair + 1))
+                result.append(Number(units[..., :before], place=2 * pair))
+                result.append(Number(units[..., units.shape[-1] - after :], place=2 * pair + 1))
         return result
 
     def _groups(self, op: Op, groups: int, position: int) -> list[Number]:
@@ -178,19 +187,19 @@ class Sizes:
         if out is None:
             return []
         if position == 0:
-            return [Number(out)] if groups == out.size else []
+            return [Number(out)] if groups == out.shape[-1] else []
         whole = shape[1] == 1 or shape[0] == groups
-        return [Number(out, out.size // groups)] if whole else []
+        return [Number(out, out.shape[-1] // groups)] if whole else []
 
 
 def steps(tape: Tape) -> list[Op]:
     """The operators of a tape without copies, which come and go with the layout of memory."""
-    return [op for op in tape.ops if op.target != "aten.clone.default"]
+    return [op for op in tape.ops if op.target not in ("aten.clone.default", RECURRENT_WEIGHTS)]
 
 
-def _kind(op: Op) -> str:
-    """What the operator does; a reshape is a view, with or without a copy."""
-    return "aten.view.default" if op.target in _VIEWS else op.target
+def kind_of(target: str) -> str:
+    """What an operator does; a reshape is a view, with or without a copy."""
+    return "aten.view.default" if target in _VIEWS else target
 
 
 _VIEWS = ("aten._unsafe_view.default", "aten._reshape_alias.default")
@@ -205,20 +214,30 @@ def numbers_of(op: Op) -> tuple[object, ...]:
     return ()
 
 
+def scalars_of(op: Op, target: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[object, ...]:
+    """What `numbers_of` gives for `op`, of another call of the same operator."""
+    if target == "aten.lift_fresh.default":
+        return tuple(
+            x.tolist() if x.device.type != "meta" and x.numel() == 1 else None for x in args if op.indices
+        )
+    if op.is_pointwise or target in _FILLED:
+        return tuple(x for x in (*args, *kwargs.values()) if isinstance(x, (int, float)))
+    return ()
+
+
 _FILLED = tuple(f"aten.{name}.default" for name in ("full", "new_full", "full_like", "scalar_tensor"))
 
 
-def _actual(op: Op, metas: tuple[TensorMeta, ...], place: int) -> int:
-    """A size argument of a rehearsed operator: a slice bound, a padding amount, a number of groups."""
-    if op.target == "aten.slice.Tensor":
-        shape = metas[op.args[0].value].shape
-        axis = (op.args[1] if len(op.args) > 1 else 0) % len(shape)
-        return _bounds(op, shape[axis])[place]
-    if op.target == "aten.constant_pad_nd.default":
-        return int(op.args[1][place])
-    if op.target == "aten.native_layer_norm.default":
-        return int(op.args[1][place])
-    return int(op.args[8] if op.target == "aten.convolution.default" else op.args[6])
+def actual(target: str, args: tuple[Any, ...], place: int) -> int:
+    """A size argument of a call with real operands: a slice bound, a padding amount, a number of groups."""
+    if target == "aten.slice.Tensor":
+        shape = args[0].shape
+        axis = (args[1] if len(args) > 1 else 0) % len(shape)
+        start, stop, step = (args[i] if len(args) > i else None for i in (2, 3, 4))
+        return slice(start, stop, step).indices(shape[axis])[place]
+    if target in ("aten.constant_pad_nd.default", "aten.native_layer_norm.default"):
+        return int(args[1][place])
+    return int(args[8] if target == "aten.convolution.default" else args[6])
 
 
 def _bounds(op: Op, size: int) -> tuple[int, int, int]:

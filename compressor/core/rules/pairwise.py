@@ -8,6 +8,7 @@ from compressor.core.labels import Value
 from compressor.core.rules.call import Call, Layers
 from compressor.core.rules.contraction import carry, contract
 from compressor.core.rules.elementwise import combine
+from compressor.core.rules.meeting import join
 from compressor.core.rules.movement import all_but
 from compressor.core.rules.table import rule
 
@@ -23,7 +24,7 @@ def distances(call: Call) -> list[Layers]:
         call.changes_statistics(layer)
     here, there = one.over(last), other.over(len(other.shape) - 1)
     if here and there:
-        call.meet(here, there)
+        join(call, here, there)
     else:
         for layer in (*here, *there):
             call.pin(layer, "compared with values whose channels are fixed")

@@ -27,18 +27,18 @@ def recurrent_weights(call: Call) -> list[Layers]:
     hidden: list[Ids] = []
     projected: list[Ids] = []
     for entering, recurrent, projecting in cells:
-        rows = np.concatenate([w.ids(0).reshape(gates, -1) for w in (entering, recurrent)])
+        rows = np.concatenate([call.only_ids(w, 0).reshape(gates, -1) for w in (entering, recurrent)])
         own = call.tie(rows.T)
         hidden.append(own)
         back = own
         if isinstance(projecting, Value):
-            call.merge(own, projecting.ids(1))
-            back = projecting.ids(0)
+            call.merge(own, call.only_ids(projecting, 1))
+            back = call.only_ids(projecting, 0)
             projected.append(back)
-        call.merge(back, recurrent.ids(1))
+        call.merge(back, call.only_ids(recurrent, 1))
     for several in _of_one_size(hidden, projected):
         if len(several) > 1:
-            call.equal(np.stack(several), _ONE_SIZE)
+            call.space.equal(np.stack(several), f"{_ONE_SIZE} ({call.where})")
     return []
 
 

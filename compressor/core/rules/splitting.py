@@ -7,9 +7,10 @@ import math
 
 import numpy as np
 
-from compressor.core.labels import Ids, Layer
+from compressor.core.labels import NEUTRAL, Ids, Layer
 from compressor.core.pieces import PIECES
 from compressor.core.rules.call import MEETS_FIXED, Call, Layers
+from compressor.core.rules.meeting import join
 from compressor.core.rules.table import rule
 
 __all__: list[str] = []
@@ -19,7 +20,7 @@ def _take(call: Call, layers: Layers, axis: int, index: slice) -> Layers:
     """Layers of a run of positions along `axis`; a single position cannot go and is pinned."""
     taken = tuple(x.with_ids(x.ids[index]) if x.axis == axis else x for x in layers)
     for layer in taken:
-        if layer.ids.size == 1:
+        if layer.ids.size == 1 and layer.ids[0] != NEUTRAL:
             call.pin(layer, "a slice of one channel")
     return tuple(layer for layer in taken if layer.ids.size > 1)
 
@@ -49,7 +50,7 @@ def _cut_through(call: Call, layer: Layer, index: slice) -> Layer:
     if option == "equal":
         # Bounds computed from the length (`c // 4`) follow it as long as all runs between them do.
         run = math.gcd(size, index.start, index.stop)
-        call.equal(layer.ids.reshape(-1, run), "slices of equal size")
+        call.equal(layer, size // run, "slices of equal size")
     elif option != "free":
         for bound in (call.arg(2), call.arg(3)):
             call.pin(layer.with_ids(_fixed(layer.ids, bound)), "a slice bound written into forward")
@@ -94,14 +95,17 @@ def unbind(call: Call) -> list[Layers]:
     whole = _dropped(value.layers, axis)
     pieces = [whole] * value.shape[axis]
     if call.op.is_loose:
-        pieces[1:] = [_anew(call, whole) for _ in pieces[1:]]
+        pieces[1:] = [_anew(call, whole, number) for number in range(1, len(pieces))]
         _as_many(call, pieces)
     return pieces
 
 
-def _anew(call: Call, layers: Layers) -> Layers:
+def _anew(call: Call, layers: Layers, number: int) -> Layers:
     """Labels of their own for one more piece of a uniform constant."""
-    return tuple(x.with_ids(call.space.new(x.ids.size)) if x.soft else x for x in layers)
+    hard = tuple(layer for layer in layers if not layer.soft)
+    sizes = {layer.axis: layer.ids.size for layer in layers if layer.soft}
+    soft = (Layer(a, ids, True) for a, n in sizes.items() for ids in call.fresh(n, (number, a)))
+    return (*hard, *soft)
 
 
 @rule("aten.split.Tensor", "aten.split_with_sizes.default", "aten.unsafe_split.Tensor")
@@ -114,7 +118,7 @@ def split(call: Call) -> list[Layers]:
     for layer in value.over(axis) if len(sizes) > 1 else ():
         option = call.choose("free", "equal", "pin") if listed else call.choose("equal", "pin")
         if option == "equal" and len(set(sizes)) == 1:
-            call.equal(layer.ids.reshape(len(sizes), -1), "pieces of a split stay of equal size")
+            call.equal(layer, len(sizes), "pieces of a split stay of equal size")
         elif option != "free":
             call.pin(layer, "split into sizes that forward fixes")
     bounds = np.cumsum([0, *sizes]).tolist()
@@ -141,9 +145,18 @@ def cat(call: Call) -> list[Layers]:
     over = [value.over(axis) for value in operands]
     if any(over):
         soft = all(layer.soft for layers in over for layer in layers)
-        joined = (Layer(axis, np.concatenate([call.only_ids(v, axis) for v in operands]), soft),)
+        factors = max(map(len, over))
+        rows = [_filled(value.ids(axis), factors) for value in operands]
+        joined = tuple(Layer(axis, ids, soft) for ids in np.concatenate(rows, axis=1))
     beside = [tuple(x for x in value.layers if x.axis != axis) for value in operands]
     return [joined + _agreed(call, beside)]
+
+
+def _filled(ids: Ids, factors: int) -> Ids:
+    """Labels [factors, length]; factors that an operand does not have say nothing of its positions."""
+    rows = np.full((factors, ids.shape[-1]), NEUTRAL, dtype=np.int64)
+    rows[: 1 if ids.ndim == 1 else len(ids)] = ids
+    return rows
 
 
 @rule("aten.stack.default")
@@ -160,23 +173,25 @@ def stack(call: Call) -> list[Layers]:
 def _as_many(call: Call, beside: list[Layers]) -> Layers:
     """The layers of the first operand, of which the others lose as many channels."""
     for axis in {layer.axis for layers in beside for layer in layers}:
-        own = [layer for layers in beside for layer in layers if layer.axis == axis]
-        if len(own) != len(beside):
-            for layer in own:
+        own = [[layer for layer in layers if layer.axis == axis] for layers in beside]
+        if len({*map(len, own)}) > 1:
+            for layer in (layer for layers in own for layer in layers):
                 call.pin(layer, MEETS_FIXED)
-        elif len(own) > 1:
-            call.equal(np.stack([layer.ids for layer in own]), "pieces of a stack have one size")
+            continue
+        for factor in zip(*own, strict=True):
+            rows = np.stack([layer.ids for layer in factor])
+            call.space.equal(rows, f"pieces of a stack have one size ({call.where})")
     return beside[0]
 
 
 def _agreed(call: Call, beside: list[Layers]) -> Layers:
     """Labels along the other axes are the same channels in every operand."""
-    kept: dict[int, Layer] = {}
+    kept: dict[int, Layers] = {}
     for layers in beside:
-        for layer in layers:
-            first = kept.setdefault(layer.axis, layer)
-            call.merge(first.ids, layer.ids)
-    for axis, layer in kept.items():
+        for axis in dict.fromkeys(layer.axis for layer in layers):
+            kept[axis] = join(call, kept.get(axis, ()), tuple(x for x in layers if x.axis == axis))
+    for axis, found in kept.items():
         if not all(any(x.axis == axis for x in layers) for layers in beside):
-            call.pin(layer, MEETS_FIXED)
-    return tuple(kept.values())
+            for layer in found:
+                call.pin(layer, MEETS_FIXED)
+    return tuple(layer for found in kept.values() for layer in found)

@@ -212,12 +212,6 @@ CASES = [
         "a slice of one channel",
     ),
     held(
-        "flattened pairs of channels",
-        lambda m, y: (y.flatten(2) @ y.flatten(2).transpose(1, 2)).flatten(1)[:, :, None, None],
-        "flattened together with another channel axis",
-        leaving=64,
-    ),
-    held(
         "number of groups of a norm",
         lambda m, y: F.group_norm(y, 8),
         "the number of normalisation groups is written into forward",
