@@ -35,10 +35,8 @@ STACK: tuple[tuple[str, ...], ...] = (
     ("core.removals", "core.stand_in"),
     ("core.surgery",),
     ("core.sizes",),
-    (
-        *("core.attention", "core.attributes", "core.computed", "core.copying"),
-        *("core.recurrent_sizes", "core.units"),
-    ),
+    ("core.attention", "core.attributes", "core.computed", "core.copying"),
+    ("core.recurrent_sizes", "core.units"),
     ("core.graph",),
     ("core.coupling",),
     ("core.factors",),

@@ -241,7 +241,7 @@ class _Trial:
 
     def _walk(self, number: int, plan: Plan, removed: Mask) -> list[Trip]:
         tape, sizes, padded = self.tapes[number], self.sizes[number], np.append(removed, False)
-        if number not in self.state.real:
+        if number not in self.state.real and self._runs_alike():
             with disguised(self.model, plan):
                 args, kwargs = without_numbers((self.args, self.kwargs))
                 trips, error = walk(self.model, args, kwargs, tape, number, sizes, padded)
@@ -262,6 +262,14 @@ class _Trial:
             # Numbers read from tensors may differ.
             trips = [trip for trip in trips if not trip.by_number]
         return sorted(trips)
+
+    def _runs_alike(self) -> bool:
+        """Whether operators on the meta device are those that were recorded.
+
+        A recurrent layer multiplies its input with its weights at once on the CPU, else step by step.
+        """
+        recurrent = (module for module in self.model.modules() if isinstance(module, nn.RNNBase))
+        return not any(p.device.type == "cpu" for module in recurrent for p in module.parameters())
 
     # -- removals --------------------------------------------------------------------------------
 

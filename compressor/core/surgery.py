@@ -75,9 +75,7 @@ def apply(model: nn.Module, plan: Plan) -> nn.Module:
     with torch.inference_mode(False):
         small = cut_copy(model, plan.cuts, cut_tensor)
     set_sizes(small, plan.sizes)
-    for module in _around(small, plan):
-        resize(module)
-    _follow(small)
+    _follow(small, plan)
     _remember_next(small, plan, plan_of(model))
     return small
 
@@ -97,14 +95,14 @@ def apply_(model: nn.Module, plan: Plan, *, optimizer: Optimizer | None = None) 
             changes += _optimizer_changes(optimizer, named, by_tensor)
         changes += _size_changes(model, plan.sizes)
         _all_or_nothing(changes)
-        for module in _around(model, plan):
-            resize(module)
-        _follow(model)
+        _follow(model, plan)
     _remember_next(model, plan, plan_of(model))
 
 
-def _follow(model: nn.Module) -> None:
+def _follow(model: nn.Module, plan: Plan) -> None:
     """What modules compute from their tensors or keep beside them is that of the cut ones."""
+    for module in _around(model, plan):
+        resize(module)
     recompute(model)
     refresh(model)
 

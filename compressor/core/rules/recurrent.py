@@ -38,7 +38,7 @@ def recurrent_weights(call: Call) -> list[Layers]:
         call.merge(back, call.only_ids(recurrent, 1))
     for several in _of_one_size(hidden, projected):
         if len(several) > 1:
-            call.equal(np.stack(several), _ONE_SIZE)
+            call.space.equal(np.stack(several), f"{_ONE_SIZE} ({call.where})")
     return []
 
 

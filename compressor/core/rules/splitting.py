@@ -95,14 +95,17 @@ def unbind(call: Call) -> list[Layers]:
     whole = _dropped(value.layers, axis)
     pieces = [whole] * value.shape[axis]
     if call.op.is_loose:
-        pieces[1:] = [_anew(call, whole) for _ in pieces[1:]]
+        pieces[1:] = [_anew(call, whole, number) for number in range(1, len(pieces))]
         _as_many(call, pieces)
     return pieces
 
 
-def _anew(call: Call, layers: Layers) -> Layers:
+def _anew(call: Call, layers: Layers, number: int) -> Layers:
     """Labels of their own for one more piece of a uniform constant."""
-    return tuple(x.with_ids(call.space.new(x.ids.size)) if x.soft else x for x in layers)
+    hard = tuple(layer for layer in layers if not layer.soft)
+    sizes = {layer.axis: layer.ids.size for layer in layers if layer.soft}
+    soft = (Layer(a, ids, True) for a, n in sizes.items() for ids in call.fresh(n, (number, a)))
+    return (*hard, *soft)
 
 
 @rule("aten.split.Tensor", "aten.split_with_sizes.default", "aten.unsafe_split.Tensor")
@@ -170,12 +173,14 @@ def stack(call: Call) -> list[Layers]:
 def _as_many(call: Call, beside: list[Layers]) -> Layers:
     """The layers of the first operand, of which the others lose as many channels."""
     for axis in {layer.axis for layers in beside for layer in layers}:
-        own = [layer for layers in beside for layer in layers if layer.axis == axis]
-        if len(own) != len(beside):
-            for layer in own:
+        own = [[layer for layer in layers if layer.axis == axis] for layers in beside]
+        if len({*map(len, own)}) > 1:
+            for layer in (layer for layers in own for layer in layers):
                 call.pin(layer, MEETS_FIXED)
-        elif len(own) > 1:
-            call.equal(np.stack([layer.ids for layer in own]), "pieces of a stack have one size")
+            continue
+        for factor in zip(*own, strict=True):
+            rows = np.stack([layer.ids for layer in factor])
+            call.space.equal(rows, f"pieces of a stack have one size ({call.where})")
     return beside[0]
 
 
