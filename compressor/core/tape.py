@@ -57,6 +57,7 @@ class TensorMeta:
     dtype: torch.dtype
     name: str = ""
     is_constant: bool = False
+    strides: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +276,7 @@ class _Recorder(TorchDispatchMode):
     def remember(self, tensor: Tensor, *, is_constant: bool = False) -> int:
         """Give `tensor` a new value number."""
         name = self._named.get(id(tensor), "")
-        self.values.append(TensorMeta(tuple(tensor.shape), tensor.dtype, name, is_constant))
+        self.values.append(TensorMeta(tuple(tensor.shape), tensor.dtype, name, is_constant, _strides(tensor)))
         value = len(self.values) - 1
         self._known[id(tensor)] = (weakref.ref(tensor), value)
         if name and name not in self.by_name:
@@ -378,6 +379,10 @@ class _Recorder(TorchDispatchMode):
     def _leave(self, _module: nn.Module, _args: Any, _result: Any) -> None:
         if len(self._stack) > 1:
             self._stack.pop()
+
+
+def _strides(tensor: Tensor) -> tuple[int, ...]:
+    return tensor.stride() if tensor.layout is torch.strided else ()
 
 
 def references(tree: Any) -> Iterator[int]:
