@@ -34,6 +34,7 @@ STACK: tuple[tuple[str, ...], ...] = (
     ("core.rehearsal",),
     ("core.removals", "core.stand_in"),
     ("core.surgery",),
+    ("core.patch_rules", "core.patching"),
     ("core.sizes",),
     ("core.attributes", "core.copying", "core.units"),
     ("core.graph",),
@@ -42,7 +43,7 @@ STACK: tuple[tuple[str, ...], ...] = (
     ("core.rules.*",),
     ("core.labels",),
     ("core.tape",),
-    ("core.nested", "core.restoring"),
+    ("core.calls", "core.nested", "core.restoring"),
     ("core.channels", "core.plan"),  # the value everyone passes around: any layer may import it
     ("errors",),
 )

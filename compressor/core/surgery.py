@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from torch.utils import _pytree
 
 from compressor.core.copying import copy_module
+from compressor.core.patching import check_patches, patch
 from compressor.core.plan import Cut, Plan, Signature, Size, SizeValue
 from compressor.core.tape import named_tensors
 from compressor.errors import InputError, ModelError, PlanError, PlanMismatchError
@@ -58,6 +59,7 @@ def check_plan(model: nn.Module, plan: Plan) -> None:
         found = getattr(modules[size.module], size.attribute, None)
         if _plain(found) != size.old:
             raise PlanMismatchError(f"the plan changes {size}, and the model has {found!r} there")
+    check_patches(modules, plan.patches)
 
 
 def apply(model: nn.Module, plan: Plan) -> nn.Module:
@@ -71,6 +73,7 @@ def apply(model: nn.Module, plan: Plan) -> nn.Module:
     with torch.inference_mode(False):
         small = cut_copy(model, plan.cuts, cut_tensor)
     set_sizes(small, plan.sizes)
+    patch(small, plan.patches)
     _remember_next(small, plan, plan_of(model))
     return small
 
@@ -90,6 +93,7 @@ def apply_(model: nn.Module, plan: Plan, *, optimizer: Optimizer | None = None) 
             changes += _optimizer_changes(optimizer, named, by_tensor)
         changes += _size_changes(model, plan.sizes)
         _all_or_nothing(changes)
+    patch(model, plan.patches)
     _remember_next(model, plan, plan_of(model))
 
 

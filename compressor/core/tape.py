@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from compressor.core.calls import Call, Calls, has_hooks
 from compressor.core.nested import output_tensors, outside_of_torch
 from compressor.core.restoring import Contents, restored, undisturbed
 from compressor.errors import CaptureError
@@ -59,7 +60,10 @@ class TensorMeta:
 
 @dataclass(frozen=True, slots=True)
 class Op:
-    """One operator call. `mutated` pairs the value an in-place operator took with the one it left."""
+    """One operator call. `mutated` pairs the value an in-place operator took with the one it left.
+
+    `call` is the call in the forward that it is part of; None where a hook made it, say.
+    """
 
     index: int
     target: str
@@ -71,6 +75,7 @@ class Op:
     is_pointwise: bool
     mutated: tuple[tuple[int, int], ...]
     indices: Mapping[int, npt.NDArray[Any]]
+    call: Call | None = None
 
 
 @dataclass(frozen=True)
@@ -188,6 +193,7 @@ def _run(
         stack.enter_context(plain_kernels(is_recurrent=recorder.is_recurrent))
         stack.enter_context(_casting_anew())
         stack.enter_context(recorder.following_modules())
+        stack.enter_context(recorder.calls)
         stack.enter_context(recorder)
         return model(*args, **kwargs)
 
@@ -259,6 +265,7 @@ class _Recorder(TorchDispatchMode):
         self._paths = {id(module): name for name, module in modules}
         self.is_recurrent = any(isinstance(module, nn.RNNBase) for _, module in modules)
         self._stack: list[str] = [""]
+        self.calls = Calls(hooked=has_hooks(model))
         self.inputs: tuple[int, ...] = ()
         self.contents: Contents | None = None
 
@@ -345,6 +352,7 @@ class _Recorder(TorchDispatchMode):
                 schema.is_pointwise,
                 tuple(mutated),
                 indices,
+                self.calls.current,
             )
         )
         return result
@@ -363,11 +371,14 @@ class _Recorder(TorchDispatchMode):
             leave.remove()
 
     def _enter(self, module: nn.Module, _args: Any) -> None:
-        self._stack.append(self._paths.get(id(module), self._stack[-1]))
+        path = self._paths.get(id(module))
+        self._stack.append(self._stack[-1] if path is None else path)
+        self.calls.enter(module, path)
 
     def _leave(self, _module: nn.Module, _args: Any, _result: Any) -> None:
         if len(self._stack) > 1:
             self._stack.pop()
+            self.calls.leave()
 
 
 def _listed(result: Any) -> Sequence[Any]:
