@@ -76,6 +76,10 @@ def function_name(function: Callable[..., Any]) -> str:
     return name
 
 
+# What `torch.compiler.assume_constant_result` does, without the second that importing it takes.
+function_name._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
 def has_hooks(model: nn.Module) -> bool:
     """Whether any module runs functions of the user's around its forward."""
     return any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())

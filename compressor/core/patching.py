@@ -1,27 +1,23 @@
 """Numbers that a forward holds, changed where they are used: in the call.
 
 The module stays what the user wrote. Its class becomes a subclass of the same name whose forward
-runs the original one under a function mode, which gives the patched calls other arguments. Calls
-are counted as `calls` counts them, in this module's own forward: what runs in a submodule is not its.
+runs the original one under a function mode, which gives the patched calls other arguments.
 """
 
 from __future__ import annotations
 
 import copyreg
 import logging
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from functools import cache, wraps
-from types import FrameType
 from typing import Any
 
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
-from compressor.core.calls import function_name
-from compressor.core.plan import Patch, PatchValue, compose
+from compressor.core.patch_mode import run_patched
+from compressor.core.plan import Patch, compose
 from compressor.errors import ModelError, PlanMismatchError
 
 __all__ = ["Patched", "check_patches", "patch", "patched", "patches_of", "unpatched_class"]
@@ -30,7 +26,6 @@ log = logging.getLogger(__name__)
 
 # An attribute of the module, so that every copy of the module has it.
 _ATTRIBUTE = "call_patches"
-_CALL_IMPL = nn.Module._call_impl.__code__
 
 
 def patches_of(module: nn.Module) -> tuple[Patch, ...]:
@@ -115,13 +110,9 @@ def _forward_of(kind: type[nn.Module]) -> Callable[..., Any]:
 
     @wraps(kind.forward)
     def forward(self: Patched, *args: Any, **kwargs: Any) -> Any:
-        with _Patching(self.call_patches) as mode:  # noqa: F841 - looked for on the stack
-            return kind.forward(self, *args, **kwargs)
+        return run_patched(kind.forward, self, self.call_patches, args, kwargs)
 
     return forward
-
-
-_FORWARD = _forward_of(nn.Module).__code__
 
 
 def unpatched_class(module: nn.Module) -> type[nn.Module]:
@@ -162,82 +153,3 @@ def _again(function: Callable[..., nn.Module], args: tuple[Any, ...], patches: t
     module = function(*args)
     _set(module, patches)
     return module
-
-
-# -- running -------------------------------------------------------------------------------------
-
-# For each function its patched calls, and for each of those the paths and what is to be there.
-_Edits = Mapping[str, Mapping[int, Sequence[tuple[tuple[int | str, ...], PatchValue]]]]
-
-
-@cache
-def _edits(patches: tuple[Patch, ...]) -> _Edits:
-    result: dict[str, dict[int, list[tuple[tuple[int | str, ...], PatchValue]]]] = {}
-    for item in patches:
-        path = tuple(int(step) if step.isdigit() else step for step in item.argument.split("."))
-        result.setdefault(item.function, {}).setdefault(item.call, []).append((path, item.new))
-    return result
-
-
-class _Patching(TorchFunctionMode):
-    """Changes arguments while one forward runs, once."""
-
-    def __init__(self, patches: tuple[Patch, ...]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call] # torch leaves it untyped
-        self._edits = _edits(patches)
-        self._counts = dict.fromkeys(self._edits, 0)
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        kwargs = kwargs or {}
-        name = function_name(func)
-        if name in self._counts and self._is_own():
-            number = self._counts[name]
-            self._counts[name] = number + 1
-            for path, value in self._edits[name].get(number, ()):
-                args, kwargs = _edited(args, kwargs, path, value)
-        return func(*args, **kwargs)
-
-    def _is_own(self) -> bool:
-        """Whether the patched forward itself calls, not a module within it.
-
-        Looked up on the stack: hooks would be seen by the user, and by every thread.
-        """
-        frame: FrameType | None = sys._getframe(2)
-        while frame is not None:
-            if frame.f_code is _CALL_IMPL:
-                return False
-            if frame.f_code is _FORWARD:
-                return frame.f_locals.get("mode") is self
-            frame = frame.f_back
-        return False
-
-
-def _edited(
-    args: tuple[Any, ...], kwargs: Mapping[str, Any], path: tuple[int | str, ...], value: PatchValue
-) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
-    head, rest = path[0], path[1:]
-    if isinstance(head, int):
-        return (*args[:head], _put(args[head], rest, value), *args[head + 1 :]), kwargs
-    return args, {**kwargs, head: _put(kwargs.get(head), rest, value)}
-
-
-def _put(old: Any, path: tuple[int | str, ...], value: PatchValue) -> Any:
-    """`old` with something else at the end of the path."""
-    if not path:
-        if isinstance(value, Fraction):
-            return old * value.numerator // value.denominator
-        return list(value) if isinstance(value, tuple) else value
-    head, rest = path[0], path[1:]
-    if isinstance(old, slice):
-        parts = {"start": old.start, "stop": old.stop, "step": old.step}
-        parts[str(head)] = _put(parts[str(head)], rest, value)
-        return slice(parts["start"], parts["stop"], parts["step"])
-    items = list(old)
-    items[int(head)] = _put(items[int(head)], rest, value)
-    return items if isinstance(old, list) else tuple(items)

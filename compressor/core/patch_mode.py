@@ -1,0 +1,180 @@
+"""Running one forward with other arguments in some of its calls, eagerly or while torch.compile traces it.
+
+Whether a call is the forward's own, or one of a submodule within it, is looked up on the stack: hooks
+on the submodules would be seen by the user, and by other threads.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
+from functools import cache
+from types import CodeType, FrameType
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from compressor.core.calls import function_name
+from compressor.core.plan import Patch, PatchValue
+
+__all__ = ["run_patched"]
+
+_CALL_IMPL = nn.Module._call_impl.__code__
+Forward = Callable[..., Any]
+
+
+def run_patched(
+    forward: Forward, module: nn.Module, patches: tuple[Patch, ...], args: Any, kwargs: Mapping[str, Any]
+) -> Any:
+    """What `forward(module, *args, **kwargs)` returns with its calls patched."""
+    # Asked here and nowhere else: where torch.compile cannot follow what is below, it leaves this very
+    # function to Python, and the answer is another.
+    if not torch.compiler.is_dynamo_compiling():
+        run = _apart() if "torch._dynamo" in sys.modules else _eagerly
+        return run(forward, module, patches, args, kwargs)
+    with _Patching(patches) as mode:
+        result = forward(module, *args, **kwargs)
+    missed = mode.missed()
+    if missed:
+        raise RuntimeError(f"torch.compile does not show the call that is to be patched: {missed[0]}")
+    return result
+
+
+def _eagerly(
+    forward: Forward, module: nn.Module, patches: tuple[Patch, ...], args: Any, kwargs: Mapping[str, Any]
+) -> Any:
+    with _Patching(patches):
+        return forward(module, *args, **kwargs)
+
+
+@cache
+def _apart() -> Callable[..., Any]:
+    # Where torch.compile has given up on the forward as a whole, it would try its parts one by one, and
+    # keep the arguments that it saw for another run of the same code.
+    disabled: Callable[..., Any] = torch.compiler.disable(_eagerly)
+    return disabled
+
+
+class _Patching(TorchFunctionMode):
+    """Changes arguments while one forward runs, once."""
+
+    def __init__(self, patches: tuple[Patch, ...]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call] # torch leaves it untyped
+        # Written so that torch.compile can follow: no cache, no generators.
+        self._edits = [(p.function, p.call, p.argument.split("."), p.new) for p in patches]
+        self._counts = {p.function: 0 for p in patches}
+
+    def __enter__(self) -> _Patching:
+        # A method of its own keeps torch.compile from resuming in the middle of a patched forward, where
+        # the stack would no longer tell whose call it is.
+        super().__enter__()  # type: ignore[no-untyped-call] # torch leaves it untyped
+        return self
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        name = function_name(func)
+        if name in self._counts:
+            own = _is_own_in_trace() if torch.compiler.is_dynamo_compiling() else _is_own()
+            if own:
+                number = self._counts[name]
+                self._counts[name] = number + 1
+                for function, call, path, value in self._edits:
+                    if function == name and call == number:
+                        args, kwargs = _edited(args, kwargs, path, value)
+        return func(*args, **kwargs)
+
+    def missed(self) -> list[str]:
+        """The calls that are to be patched and did not come."""
+        return [
+            f"call {call + 1} of {function}"
+            for function, call, _path, _value in self._edits
+            if call >= self._counts[function]
+        ]
+
+
+# -- whose call it is ----------------------------------------------------------------------------
+
+
+def _is_own() -> bool:
+    """Whether the forward that the asking mode is for calls, rather than a module within it."""
+    modes = 0
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code is not _CALL_IMPL:
+        if frame.f_code is _MODE:
+            modes += 1
+        elif frame.f_code is _EAGERLY:
+            # Each patched forward on the stack has a mode, and they ask one after the other, the
+            # innermost first. What comes from it is its own and nobody else's.
+            return modes == 1
+        frame = frame.f_back
+    return False
+
+
+def _is_own_in_trace() -> bool:
+    """As `_is_own`, of the forwards that torch.compile follows: it has no frames, but their like.
+
+    It also leaves out the function that runs a module, hence the look for methods named `forward`.
+    """
+    from torch._dynamo.symbolic_convert import InstructionTranslator
+
+    modes, inner = 0, []
+    frame: Any = InstructionTranslator.current_tx().output.current_tx
+    while frame is not None:
+        code: CodeType = frame.f_code
+        variable = frame.symbolic_locals.get(code.co_varnames[0]) if code.co_argcount else None
+        if code is _MODE:
+            modes += 1
+        elif code is _RUN:
+            own = getattr(frame.symbolic_locals["module"].realize(), "value", None)
+            return modes == 1 and all(module is own for module in inner)
+        elif code.co_name == "forward" and variable is not None:
+            inner.append(getattr(variable.realize(), "value", None))
+        frame = frame.parent
+    raise RuntimeError("a patched call outside of its forward")
+
+
+# What `torch.compiler.assume_constant_result` does, without the second that importing it takes.
+_is_own_in_trace._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+_MODE = _Patching.__torch_function__.__code__
+_EAGERLY = _eagerly.__code__
+_RUN = run_patched.__code__
+
+
+# -- arguments -----------------------------------------------------------------------------------
+
+
+def _edited(
+    args: tuple[Any, ...], kwargs: Mapping[str, Any], path: Sequence[str], value: PatchValue
+) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+    head, rest = path[0], path[1:]
+    if head.isdigit():
+        position = int(head)
+        new = _put(args[position], rest, value)
+        return (*args[:position], new, *args[position + 1 :]), kwargs
+    return args, {**kwargs, head: _put(kwargs.get(head), rest, value)}
+
+
+def _put(old: Any, path: Sequence[str], value: PatchValue) -> Any:
+    """`old` with something else at the end of the path."""
+    if not path:
+        if isinstance(value, Fraction):
+            return old * value.numerator // value.denominator
+        return list(value) if isinstance(value, tuple) else value
+    head, rest = path[0], path[1:]
+    if isinstance(old, slice):
+        start = _put(old.start, rest, value) if head == "start" else old.start
+        stop = _put(old.stop, rest, value) if head == "stop" else old.stop
+        return slice(start, stop, old.step)
+    items = list(old)
+    items[int(head)] = _put(items[int(head)], rest, value)
+    return items if isinstance(old, list) else tuple(items)
