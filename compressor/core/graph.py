@@ -144,7 +144,7 @@ class PatchRule:
 
     With `fixed` it becomes that, whatever goes (without `units`: also when nothing of it is known to).
     With `relative` it becomes as large a part of what is there as stays of the units. Else it is
-    kept(units) // divisor, or minus that where it was negative; of several unit arrays the list of those.
+    kept(units) // divisor; of several unit arrays the list of those.
     """
 
     module: str
@@ -168,8 +168,6 @@ class PatchRule:
             new = Fraction(kept[0], len(away[0]) // self.divisor)
         elif new is None:
             new = kept[0] if len(kept) == 1 else tuple(kept)
-            if isinstance(self.old, int) and isinstance(new, int) and self.old < 0:
-                new = -new
         needless = self.fixed is None and new == self.old
         patch = Patch(self.module, self.function, self.call, self.argument, self.old, new)
         return None if needless else patch

@@ -14,15 +14,18 @@ from types import CodeType, FrameType
 from typing import Any
 
 import torch
+import torch.utils.checkpoint
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from compressor.core.calls import function_name
 from compressor.core.plan import Patch, PatchValue
+from compressor.errors import ModelError
 
 __all__ = ["run_patched"]
 
 _CALL_IMPL = nn.Module._call_impl.__code__
+_CHECKPOINT = torch.utils.checkpoint.__file__
 Forward = Callable[..., Any]
 
 
@@ -89,6 +92,8 @@ class _Patching(TorchFunctionMode):
                 self._counts[name] = number + 1
                 for function, call, path, value in self._edits:
                     if function == name and call == number:
+                        if not torch.compiler.is_dynamo_compiling():
+                            _refuse_recomputation(name)
                         args, kwargs = _edited(args, kwargs, path, value)
         return func(*args, **kwargs)
 
@@ -117,6 +122,18 @@ def _is_own() -> bool:
             return modes == 1
         frame = frame.f_back
     return False
+
+
+def _refuse_recomputation(function: str) -> None:
+    """Raise ModelError where a gradient checkpoint would make the call again, outside of any mode."""
+    frame: FrameType | None = sys._getframe(2)
+    while torch.is_grad_enabled() and frame is not None and frame.f_code is not _EAGERLY:
+        if frame.f_code.co_filename == _CHECKPOINT:
+            raise ModelError(
+                f"a forward that was patched at {function} checkpoints a part of itself, whose second run could "
+                f"not be patched: checkpoint the module as a whole, or switch its checkpointing off"
+            )
+        frame = frame.f_back
 
 
 def _is_own_in_trace() -> bool:

@@ -263,10 +263,8 @@ def _sliced(site: _Site) -> Iterator[PatchRule]:
         bound = getattr(item, name)
         if not _is_number(bound) or bound == 0:
             continue
-        if bound > 0:
-            yield _rule(site.call, f"{path}.{name}", bound, (units[..., : min(bound, size)],))
-        else:
-            yield _rule(site.call, f"{path}.{name}", bound, (units[..., bound:],))
+        # Counted from the start also where it was not: as many from the end may be none.
+        yield _rule(site.call, f"{path}.{name}", bound, (units[..., : min(bound, size)],))
 
 
 def _slice_at(index: Any, ndim: int, dim: int) -> tuple[str, slice] | None:
