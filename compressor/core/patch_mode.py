@@ -25,6 +25,8 @@ from compressor.errors import ModelError
 __all__ = ["run_patched"]
 
 _CALL_IMPL = nn.Module._call_impl.__code__
+# Functions in these call others, which torch.compile shows where an ordinary run shows the first alone.
+_COMPOSED = (torch.nn.functional.__file__, torch.functional.__file__, torch._tensor.__file__)
 _CHECKPOINT = torch.utils.checkpoint.__file__
 Forward = Callable[..., Any]
 
@@ -38,12 +40,16 @@ def run_patched(
     if not torch.compiler.is_dynamo_compiling():
         run = _apart() if "torch._dynamo" in sys.modules else _eagerly
         return run(forward, module, patches, args, kwargs)
+    if not _are_shown([p.function for p in patches]):
+        raise RuntimeError(_NOT_SHOWN)
     with _Patching(patches) as mode:
         result = forward(module, *args, **kwargs)
-    missed = mode.missed()
-    if missed:
-        raise RuntimeError(f"torch.compile does not show the call that is to be patched: {missed[0]}")
+    if mode.missed():
+        raise RuntimeError(_NOT_SHOWN)
     return result
+
+
+_NOT_SHOWN = "torch.compile does not show every call that is to be patched; leave out fullgraph=True"
 
 
 def _eagerly(
@@ -97,13 +103,9 @@ class _Patching(TorchFunctionMode):
                         args, kwargs = _edited(args, kwargs, path, value)
         return func(*args, **kwargs)
 
-    def missed(self) -> list[str]:
-        """The calls that are to be patched and did not come."""
-        return [
-            f"call {call + 1} of {function}"
-            for function, call, _path, _value in self._edits
-            if call >= self._counts[function]
-        ]
+    def missed(self) -> bool:
+        """Whether a call that is to be patched did not come."""
+        return any([call >= self._counts[function] for function, call, _path, _value in self._edits])
 
 
 # -- whose call it is ----------------------------------------------------------------------------
@@ -150,6 +152,8 @@ def _is_own_in_trace() -> bool:
         variable = frame.symbolic_locals.get(code.co_varnames[0]) if code.co_argcount else None
         if code is _MODE:
             modes += 1
+        elif code.co_filename in _COMPOSED:
+            return False
         elif code is _RUN:
             own = getattr(frame.symbolic_locals["module"].realize(), "value", None)
             return modes == 1 and all(module is own for module in inner)
@@ -159,7 +163,22 @@ def _is_own_in_trace() -> bool:
     raise RuntimeError("a patched call outside of its forward")
 
 
+def _are_shown(functions: Sequence[str]) -> bool:
+    """Whether torch.compile shows calls of these to a mode, rather than what they are made of."""
+    from torch._dynamo.trace_rules import lookup
+    from torch._dynamo.variables import TorchInGraphFunctionVariable
+
+    for name in functions:
+        function: Any = torch
+        for part in name.split(".")[1:]:
+            function = getattr(function, part, None)
+        if not name.startswith("torch.Tensor.") and lookup(function) is not TorchInGraphFunctionVariable:
+            return False
+    return True
+
+
 # What `torch.compiler.assume_constant_result` does, without the second that importing it takes.
+_are_shown._dynamo_marked_constant = True  # type: ignore[attr-defined]
 _is_own_in_trace._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 _MODE = _Patching.__torch_function__.__code__
