@@ -35,7 +35,7 @@ STACK: tuple[tuple[str, ...], ...] = (
     ("core.removals", "core.stand_in"),
     ("core.surgery",),
     ("core.patch_rules", "core.patching"),
-    ("core.patch_mode",),
+    ("core.patch_mode", "core.patch_sizes"),
     ("core.sizes",),
     ("core.attributes", "core.copying", "core.units"),
     ("core.graph",),

@@ -16,10 +16,24 @@ from typing import Any
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 
-__all__ = ["Call", "Calls", "Held", "function_name", "has_hooks"]
+__all__ = ["Call", "Calls", "Held", "function_name", "has_hooks", "is_operator"]
 
 _CALL_IMPL = nn.Module._call_impl.__code__
 _NAMES: dict[Any, str] = {}
+_METHODS = {
+    "add": Tensor.add,
+    "sub": Tensor.sub,
+    "mul": Tensor.mul,
+    "truediv": Tensor.div,
+    "floordiv": Tensor.__floordiv__,
+    "mod": Tensor.remainder,
+    "pow": Tensor.__pow__,
+    "iadd": Tensor.add_,
+    "isub": Tensor.sub_,
+    "imul": Tensor.mul_,
+    "itruediv": Tensor.div_,
+    "getitem": Tensor.__getitem__,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +83,18 @@ def function_name(function: Callable[..., Any]) -> str:
     """
     name = _NAMES.get(function)
     if name is None:
-        name = resolve_name(function)  # type: ignore[no-untyped-call] # torch leaves it untyped
+        # While torch.compile traces, an operator may come as itself instead of as the tensor's method.
+        method = _METHODS.get(function.__name__) if is_operator(function) else None
+        name = resolve_name(method or function)
         if name is None:
             name = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', function)}"
         _NAMES[function] = name
     return name
+
+
+def is_operator(function: Callable[..., Any]) -> bool:
+    """Whether it is one of the functions in Python's `operator`."""
+    return getattr(function, "__module__", None) == "_operator"
 
 
 # What `torch.compiler.assume_constant_result` does, without the second that importing it takes.
@@ -102,7 +123,7 @@ class Calls(TorchFunctionMode):
     """
 
     def __init__(self, *, hooked: bool) -> None:
-        super().__init__()  # type: ignore[no-untyped-call] # torch leaves it untyped
+        super().__init__()
         self._stack = [_Running(None, None)]
         self._hooked = hooked
         self._raw: tuple[str, str, int, tuple[Any, ...], Mapping[str, Any]] | None = None

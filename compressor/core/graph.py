@@ -158,7 +158,7 @@ class PatchRule:
     relative: bool = False
 
     def patch(self, padded: Mask) -> Patch | None:
-        """The patch once the units flagged in `padded` [n_units + 1] are gone; None where it is not needed."""
+        """The patch once the units flagged in `padded` [n_units + 1] are gone; None where none is needed."""
         away = [gone(units, padded) for units in self.units]
         if away and not any(a.any() for a in away):
             return None

@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 import torch.utils.checkpoint
-from torch import nn
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from compressor.core.calls import function_name
+from compressor.core.calls import function_name, is_operator
 from compressor.core.plan import Patch, PatchValue
 from compressor.errors import ModelError
 
@@ -71,7 +71,7 @@ class _Patching(TorchFunctionMode):
     """Changes arguments while one forward runs, once."""
 
     def __init__(self, patches: tuple[Patch, ...]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call] # torch leaves it untyped
+        super().__init__()
         # Written so that torch.compile can follow: no cache, no generators.
         self._edits = [(p.function, p.call, p.argument.split("."), p.new) for p in patches]
         self._counts = {p.function: 0 for p in patches}
@@ -92,20 +92,23 @@ class _Patching(TorchFunctionMode):
         kwargs = kwargs or {}
         name = function_name(func)
         if name in self._counts:
-            own = _is_own_in_trace() if torch.compiler.is_dynamo_compiling() else _is_own()
-            if own:
+            tracing = torch.compiler.is_dynamo_compiling()
+            if tracing and is_operator(func) and not isinstance(args[0], Tensor):
+                raise RuntimeError(_NOT_SHOWN)  # `2 / x` is another method, with its arguments turned round
+            if _is_own_in_trace() if tracing else _is_own():
                 number = self._counts[name]
                 self._counts[name] = number + 1
                 for function, call, path, value in self._edits:
                     if function == name and call == number:
-                        if not torch.compiler.is_dynamo_compiling():
+                        if not tracing:
                             _refuse_recomputation(name)
                         args, kwargs = _edited(args, kwargs, path, value)
         return func(*args, **kwargs)
 
     def missed(self) -> bool:
         """Whether a call that is to be patched did not come."""
-        return any([call >= self._counts[function] for function, call, _path, _value in self._edits])
+        reached = [call < self._counts[function] for function, call, _path, _value in self._edits]
+        return not all(reached)
 
 
 # -- whose call it is ----------------------------------------------------------------------------
@@ -132,8 +135,8 @@ def _refuse_recomputation(function: str) -> None:
     while torch.is_grad_enabled() and frame is not None and frame.f_code is not _EAGERLY:
         if frame.f_code.co_filename == _CHECKPOINT:
             raise ModelError(
-                f"a forward that was patched at {function} checkpoints a part of itself, whose second run could "
-                f"not be patched: checkpoint the module as a whole, or switch its checkpointing off"
+                f"a forward that was patched at {function} checkpoints a part of itself, whose "
+                f"second run could not be patched: checkpoint the module as a whole, or switch that off"
             )
         frame = frame.f_back
 
@@ -145,7 +148,8 @@ def _is_own_in_trace() -> bool:
     """
     from torch._dynamo.symbolic_convert import InstructionTranslator
 
-    modes, inner = 0, []
+    modes = 0
+    inner: list[Any] = []
     frame: Any = InstructionTranslator.current_tx().output.current_tx
     while frame is not None:
         code: CodeType = frame.f_code

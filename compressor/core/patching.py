@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import copyreg
 import logging
+import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
-from functools import cache, wraps
-from typing import Any
+from functools import wraps
+from typing import Any, cast
 
 from torch import nn
 
@@ -78,9 +79,9 @@ def patched(model: nn.Module, patches: Sequence[Patch]) -> Iterator[None]:
     finally:
         for module, kind, old in before:
             module.__class__ = kind
-            vars(module).pop(_ATTRIBUTE, None)
+            module.__dict__.pop(_ATTRIBUTE, None)
             if old:
-                vars(module)[_ATTRIBUTE] = old
+                module.__dict__[_ATTRIBUTE] = old
 
 
 def _by_module(patches: Sequence[Patch]) -> dict[str, tuple[Patch, ...]]:
@@ -93,7 +94,7 @@ def _by_module(patches: Sequence[Patch]) -> dict[str, tuple[Patch, ...]]:
 def _set(module: nn.Module, patches: tuple[Patch, ...]) -> None:
     if not isinstance(module, Patched):
         module.__class__ = _patched_class(type(module))
-    vars(module)[_ATTRIBUTE] = patches
+    module.__dict__[_ATTRIBUTE] = patches
 
 
 # -- classes -------------------------------------------------------------------------------------
@@ -103,6 +104,33 @@ class Patched(nn.Module):
     """What every patched module is besides its own class."""
 
     call_patches: tuple[Patch, ...]
+
+
+def unpatched_class(module: nn.Module) -> type[nn.Module]:
+    """The class that the user wrote."""
+    kind = type(module)
+    return kind.__mro__[2] if issubclass(kind, Patched) else kind
+
+
+_CLASSES: dict[type[nn.Module], type[nn.Module]] = {}
+
+
+def _patched_class(kind: type[nn.Module]) -> type[nn.Module]:
+    """The one subclass of `kind` that runs it patched."""
+    if kind not in _CLASSES:
+        names = {
+            "__module__": kind.__module__,
+            "__qualname__": kind.__qualname__,
+            "__doc__": kind.__doc__,
+            "forward": _forward_of(kind),
+        }
+        _CLASSES[kind] = new = types.new_class(
+            kind.__name__, (Patched, kind), {}, lambda own: own.update(names)
+        )
+        # Pickle would look for the class where there is none. A method of its own would do as well, but
+        # copies of modules are fast only where a class has none.
+        copyreg.pickle(new, _reduced)
+    return _CLASSES[kind]
 
 
 def _forward_of(kind: type[nn.Module]) -> Callable[..., Any]:
@@ -115,30 +143,10 @@ def _forward_of(kind: type[nn.Module]) -> Callable[..., Any]:
     return forward
 
 
-def unpatched_class(module: nn.Module) -> type[nn.Module]:
-    """The class that the user wrote."""
-    kind = type(module)
-    return kind.__mro__[2] if issubclass(kind, Patched) else kind
-
-
-@cache
-def _patched_class(kind: type[nn.Module]) -> type[nn.Module]:
-    names = {
-        "__module__": kind.__module__,
-        "__qualname__": kind.__qualname__,
-        "__doc__": kind.__doc__,
-        "forward": _forward_of(kind),
-    }
-    new = type(kind)(kind.__name__, (Patched, kind), names)
-    # The class has no place where pickle would look for it. A method of its own would do as well, but
-    # copies of modules are fast only where a class has none.
-    copyreg.pickle(new, _reduced)  # type: ignore[arg-type] # a reduction may also have a state
-    return new
-
-
 def _reduced(module: nn.Module) -> tuple[Any, ...]:
+    """How a patched module is pickled and copied: as its own class would be, then patched again."""
     kind = unpatched_class(module)
-    function, args, *rest = kind.__reduce_ex__(module, 4)
+    function, args, *rest = cast(tuple[Any, ...], kind.__reduce_ex__(module, 4))
     if function is getattr(copyreg, "__newobj__") and args[0] is type(module):  # noqa: B009 - untyped
         return (_new, (kind, *args[1:]), *rest)
     return _again, (function, args, patches_of(module)), *rest
@@ -149,7 +157,7 @@ def _new(kind: type[nn.Module], *args: Any) -> nn.Module:
     return new.__new__(new, *args)
 
 
-def _again(function: Callable[..., nn.Module], args: tuple[Any, ...], patches: tuple[Patch, ...]) -> nn.Module:
-    module = function(*args)
+def _again(make: Callable[..., nn.Module], args: tuple[Any, ...], patches: tuple[Patch, ...]) -> nn.Module:
+    module = make(*args)
     _set(module, patches)
     return module

@@ -310,7 +310,8 @@ class Plan:
         if data.get("version") not in (FORMAT_VERSION, _PATCHED_VERSION):
             raise FileError(
                 f"the plan has format version {data.get('version')!r}, this library reads "
-                f"{FORMAT_VERSION} and {_PATCHED_VERSION}; use the library version that wrote it, or plan again"
+                f"{FORMAT_VERSION} and {_PATCHED_VERSION}; use the library version that wrote it, or plan "
+                f"again"
             )
         content = {k: v for k, v in data.items() if k not in ("format", "version", "digest")}
         if data.get("digest") != _digest(content):

@@ -17,9 +17,9 @@ from compressor.core.capture import _graph
 from compressor.core.coupling import Choices, couple
 from compressor.core.graph import Graph, Mask
 from compressor.core.patch_rules import rules_for
+from compressor.core.patching import patched
 from compressor.core.sizes import Sizes, numbers_of, steps
 from compressor.core.surgery import cut_copy, cut_tensor, set_sizes, signature_of
-from compressor.core.patching import patched
 from compressor.core.tape import Op, record, record_attempt
 from compressor.core.units import find_units
 from tests.core.driver import masks

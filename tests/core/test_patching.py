@@ -245,7 +245,10 @@ def test_what_is_patched_for_a_while_is_as_before_afterwards() -> None:
     model = Scaled()
     patch(model, [_division("first", 0, 2.0, 4.0)])
     before = {name: (type(module), dict(vars(module))) for name, module in model.named_modules()}
-    with pytest.raises(KeyError), patched(model, [_division("", 0, 3.0, 30.0), _division("first", 0, 4.0, 9.0)]):
+    with (
+        pytest.raises(KeyError),
+        patched(model, [_division("", 0, 3.0, 30.0), _division("first", 0, 4.0, 9.0)]),
+    ):
         _same(model, 9 * 30 * 2 * 5)
         raise KeyError
     assert before == {name: (type(module), vars(module)) for name, module in model.named_modules()}
