@@ -56,9 +56,7 @@ def test_without_the_library_the_loader_says_what_is_missing(
 ) -> None:
     saved(tmp_path)
     monkeypatch.setitem(sys.modules, "compressor.core.patching", None)
-    with pytest.raises(
-        LoadError, match=r"reshape, call 1, argument 2: 8 -> 6.*install compressor"
-    ):
+    with pytest.raises(LoadError, match=r"reshape, call 1, argument 2: 8 -> 6.*install compressor"):
         load_plain(Reshaped, tmp_path)
 
 
