@@ -11,11 +11,11 @@ from collections.abc import Iterator
 
 from compressor.core.calls import Call, Held
 from compressor.core.graph import PatchRule
-from compressor.core.patch_sizes import FAMILIES, AxesOf, Site, argument, patch_rule
+from compressor.core.patch_sizes import FAMILIES, SHAPED, AxesOf, Site, argument, patch_rule
 from compressor.core.sizes import numbers_of
 from compressor.core.tape import Op, Tape
 
-__all__ = ["number_rules", "rules_for", "size_rules"]
+__all__ = ["firm_rules", "number_rules", "rules_for", "size_rules"]
 
 
 def rules_for(op: Op, tape: Tape, axes_of: AxesOf) -> tuple[PatchRule, ...] | None:
@@ -35,6 +35,18 @@ def size_rules(op: Op, tape: Tape, axes_of: AxesOf) -> tuple[PatchRule, ...] | N
     if family is None:
         return None
     return tuple(family(Site(op, op.call, tape, axes_of))) or None
+
+
+def firm_rules(op: Op, tape: Tape, axes_of: AxesOf) -> tuple[PatchRule, ...] | None:
+    """Rules for numbers in the call that say how long a labelled axis is which nothing can shrink.
+
+    Each stays what was recorded: forward may have computed it from something that does shrink, the
+    dims of a head from the width, say. For a call that trips although `size_rules` were followed.
+    """
+    family = FAMILIES.get(op.call.function) if op.call is not None else None
+    if op.call is None or family not in SHAPED:
+        return None
+    return tuple(family(Site(op, op.call, tape, axes_of, firm=True))) or None
 
 
 def number_rules(op: Op) -> tuple[PatchRule, ...] | None:

@@ -16,7 +16,7 @@ from compressor.core.channels import UnitArray, free
 from compressor.core.graph import PatchRule
 from compressor.core.tape import Op, Ref, Tape
 
-__all__ = ["FAMILIES", "AxesOf", "Site", "argument", "patch_rule"]
+__all__ = ["FAMILIES", "SHAPED", "AxesOf", "Site", "argument", "patch_rule"]
 
 # For a value of the tape the units of each of its labelled axes.
 AxesOf = Callable[[int], Mapping[int, UnitArray]]
@@ -24,12 +24,16 @@ AxesOf = Callable[[int], Mapping[int, UnitArray]]
 
 @dataclass(frozen=True, eq=False)
 class Site:
-    """A call that tripped, with the operator it tripped at and the labels around it."""
+    """A call that tripped, with the operator it tripped at and the labels around it.
+
+    With `firm`, numbers at axes that nothing can shrink are wanted, instead of those that follow.
+    """
 
     op: Op
     call: Call
     tape: Tape
     axes_of: AxesOf
+    firm: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -104,11 +108,13 @@ def _shaped(
     open_entry = any(value == -1 for _, value in entries)
     for k, (path, value) in enumerate(entries):
         units = site.axes.get(first + k)
-        if units is None or not free(units).any():
+        if units is None or not _is_number(value) or value != site.shape[first + k]:
             continue
-        if not _is_number(value) or value != site.shape[first + k]:
+        if bool(free(units).any()) is site.firm:
             continue
-        if not _repeats(units):
+        if site.firm:
+            yield patch_rule(site.call, path, value, (), fixed=value)
+        elif not _repeats(units):
             yield patch_rule(site.call, path, value, (units,))
         elif view and not open_entry:
             # The axis may hold more than channels (the batch, say): let torch work it out.
@@ -320,3 +326,6 @@ FAMILIES: dict[str, Callable[[Site], Iterator[PatchRule]]] = {
     **_of(_convolved, "torch.nn.functional.", "conv1d conv2d conv3d"),
     **_of(_convolved, "torch.nn.functional.conv_transpose", "1d 2d 3d"),
 }
+
+# Those whose numbers are lengths of axes of the result.
+SHAPED = (_view, _expand, _unflatten, _created, _drawn, _normalised)

@@ -16,7 +16,7 @@ from torch.nn import functional
 from compressor.core.capture import _graph
 from compressor.core.coupling import Choices, couple
 from compressor.core.graph import Graph, Mask
-from compressor.core.patch_rules import rules_for
+from compressor.core.patch_rules import firm_rules, rules_for
 from compressor.core.patching import patched
 from compressor.core.sizes import Sizes, numbers_of, steps
 from compressor.core.surgery import cut_copy, cut_tensor, set_sizes, signature_of
@@ -35,7 +35,7 @@ def patched_graph(model: nn.Module, *args: Tensor, choices: Choices | None = Non
     units = find_units(coupling.space)
     sizes = Sizes(tape, 0, coupling, units)
     graph = _graph(model, args, {}, (tape,), signature_of(model), coupling, units)
-    for _ in range(50):
+    for _ in range(200):
         # Where a whole piece goes, torch skips its slice, and operators no longer stand side by side.
         gentle = itertools.islice(masks(graph), 3)
         trips = (_trip(model, args, graph, Sizes(tape, 0, coupling, units), mask) for mask in gentle)
@@ -46,6 +46,7 @@ def patched_graph(model: nn.Module, *args: Tensor, choices: Choices | None = Non
         assert rules is not None, f"{op.target}: {op.call}"
         known = {(r.module, r.function, r.call, r.argument) for r in graph.patch_rules}
         new = [r for r in rules if (r.module, r.function, r.call, r.argument) not in known]
+        new = new or list(firm_rules(op, tape, sizes.axes) or ())
         assert new, f"patched in vain: {op.target} {op.call}"
         graph = replace(graph, patch_rules=(*graph.patch_rules, *new))
     raise AssertionError("no end of patches")
@@ -193,6 +194,16 @@ def attention_scaled_by_a_tensor(self: Any, x: Tensor) -> Tensor:
     return self.b((weights @ v).transpose(1, 2).flatten(2))
 
 
+def attention_over_channels(self: Any, x: Tensor) -> Tensor:
+    """The dims of a head are computed from a width that shrinks, though they cannot."""
+    b, n, _ = x.shape
+    x = self.c(x)
+    dims = x.shape[-1] // 2
+    y = self.a(x).reshape(b, n, 2, dims)
+    y = y * torch.arange(1.0, 5.0).roll(1, 0)  # channels by their place
+    return self.b(y.reshape(b, n, 8))
+
+
 def set_in_two_parts(self: Any, x: Tensor) -> Tensor:
     y = self.a(x)
     z = torch.zeros_like(y)
@@ -225,5 +236,9 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "attention by hand": (lambda: Forward(attention_by_hand, **_qkv()), TOKENS),
     "attention scaled first": (lambda: Forward(attention_scaled_first, **_qkv()), TOKENS),
     "attention scaled by a tensor": (lambda: Forward(attention_scaled_by_a_tensor, **_qkv()), TOKENS),
+    "dims from another width": (
+        lambda: Forward(attention_over_channels, c=nn.Linear(6, 8), a=nn.Linear(8, 8), b=nn.Linear(8, 5)),
+        TOKENS,
+    ),
     "slice assignment": (lambda: _convs(set_in_two_parts), IMAGE),
 }
