@@ -204,6 +204,12 @@ def attention_over_channels(self: Any, x: Tensor) -> Tensor:
     return self.b(y.reshape(b, n, 8))
 
 
+def attention_split(self: Any, x: Tensor) -> Tensor:
+    b, n, _ = x.shape
+    q, k, v = (y.view(b, n, 2, 4).transpose(1, 2) for y in self.a(x).split(8, dim=2))
+    return self.b(functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, 8))
+
+
 def set_in_two_parts(self: Any, x: Tensor) -> Tensor:
     y = self.a(x)
     z = torch.zeros_like(y)
@@ -240,5 +246,6 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         lambda: Forward(attention_over_channels, c=nn.Linear(6, 8), a=nn.Linear(8, 8), b=nn.Linear(8, 5)),
         TOKENS,
     ),
+    "attention split": (lambda: Forward(attention_split, a=nn.Linear(6, 24), b=nn.Linear(8, 5)), TOKENS),
     "slice assignment": (lambda: _convs(set_in_two_parts), IMAGE),
 }

@@ -287,6 +287,14 @@ def test_torch_compile_counts_as_an_ordinary_run_does() -> None:
         torch.compile(model, backend="eager")(X)
 
 
+def test_a_call_with_other_arguments_is_refused() -> None:
+    model = Forward(lambda self, x: x.reshape(2, 3) if len(x) == 6 else x.reshape(-1))
+    patch(model, [Patch("", "torch.Tensor.reshape", 0, "2", 3, 3)])
+    assert model(X).shape == (2, 3)
+    with pytest.raises(ModelError, match=r"takes another way than on the captured"):
+        model(X[:4])
+
+
 def test_a_forward_put_on_the_object_is_refused() -> None:
     model = Scaled()
     model.forward = lambda x: x / 3.0  # type: ignore[method-assign]
