@@ -430,14 +430,6 @@ def test_cuts_are_exact(name: str) -> None:
 
 PINNED: dict[str, tuple[Body, str]] = {
     "responses of neighbouring channels": (lambda m, y, x: F.local_response_norm(y, 3), "pooling"),
-    "written into a fixed width": (
-        lambda m, y, x: [z := y.new_zeros(len(y), 8, 6, 8), z[:, :8].copy_(y)][0],
-        "written into forward",
-    ),
-    "heads written into a view": (
-        lambda m, y, x: y.unflatten(1, (4, 2)).softmax(3).flatten(1, 2),
-        "written into forward",
-    ),
     "an inverse": (lambda m, y, x: torch.linalg.inv(y[..., :6] + 9 * torch.eye(6)), "no rule for operator"),
     "a cumulative sum over channels": (lambda m, y, x: y.cumsum(1), "along this axis"),
     "sorted channels": (lambda m, y, x: y.sort(1).values, "along this axis"),
