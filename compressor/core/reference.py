@@ -6,6 +6,7 @@ on the kept positions, which is what the pruned model does; no tolerance is loos
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -17,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from compressor.core.channels import Mask, UnitArray, gone
 from compressor.core.graph import Restriction
-from compressor.core.tape import plain_kernels
+from compressor.core.tape import Tape, plain_kernels
 
 __all__ = ["Doubling", "Restricted", "call_in_double", "kept_positions", "plainly", "take"]
 
@@ -91,6 +92,11 @@ class Restricted(Doubling):
                 self._wanted[restriction.target, restriction.call] = (restriction.kind, keeps)
         self._calls: dict[str, int] = {}
         self.used = 0
+
+    def strays_from(self, tape: Tape) -> bool:
+        """Whether an operator that was to be restricted ran more or less often than on the tape."""
+        on_tape = Counter(op.target for op in tape.ops)
+        return any(self._calls.get(target, 0) != on_tape[target] for target, _ in self._wanted)
 
     def call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run one operator, restricted where the graph says so."""

@@ -205,6 +205,29 @@ CASES: dict[str, tuple[Callable[[], nn.Module], int]] = {
 }
 
 
+def normed(m: Any, x: Tensor) -> Tensor:
+    h = c = x.new_zeros(x.shape[1], m.recurrent.in_features)
+    for step in x:
+        i, f, g, o = m.norm(m.entering(step) + m.recurrent(h)).chunk(4, -1)
+        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+        h = torch.sigmoid(o) * torch.tanh(m.cell_norm(c))
+    return m.head(h)
+
+
+def test_a_sequence_of_another_length_is_verified_with_its_own_steps() -> None:
+    """The norms of a loop over time are more than those that were captured: 3 steps, then 6."""
+    make = net(
+        normed,
+        entering=linear(5, 32),
+        recurrent=linear(8, 32),
+        norm=lambda: nn.LayerNorm(32),
+        cell_norm=lambda: nn.LayerNorm(8),
+        head=linear(8, 2),
+    )
+    torch.manual_seed(0)
+    assert_prunes_exactly(make().eval(), torch.randn(3, 4, 5), free=8)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_cuts_are_exact(name: str) -> None:
     make, free = CASES[name]
