@@ -86,17 +86,28 @@ class Restricted(Doubling):
         super().__init__(watch)
         padded = np.append(removed, False)
         self._wanted = {}
+        self._lengths: dict[tuple[str, int], list[dict[int, int]]] = {}
         for restriction in restrictions:
             keeps = tuple(kept_positions(operand, padded) for operand in restriction.operands)
             if any(keeps):
                 self._wanted[restriction.target, restriction.call] = (restriction.kind, keeps)
+                self._lengths[restriction.target, restriction.call] = [
+                    {axis: units.shape[-1] for axis, units in operand.items()}
+                    for operand in restriction.operands
+                ]
         self._calls: dict[str, int] = {}
+        self._misfit = False
         self.used = 0
 
     def strays_from(self, tape: Tape) -> bool:
-        """Whether an operator that was to be restricted ran more or less often than on the tape."""
+        """Whether operators that were to be restricted ran otherwise than on the tape.
+
+        More or less often, or on axes of other lengths: those that batch and channels share.
+        """
         on_tape = Counter(op.target for op in tape.ops)
-        return any(self._calls.get(target, 0) != on_tape[target] for target, _ in self._wanted)
+        return self._misfit or any(
+            self._calls.get(target, 0) != on_tape[target] for target, _ in self._wanted
+        )
 
     def call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run one operator, restricted where the graph says so."""
@@ -104,6 +115,13 @@ class Restricted(Doubling):
         number = self._calls[target] = self._calls.get(target, 0) + 1
         wanted = self._wanted.get((target, number))
         if wanted is None:
+            return super().call(func, args, kwargs)
+        if any(
+            arg.shape[axis] != length
+            for arg, axes in zip(args, self._lengths[target, number], strict=False)
+            for axis, length in axes.items()
+        ):
+            self._misfit = True
             return super().call(func, args, kwargs)
         kind, keeps = wanted
         self.used += kind != "contraction"
