@@ -37,6 +37,9 @@ class Factors:
         if self._restless(splits):
             return
         classes = space.solve()
+        passing = np.zeros(space.count, dtype=bool)
+        for ids in space.provisional:
+            passing[classes[ids]] = True
         tables = [_Table.of(classes[split.ids], split.parts) for _, split in splits]
         used = [False] * len(splits)
         table_of = np.full(space.count, -1, dtype=np.int64)
@@ -45,7 +48,10 @@ class Factors:
             if table is not None and (table_of[table.classes] < 0).all():
                 table_of[table.classes] = number
         waiting = [
-            table is not None and not (table_of[table.classes] == n).any() for n, table in enumerate(tables)
+            # Labels of this pass only are others in the next.
+            passing[classes[split.ids]].any()
+            or (table is not None and not (table_of[table.classes] == number).any())
+            for number, (table, (_, split)) in enumerate(zip(tables, splits, strict=True))
         ]
         for origin, position, start, count in sorted(space.origins, key=lambda o: -o[1]):
             owners = table_of[classes[start : start + count]]
