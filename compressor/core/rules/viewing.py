@@ -69,11 +69,6 @@ def _reshaped(
         yield Layer(
             news[varying[0]], np.moveaxis(ids, varying[0], 0).reshape(sizes[varying[0]], -1)[:, 0], layer.soft
         )
-    elif not call.splittable and (ids >= 0).all():
-        # What cannot be told apart is tied along all axes but the longest.
-        free = max(varying, key=lambda position: sizes[position])
-        rows = np.moveaxis(ids, free, 0).reshape(sizes[free], -1)
-        yield Layer(news[free], call.tie(rows), layer.soft)
     else:
         # Heads times dims, groups times channels: labels are known as factors in the next pass.
         grid = np.indices(sizes)
