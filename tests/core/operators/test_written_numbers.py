@@ -15,7 +15,15 @@ from tests.core.driver import Case, Net, assert_case, assert_prunes_exactly, cas
 IMAGE = (2, 3, 8, 8)
 
 
-def free(name: str, function: Callable[..., Tensor], *, units: int, leaving: int = 8, **parts: Any) -> Case:
+def free(
+    name: str,
+    function: Callable[..., Tensor],
+    *,
+    units: int,
+    leaving: int = 8,
+    statistics: bool = False,
+    **parts: Any,
+) -> Case:
     """stem, `function(net, features)`, head; 8 channels of the stem and what the function makes free."""
 
     def make() -> nn.Module:
