@@ -145,8 +145,9 @@ class PatchRule:
 
     With `fixed` it becomes that, whatever goes (without `units`: also when nothing of it is known to).
     With `relative` it becomes as large a part of what is there as stays of the units. Else it is
-    kept(units) // divisor; of several unit arrays the list of those, or the
-    one number that all of them are.
+    kept(units) // divisor; of several unit arrays the list of those, or the one number that all of them
+    are. With `always` it is written down also where it is what was recorded: forward may compute
+    something else from what was cut.
     """
 
     module: str
@@ -158,11 +159,12 @@ class PatchRule:
     divisor: int = 1
     fixed: PatchValue = None
     relative: bool = False
+    always: bool = False
 
     def patch(self, padded: Mask) -> Patch | None:
         """The patch once the units flagged in `padded` [n_units + 1] are gone; None where none is needed."""
         away = [gone(units, padded) for units in self.units]
-        if away and not any(a.any() for a in away):
+        if away and not self.always and not any(a.any() for a in away):
             return None
         kept = [int((~a).sum()) // self.divisor for a in away]
         new: PatchValue = self.fixed
@@ -172,7 +174,7 @@ class PatchRule:
             # One number for all pieces of a split stays one where they are of one size.
             alike = len(set(kept)) == 1 and kept[0] > 0 and isinstance(self.old, int)
             new = kept[0] if alike or len(kept) == 1 else tuple(kept)
-        needless = self.fixed is None and new == self.old
+        needless = self.fixed is None and not self.always and new == self.old
         patch = Patch(self.module, self.function, self.call, self.argument, self.old, new)
         return None if needless else patch
 

@@ -450,7 +450,10 @@ class _Trial:
         if kind == "number":
             return number_rules(op) or ()
         rules = size_rules(op, tape, axes_of) or ()
-        return rules if kind == "size" else (*rules, *(firm_rules(op, tape, axes_of) or ()))
+        if kind == "size":
+            return rules
+        always = tuple(replace(rule, always=True) for rule in rules)
+        return (*always, *(firm_rules(op, tape, axes_of) or ()))
 
     def patches_for(self, places: Sequence[Place], removed: Mask, rules: _Rules) -> dict[Place, str]:
         """For operators whose calls, once patched, let them run as expected, the kind of rule that does."""

@@ -16,9 +16,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from compressor.core.calls import function_name
 from compressor.core.nested import with_tensors
 from compressor.core.plan import Plan
 from compressor.core.recurrent import relisted
@@ -104,7 +106,7 @@ class Walk(TorchDispatchMode):
 
     def __init__(self, tape: Tape, number: int, sizes: Sizes, padded: Mask, *, real: bool) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # torch leaves it untyped
-        self._real = real
+        self._real, self._paused = real, False
         self._tape, self._number, self._sizes, self._padded = tape, number, sizes, padded
         self._steps = steps(tape)
         self._at = 0
@@ -116,8 +118,27 @@ class Walk(TorchDispatchMode):
     def announcing(self, announce: Callable[..., None]) -> Iterator[None]:
         """Within, the mode is active; operators that run are announced."""
         self._announce = announce
-        with self:
+        with _Catching(self), self:
             yield
+
+    def instead_of(self, name: str) -> Any:
+        """What a call that failed before its operators ran should have returned, after noting a trip.
+
+        Raises LookupError where the call is not the one that the recording has here.
+        """
+        first = self._steps[self._at] if self._at < len(self._steps) else None
+        if first is None or first.call is None or first.call.function != name:
+            raise LookupError(name)
+        self._trip(first)
+        last = first
+        while self._at < len(self._steps) and self._steps[self._at].call is first.call:
+            last = self._steps[self._at]
+            self._at += 1
+        self._paused = True
+        try:
+            return self._answer(last, ())
+        finally:
+            self._paused = False
 
     def stop(self) -> None:
         """Note that the forward failed before the next operator."""
@@ -142,6 +163,8 @@ class Walk(TorchDispatchMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
+        if self._paused:
+            return func(*args, **kwargs)
         name = _name(func)
         if name == "aten.clone.default":
             return self._run(func, args, kwargs)
@@ -231,12 +254,8 @@ class Walk(TorchDispatchMode):
 
     def _answer(self, op: Op, args: tuple[Any, ...]) -> Any:
         """What the operator should have returned."""
-        if (
-            op.mutated
-            and op.outputs
-            and op.outputs[0] == op.mutated[0][1]
-            and op.args[0] == Ref(op.mutated[0][0])
-        ):
+        own = op.mutated[0] if op.mutated else None
+        if args and own and op.outputs and op.outputs[0] == own[1] and op.args[0] == Ref(own[0]):
             return args[0]
         results = tuple(None if out is None else self._empty(out) for out in op.outputs)
         listed = len(results) > 1 or op.is_listed
@@ -249,6 +268,25 @@ class Walk(TorchDispatchMode):
             return torch.zeros(shape, dtype=meta.dtype, device=self._device)
         # Whether a reshape has to copy, and with it what is run, depends on the order in memory.
         return torch.empty_strided(shape, _ordered_as(meta.strides, shape), dtype=meta.dtype, device="meta")
+
+
+class _Catching(TorchFunctionMode):
+    """Has a walk go on where a call fails on its sizes before any operator of it runs."""
+
+    def __init__(self, walk: Walk) -> None:
+        super().__init__()
+        self._walk = walk
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        try:
+            return func(*args, **(kwargs or {}))
+        except (RuntimeError, IndexError, ValueError) as error:
+            try:
+                return self._walk.instead_of(function_name(func))
+            except LookupError:
+                raise error from None
 
 
 @cache
