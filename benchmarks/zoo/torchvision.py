@@ -1,37 +1,18 @@
-"""The networks that are measured: torchvision's convolutional classifiers, without weights."""
+"""torchvision's networks, without weights: classifiers by family, the rest one of each kind."""
 
 from __future__ import annotations
 
-import argparse
-import importlib
-import importlib.util
-import os
 import re
-import sys
 import warnings
-from collections.abc import Iterable
-from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree
 
-__all__ = [
-    "FAMILIES",
-    "Missing",
-    "add_shared_option",
-    "build",
-    "example",
-    "heads",
-    "networks",
-    "outputs",
-    "shared_folder",
-    "torchvision",
-]
+from benchmarks.zoo.entry import Entry, Inputs
 
-ROOT = Path(__file__).resolve().parent.parent
+__all__ = ["FAMILIES", "N_CLASSES", "build", "example", "heads", "networks"]
+
 N_CLASSES = 1000
 
 # Family: (pattern of its variants, the one of `--quick`).
@@ -58,49 +39,6 @@ FAMILIES = {
 
 # Inception's auxiliary head, which training runs, has a 5x5 convolution that needs 299 pixels.
 _PIXELS = {"inception_v3": 299}
-
-
-class Missing(Exception):
-    """Something a benchmark needs is not on this machine; the text says what."""
-
-
-def add_shared_option(parser: argparse.ArgumentParser) -> None:
-    """Add `--shared`, the folder with data, checkpoints and torchvision's stand-in operators."""
-    parser.add_argument(
-        "--shared",
-        default=os.environ.get("COMPRESSOR_SHARED"),
-        help="folder of shared data (default: $COMPRESSOR_SHARED, else ../shared)",
-    )
-
-
-def shared_folder(named: str | None) -> Path | None:
-    """The shared folder, or None where the default one is absent; a named one must exist."""
-    folder = Path(named) if named else ROOT.parent / "shared"
-    if folder.is_dir():
-        return folder
-    if named:
-        raise SystemExit(f"the shared data folder {folder} does not exist")
-    return None
-
-
-def torchvision(shared: str | None) -> ModuleType:
-    """The module torchvision.models; raises Missing where torchvision cannot be imported.
-
-    torchvision has no build for every CPU-only torch. Where the shared folder holds declarations of
-    its compiled operators, they are loaded first: no classifier runs any of them.
-    """
-    folder = shared_folder(shared)
-    if folder is not None:
-        file = folder / "zoo" / "torchvision_on_cpu_torch.py"
-        if file.is_file():
-            _run_once("torchvision_on_cpu_torch", file)
-    try:
-        return importlib.import_module("torchvision.models")
-    except (ImportError, RuntimeError) as error:
-        raise Missing(
-            f"torchvision cannot be imported ({type(error).__name__}: {error}); install it, or "
-            "name a folder with zoo/torchvision_on_cpu_torch.py by --shared"
-        ) from error
 
 
 def networks(models: ModuleType, *, quick: bool) -> list[str]:
@@ -136,19 +74,3 @@ def heads(model: nn.Module) -> list[nn.Module]:
         if (isinstance(module, nn.Linear) and module.out_features == N_CLASSES)
         or (isinstance(module, nn.Conv2d) and module.out_channels == N_CLASSES)
     ]
-
-
-def outputs(result: Any) -> list[Tensor]:
-    """All tensors of what a network returned."""
-    leaves: Iterable[Any] = _pytree.tree_leaves(result)
-    return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-
-
-def _run_once(name: str, file: Path) -> None:
-    if name in sys.modules:
-        return
-    spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
