@@ -33,7 +33,7 @@ from compressor.budget import Budget, Uniform
 from compressor.errors import CompressorError, VerifyError
 from compressor.scoring import Norm, Random, Scorer
 
-__all__ = ["PLANS", "SEED", "TOLERANCE", "check", "status"]
+__all__ = ["PLANS", "SEED", "TOLERANCE", "check", "empty_row", "status"]
 
 TOLERANCE = 1e-9
 SEED = 0
@@ -45,20 +45,18 @@ PLANS: tuple[tuple[str, Scorer, Budget], ...] = (
 )
 
 
+def empty_row(entry: Entry) -> Row:
+    """What is known of a network before anything ran."""
+    named = {"source": entry.source, "family": entry.family, "network": entry.name}
+    return {**named, "stage": "build", "failures": [], "plans": {}, "notes": []}
+
+
 class Checked:
     """A network under examination: everything the checks share, and the row they fill."""
 
     def __init__(self, entry: Entry, save: Callable[[Row], None]) -> None:
         """Build and scramble the network; the row is saved after every step."""
-        self.row: Row = {
-            "source": entry.source,
-            "family": entry.family,
-            "network": entry.name,
-            "stage": "build",
-            "failures": [],
-            "plans": {},
-            "notes": [],
-        }
+        self.row = empty_row(entry)
         self.save = save
         self.model, inputs = entry.build(SEED)
         self.auxiliary = entry.name in ("googlenet", "inception_v3")
@@ -81,10 +79,9 @@ def check(entry: Entry, save: Callable[[Row], None], *, onnx: bool = False) -> R
         try:
             it = Checked(entry, save)
         except Exception as error:
-            return {
-                "source": entry.source, "family": entry.family, "network": entry.name, "plans": {}, "notes": [],
-                "failures": [f"build: {_said(error)}"], "stage": "build", "status": "not run",
-            }
+            row = {**empty_row(entry), "failures": [f"build: {_said(error)}"], "status": "not run"}
+            save(row)
+            return row
         row = it.row
         try:
             _examine(it, onnx)

@@ -30,7 +30,7 @@ if __package__ in (None, ""):  # run as a file
 import torch
 
 from benchmarks import results, zoo
-from benchmarks.checking import SEED, check
+from benchmarks.checking import SEED, check, empty_row
 from benchmarks.zoo import sources
 
 Row = dict[str, Any]
@@ -44,7 +44,7 @@ def main() -> int:
     wrong = False
     for source in sources.SOURCES if options.source == "all" else [options.source]:
         try:
-            entries = sources.entries(source, options.shared)
+            entries = sources.entries(source, options.shared, quick=options.quick)
         except zoo.Missing as missing:
             print(f"skipped: {missing}")
             continue
@@ -70,25 +70,25 @@ def _options() -> argparse.Namespace:
 
 def _run(source: str, entries: list[zoo.Entry], options: argparse.Namespace) -> list[Row]:
     kept = results.read(f"coverage-{source}") or {"rows": []}
-    done = {row["network"]: row for row in kept["rows"]}
+    done = {(row["family"], row["network"]): row for row in kept["rows"]}
     code = _code()
-    wanted = [entry for entry in entries if _is_wanted(entry, done.get(entry.name), options, code)]
+    wanted = [entry for entry in entries if _is_wanted(entry, done.get(entry.key), options, code)]
     waiting, running = list(wanted), {}
     facts = results.context("coverage", vars(options), seeds=[SEED])
     while waiting or running:
         while waiting and len(running) < options.jobs:
             entry = waiting.pop(0)
-            running[entry.name] = _Process(entry, options)
+            running[entry.key] = _Process(entry, options)
         time.sleep(_SLICE_S)
-        for name in [name for name, process in running.items() if process.is_over()]:
-            row = {**running.pop(name).row(), "code": code}
-            done[name] = row
+        for key in [key for key, process in running.items() if process.is_over()]:
+            row = {**running.pop(key).row(), "code": code}
+            done[key] = row
             print(_line(row, len(wanted) - len(waiting) - len(running), len(wanted)), flush=True)
-            ordered = [done[entry.name] for entry in entries if entry.name in done]
+            ordered = [done[entry.key] for entry in entries if entry.key in done]
             results.write_json(
                 results.FOLDER / f"coverage-{source}.json", {"context": facts, "rows": ordered}
             )
-    return [done[entry.name] for entry in wanted]
+    return [done[entry.key] for entry in wanted]
 
 
 def _is_wanted(entry: zoo.Entry, row: Row | None, options: argparse.Namespace, code: str) -> bool:
@@ -146,15 +146,7 @@ class _Process:
 
     def row(self) -> Row:
         """The row as far as it came."""
-        row = self.latest or {
-            "source": self.entry.source,
-            "family": self.entry.family,
-            "network": self.entry.name,
-            "stage": "build",
-            "failures": [],
-            "plans": {},
-            "notes": [],
-        }
+        row = self.latest or empty_row(self.entry)
         if "status" not in row:
             spent = time.monotonic() - self.start
             killed = "time limit" if spent > self.limit_s else f"process ended with {self.child.exitcode}"

@@ -25,8 +25,10 @@ class Inputs:
     kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     def call(self, model: nn.Module) -> Any:
-        """What `model` returns for these inputs."""
-        return model(*self.args, **self.kwargs)
+        """What `model` returns for these inputs; where it draws numbers, always the same."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return model(*self.args, **self.kwargs)
 
     def double(self) -> Inputs:
         """The same in float64; integers stay."""
@@ -41,6 +43,11 @@ class Entry:
     family: str
     name: str
     build: Callable[[int], tuple[nn.Module, Inputs]]
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What tells it from the others of its source."""
+        return self.family, self.name
 
 
 def taken(inputs: Inputs, examples: Sequence[int]) -> Inputs:

@@ -115,7 +115,7 @@ MODULES = {
 }
 
 
-def entries() -> list[Entry]:
+def entries(*, quick: bool) -> list[Entry]:
     """One network of every module."""
     return [
         Entry("timm", module, name, _builder(name, pixels, {"img_size": pixels} if told else {}))
