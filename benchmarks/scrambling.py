@@ -40,8 +40,12 @@ def scrambled_(model: nn.Module, inputs: Inputs, *, seed: int) -> None:
     norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
     with torch.no_grad():
         for parameter in model.parameters():
-            if not parameter.is_floating_point():
+            if not parameter.is_floating_point() or not parameter.numel():
                 continue
+            # Transformers are initialised so that attention is next to uniform: a wrong channel of
+            # queries or keys would hardly show.
+            if parameter.dim() == 2 and 0 < float(parameter.std()) < (wanted := parameter.shape[1] ** -0.5):
+                parameter.mul_(wanted / parameter.std())
             # Layer scales of 1e-6, tokens and tables of zeros: what goes wrong would vanish behind
             # them.
             if parameter.dim() == 1 or float(parameter.abs().max()) < 1e-3:
