@@ -29,7 +29,7 @@ if __package__ in (None, ""):  # run as a file
 
 import torch
 
-from benchmarks import results, zoo
+from benchmarks import results, supported, zoo
 from benchmarks.checking import SEED, check, empty_row
 from benchmarks.zoo import sources
 
@@ -41,6 +41,9 @@ def main() -> int:
     """The exit code after checking the networks that the command line names."""
     options = _options()
     torch.set_num_threads(1)
+    if options.write_docs:
+        print(f"written to {supported.write(sources.SOURCES).relative_to(zoo.ROOT)}")
+        return 0
     wrong = False
     for source in sources.SOURCES if options.source == "all" else [options.source]:
         try:
@@ -64,6 +67,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--limit", type=float, default=240.0, help="seconds for a network (240)")
     parser.add_argument("--memory-gb", type=float, default=8.0, help="memory for a network (8)")
     parser.add_argument("--jobs", type=int, default=1, help="networks at a time (1)")
+    parser.add_argument("--write-docs", action="store_true", help="only write docs/supported.md")
     zoo.add_shared_option(parser)
     return parser.parse_args()
 
