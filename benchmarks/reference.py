@@ -79,7 +79,7 @@ def plain_kernels() -> Iterator[None]:
     torch.backends.mha.set_fastpath_enabled(False)
     torch.set_default_dtype(torch.float64)
     try:
-        with sdpa_kernel(SDPBackend.MATH), torch.backends.mkldnn.flags(enabled=False):
+        with sdpa_kernel(SDPBackend.MATH):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
@@ -238,7 +238,9 @@ def _layer_norm(func: Any, x: Tensor, shape: Any, weight: Any, bias: Any, eps: f
     return _affine((x - mean) / (var + eps).sqrt(), weight, bias), mean, (var + eps).rsqrt()
 
 
-def _group_norm(func: Any, x: Tensor, weight: Any, bias: Any, n: int, c: int, hw: int, g: int, eps: float) -> Any:
+def _group_norm(
+    func: Any, x: Tensor, weight: Any, bias: Any, n: int, c: int, hw: int, g: int, eps: float
+) -> Any:
     grouped = x.reshape(n, g, -1)
     var, mean = _moments(grouped, (2,), 0)
     out = ((grouped - mean) / (var + eps).sqrt()).reshape(x.shape)
@@ -289,7 +291,9 @@ def _cumulative(func: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     return func(_filled(x), *args, **kwargs).masked_fill(x.isnan(), NAN)
 
 
-def _vector_norm(func: Any, x: Tensor, order: Any = 2, dim: Any = None, keepdim: bool = False, **_: Any) -> Tensor:
+def _vector_norm(
+    func: Any, x: Tensor, order: Any = 2, dim: Any = None, keepdim: bool = False, **_: Any
+) -> Tensor:
     there = _there(x).sum(dim, keepdim=keepdim) if dim not in (None, []) else _there(x).sum()
     return _only(torch.linalg.vector_norm(_filled(x), order, dim, keepdim), there)
 

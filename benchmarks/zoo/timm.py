@@ -161,9 +161,7 @@ def entries(*, quick: bool) -> list[Entry]:
     ]
 
 
-def _builder(
-    name: str, pixels: int, options: Mapping[str, Any]
-) -> Callable[[int], tuple[nn.Module, Inputs]]:
+def _builder(name: str, pixels: int, options: Mapping[str, Any]) -> Callable[[int], tuple[nn.Module, Inputs]]:
     def build(seed: int) -> tuple[nn.Module, Inputs]:
         timm = importlib.import_module("timm")
         torch.manual_seed(seed)

@@ -279,7 +279,9 @@ def _nested(library: Any, kind: str, config: str) -> dict[str, Any]:
         vision = {**_VISION, "image_size": 32}
         return {"text_config": dict(_LANGUAGE), "vision_config": vision, "projection_dim": 24}
     backbone = library.ResNetConfig(
-        **_STAGES, embedding_size=16, out_features=["stage2", "stage3", "stage4"] if kind == "deformable" else ["stage4"]
+        **_STAGES,
+        embedding_size=16,
+        out_features=["stage2", "stage3", "stage4"] if kind == "deformable" else ["stage4"],
     )
     detector = {
         "use_timm_backbone": False,
