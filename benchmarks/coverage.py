@@ -77,7 +77,8 @@ def _run(source: str, entries: list[zoo.Entry], options: argparse.Namespace) -> 
     done = {(row["family"], row["network"]): row for row in kept["rows"]}
     code = _code()
     wanted = [entry for entry in entries if _is_wanted(entry, done.get(entry.key), options, code)]
-    waiting, running = list(wanted), {}
+    waiting = list(wanted)
+    running: dict[tuple[str, str], _Process] = {}
     facts = results.context("coverage", vars(options), seeds=[SEED])
     while waiting or running:
         while waiting and len(running) < options.jobs:

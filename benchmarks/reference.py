@@ -99,7 +99,7 @@ def _outputs(model: nn.Module, inputs: Inputs, auxiliary: bool) -> list[Tensor]:
 @contextmanager
 def _missing(model: nn.Module, plan: Plan) -> Iterator[None]:
     """Every removed slice is NaN, undone at the end."""
-    tensors = dict(model.named_parameters(remove_duplicate=False))
+    tensors: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))
     tensors.update(model.named_buffers(remove_duplicate=False))
     undo: list[tuple[Tensor, Tensor]] = []
     try:
@@ -131,6 +131,10 @@ def _slices(weight: Tensor, cut: Any) -> Iterator[tuple[Tensor, Tensor]]:
 
 class InDouble(TorchDispatchMode):
     """Within, what a network asks for in float32 is float64: casts inside norms, masks, tables."""
+
+    def __init__(self) -> None:
+        """Nothing is kept between operators."""
+        super().__init__()  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run `func` with float64 in place of lower precision."""
@@ -181,7 +185,7 @@ def _product(func: Any, a: Tensor, b: Tensor) -> Tensor:
     return _only(func(_filled(a), _filled(b)), func(_there(a), _there(b)))
 
 
-def _added_product(func: Any, bias: Tensor, a: Tensor, b: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
+def _added_product(func: Any, bias: Tensor, a: Tensor, b: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Any:
     packets = {"addmm": torch.mm, "baddbmm": torch.bmm, "addmv": torch.mv}
     return beta * bias + alpha * _product(packets[func.overloadpacket.__name__], a, b)
 
@@ -283,11 +287,11 @@ def _ignoring(value: float) -> Callable[..., Any]:
     return rule
 
 
-def _softmax(func: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+def _softmax(func: Any, x: Tensor, *args: Any, **kwargs: Any) -> Any:
     return func(_filled(x, -float("inf")), *args, **kwargs).masked_fill(x.isnan(), NAN)
 
 
-def _cumulative(func: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+def _cumulative(func: Any, x: Tensor, *args: Any, **kwargs: Any) -> Any:
     return func(_filled(x), *args, **kwargs).masked_fill(x.isnan(), NAN)
 
 
@@ -299,7 +303,7 @@ def _vector_norm(
 
 
 def _weight_norm(func: Any, v: Tensor, g: Tensor, dim: int = 0) -> Any:
-    out, norms = func(_filled(v), _filled(g), dim)
+    _, norms = func(_filled(v), _filled(g), dim)
     return (v * (g / norms)), norms
 
 

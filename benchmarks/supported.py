@@ -40,20 +40,21 @@ def page(kept: Mapping[str, Mapping[str, Any]]) -> str:
 
 _HEAD = """# What is covered
 
-Written by `python -m benchmarks.coverage --write-docs` from the results of `python -m benchmarks.coverage`; not
-edited by hand.
+Written by `python -m benchmarks.coverage --write-docs` from the results of `python -m benchmarks.coverage`,
+not by hand.
 
-Every network has random weights, scrambled so that a wrong channel shows, and runs in float64. It is captured, pruned
-by two plans (30 % of each group at random, 50 % by norm) and checked: by `compressor.verify`, by an oracle that shares
-no code with the library, by its output shapes, by a training step that has to reach every parameter, and by a batch of
-three that has to equal its examples one by one. For each network a wrong cut is planted, which the oracle has to see.
+Every network has random weights, scrambled so that a wrong channel shows, and runs in float64. It is
+captured, pruned by two plans (30 % of each group at random, 50 % by norm) and checked: by
+`compressor.verify`, by an oracle that shares no code with the library, by its output shapes, by a training
+step that has to reach every parameter, and by a batch of three that has to equal its examples one by one.
+For each network a wrong cut is planted, which the oracle has to see.
 
-- **units**: what can be removed by itself. **free**: the share of channels that can be removed, along the first two
-  axes of weights; class scores, input channels, kernel extents and vocabularies are not counted.
-- **exact**: equal to the original without the removed channels, to rounding. *kept statistics*: so it is where norms
-  run over the channels that stay, which is not what they did before.
-- **refused**: no plan, with the reason. **wrong**: an oracle disagrees. **fails**: another error. **not run**: the limit
-  of time or memory was reached."""
+- **units**: what can be removed by itself. **free**: the share of channels that can be removed, along the
+  first two axes of weights; class scores, input channels, kernel extents and vocabularies are not counted.
+- **exact**: equal to the original without the removed channels, to rounding. *kept statistics*: so it is
+  where norms run over the channels that stay, which is not what they did before.
+- **refused**: no plan, with the reason. **wrong**: an oracle disagrees. **fails**: another error.
+  **not run**: the limit of time or memory was reached."""
 
 
 def _counts(kept: Mapping[str, Mapping[str, Any]]) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -88,14 +89,15 @@ def entries(models: ModuleType, *, quick: bool) -> list[Entry]:
     for family, (pattern, small) in {**FAMILIES, **ATTENTION}.items():
         names = [small] if quick else [name for name in listed if re.fullmatch(pattern, name)]
         found += [Entry("torchvision", family, name, _classifier(models, name)) for name in names]
-    for family, names, builder in (
+    kinds: tuple[tuple[str, Sequence[str], Callable[[ModuleType, str], Builder]], ...] = (
         ("segmentation", SEGMENTATION, _segmentation),
         ("video", VIDEO, _video),
         ("detection", DETECTION, _detector),
-    ):
+    )
+    for family, variants, builder in kinds:
         found += [
             Entry("torchvision", family, name, builder(models, name))
-            for name in names
+            for name in variants
             if not quick or name in _QUICK
         ]
     return found
@@ -107,7 +109,7 @@ Builder = Callable[[int], tuple[nn.Module, Inputs]]
 def _classifier(models: ModuleType, name: str) -> Builder:
     def build_it(seed: int) -> tuple[nn.Module, Inputs]:
         torch.manual_seed(seed)
-        options = {"image_size": 64} if name.startswith("vit_") and "h_14" not in name else {}
+        options: dict[str, Any] = {"image_size": 64} if name.startswith("vit_") and "h_14" not in name else {}
         if name == "vit_h_14":
             options = {"image_size": 56}
         elif name == "maxvit_t":
@@ -153,14 +155,18 @@ def _video(models: ModuleType, name: str) -> Builder:
 def _smaller_mvit(models: ModuleType, frames: int, side: int) -> Iterator[None]:
     """Its functions fix 16 frames of 224 pixels, which takes ten seconds for a forward pass."""
     module = sys.modules[f"{models.__name__}.video.mvit"]
-    whole = module.MViT
-    module.MViT = lambda **options: whole(
-        **{**options, "temporal_size": frames, "spatial_size": (side, side)}
-    )
+    whole = vars(module)["MViT"]
+
+    def smaller(**options: Any) -> nn.Module:
+        model = whole(**{**options, "temporal_size": frames, "spatial_size": (side, side)})
+        assert isinstance(model, nn.Module)
+        return model
+
+    vars(module)["MViT"] = smaller
     try:
         yield
     finally:
-        module.MViT = whole
+        vars(module)["MViT"] = whole
 
 
 def _detector(models: ModuleType, name: str) -> Builder:
