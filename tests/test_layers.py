@@ -38,11 +38,12 @@ STACK: tuple[tuple[str, ...], ...] = (
     ("core.attributes", "core.copying", "core.units"),
     ("core.graph",),
     ("core.coupling",),
+    ("core.factors",),
     ("core.rules.*",),
     ("core.labels",),
     ("core.tape",),
     ("core.nested", "core.restoring"),
-    ("core.plan",),  # the value everyone passes around: any layer may import it
+    ("core.channels", "core.plan"),  # the value everyone passes around: any layer may import it
     ("errors",),
 )
 

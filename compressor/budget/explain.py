@@ -70,7 +70,7 @@ def _holds_by_module(ladder: Ladder) -> dict[str, tuple[str, ...]]:
     holds: dict[str, tuple[dict[str, None], dict[str, None]]] = {}
     for axis in _channel_axes(ladder):
         limits, pins = holds.setdefault(axis.tensor.rpartition(".")[0], ({}, {}))
-        for position in np.unique(graph.group_of[axis.units[axis.units >= 0]]).tolist():
+        for position in np.unique(graph.group_of[axis.sites()[1]]).tolist():
             limits[ladder.allowances[position].hold] = None
         for reason in graph.reasons.get((axis.tensor, axis.axis), ()):
             pins[f"pinned: {reason}"] = None

@@ -114,6 +114,6 @@ def _writers_of(graph: Graph) -> list[set[str]]:
     writers: list[set[str]] = [{group.name} for group in graph.groups]
     for axis in graph.axes:
         if axis.role == "writer":
-            for position in set(graph.group_of[axis.units[axis.units >= 0]].tolist()):
+            for position in set(graph.group_of[axis.sites()[1]].tolist()):
                 writers[position].add(axis.tensor)
     return writers

@@ -135,7 +135,8 @@ def _beside(graph: Graph, ignored: Collection[int]) -> dict[int, int]:
         owners = np.append(graph.group_of, PINNED)[axis.units]
         homed = [g for g in np.unique(owners[owners >= 0]).tolist() if graph.groups[g].name == axis.tensor]
         open_ = [g for g in homed if g not in ignored]
-        if axis.role == "writer" and open_:
+        # What a factor of an axis (heads, dims of heads) keeps is rounded by itself.
+        if axis.role == "writer" and open_ and axis.units.ndim == 1:
             largest = max(open_, key=lambda g: int((owners == g).sum()))
             staying = (owners == PINNED) | np.isin(owners, list(ignored))
             beside.setdefault(largest, int(staying.sum()))

@@ -14,7 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from compressor.budget.base import Budget
-from compressor.core.graph import PINNED, Axis, Graph, UnitArray
+from compressor.core.channels import UnitArray
+from compressor.core.channels import gone as away
+from compressor.core.graph import PINNED, Axis, Graph
 from compressor.core.plan import Plan
 from compressor.errors import BudgetError
 from compressor.scoring import Scores
@@ -85,8 +87,9 @@ def _correspondence(original: Graph, gone: Mask, now: Graph) -> tuple[UnitArray,
     before = {(axis.tensor, axis.axis): axis for axis in original.axes}
     pairs = [np.empty((2, 0), dtype=np.int64)]
     for axis, kept in _matched(before, gone, now):
-        both = (axis.units != PINNED) & (kept != PINNED)
-        pairs.append(np.stack([axis.units[both], kept[both]]))
+        for mine, theirs in _factors(axis.units, kept):
+            both = (mine != PINNED) & (theirs != PINNED)
+            pairs.append(np.stack([mine[both], theirs[both]]))
     distinct = np.unique(np.concatenate(pairs, axis=1), axis=1)
     return distinct[0], distinct[1]
 
@@ -96,16 +99,36 @@ def _matched(before: dict[tuple[str, int], Axis], gone: Mask, now: Graph) -> Ite
     padded = np.append(gone, False)  # so that PINNED (-1) reads False
     for axis in now.axes:
         original = before.get((axis.tensor, axis.axis))
-        kept = None if original is None else original.units[~padded[original.units]]
-        if kept is None or len(kept) != axis.size:
+        kept = None if original is None else original.units[..., ~away(original.units, padded)]
+        if kept is None or kept.shape[-1] != axis.size:
             raise BudgetError(
                 f"{axis.tensor!r} axis {axis.axis} has {axis.size} channels, and after the steps "
                 "so far "
-                f"{'none' if kept is None else len(kept)} were expected; `original` and `removed` "
+                f"{'none' if kept is None else kept.shape[-1]} were expected; `original` and `removed` "
                 "must be "
                 "those that the steps of this model started from"
             )
         yield axis, kept
+
+
+def _factors(now: UnitArray, then: UnitArray) -> Iterator[tuple[UnitArray, UnitArray]]:
+    """Factors of the same channels in two graphs: pairs that fall into the same sets of channels.
+
+    A factor of which one unit is left is none any more.
+    """
+    if now.ndim == then.ndim == 1:
+        yield now, then
+        return
+    for mine in np.atleast_2d(now):
+        for theirs in np.atleast_2d(then):
+            if np.array_equal(_sets(mine), _sets(theirs)):
+                yield mine, theirs
+
+
+def _sets(units: UnitArray) -> UnitArray:
+    """For each channel the first one with the same unit."""
+    _, first, inverse = np.unique(units, return_index=True, return_inverse=True)
+    return np.asarray(first[inverse.ravel()])
 
 
 def _on_now(graph: Graph, removed: Mask, now: UnitArray, then: UnitArray) -> Mask:

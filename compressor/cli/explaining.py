@@ -83,7 +83,7 @@ def _explained(graph: Graph, axes: tuple[Axis, ...]) -> str:
 
 def _positions(graph: Graph, axes: tuple[Axis, ...]) -> list[int]:
     """The groups that have a channel on one of the axes, in their order."""
-    owners = [graph.group_of[axis.units[axis.units >= 0]] for axis in axes]
+    owners = [graph.group_of[axis.sites()[1]] for axis in axes]
     return [int(p) for p in np.unique(np.concatenate([*owners, np.zeros(0, dtype=np.int64)]))]
 
 
@@ -93,7 +93,7 @@ def _axis(graph: Graph, axis: Axis) -> dict[str, object]:
         "axis": axis.axis,
         "role": axis.role,
         "channels": axis.size,
-        "removable": int((axis.units >= 0).sum()),
+        "removable": int(axis.free.sum()),
         "pinned": list(graph.reasons.get((axis.tensor, axis.axis), ())),
         "groups": [graph.groups[position].name for position in _positions(graph, (axis,))],
     }
@@ -128,7 +128,7 @@ def _overview(graph: Graph) -> str:
 
 
 def _pinned(graph: Graph, axis: Axis) -> str:
-    count = int((axis.units < 0).sum())
+    count = int((~axis.free).sum())
     why = "; ".join(graph.reasons.get((axis.tensor, axis.axis), ("no reason known",)))
     text = f"{axis.tensor} axis {axis.axis}: {count} of {axis.size} channels ({why})"
     return text if count else ""

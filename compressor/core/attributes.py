@@ -131,7 +131,9 @@ def _convolution(index: _Index, path: str, module: _ConvNd) -> Iterator[SizeRule
         yield SizeRule(path, row_name, None, rows.units)
         if 1 in (per_group, n_columns):
             yield SizeRule(path, "groups", None, rows.units, divisor=per_group)
-            yield SizeRule(path, column_name, None, np.repeat(rows.units, n_columns), divisor=per_group)
+            yield SizeRule(
+                path, column_name, None, np.repeat(rows.units, n_columns, axis=-1), divisor=per_group
+            )
             return
     if columns is not None:
         times = 1 if columns.blocks > 1 else module.groups

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from compressor.core.labels import Ids, LabelSpace, Layer, Value
+from compressor.core.factors import Factors
+from compressor.core.labels import Ids, LabelSpace, Layer, Split, Value
 from compressor.core.rules import RULES
 from compressor.core.rules.call import Call, Layers, Restriction, WorkFact
 from compressor.core.rules.elementwise import pointwise
@@ -43,13 +44,23 @@ class Coupling:
         return value
 
 
-def couple(tapes: Sequence[Tape], choices: Choices) -> Coupling:
-    """Run labels through the tapes, reading ambiguous operators as `choices` says."""
-    coupling = Coupling(LabelSpace())
-    parameters = _Parameters(coupling.space, tapes)
-    for number, tape in enumerate(tapes):
-        _Runner(coupling, parameters, number, tape, choices).run()
-    return coupling
+def couple(tapes: Sequence[Tape], choices: Choices, factors: Factors | None = None) -> Coupling:
+    """Run labels through the tapes, reading ambiguous operators as `choices` says.
+
+    `factors` are those found in an earlier run; it learns what this one finds.
+    """
+    factors = Factors() if factors is None else factors
+    while True:
+        coupling = Coupling(LabelSpace(factors.by_origin))
+        parameters = _Parameters(coupling.space, tapes)
+        splits: list[tuple[int, Split]] = []
+        for number, tape in enumerate(tapes):
+            _Runner(coupling, parameters, number, tape, choices, factors).run()
+            splits.extend((number, split) for split in coupling.space.splits)
+            coupling.space.splits.clear()
+        if not splits:
+            return coupling
+        factors.refine(coupling.space, splits)
 
 
 class _Parameters:
@@ -59,29 +70,28 @@ class _Parameters:
         self._space = space
         self._layers: dict[str, Layers] = {}
         self._blocks = _blocked(tapes)
-        self._block_ids: dict[str, Ids] = {}
+        self._block_ids: dict[str, tuple[Ids, ...]] = {}
 
     def layers(self, name: str, shape: tuple[int, ...]) -> Layers:
-        """One layer for each axis longer than one."""
+        """One layer for each factor of each axis longer than one."""
         if name not in self._layers:
-            layers = []
+            layers: list[Layer] = []
             for axis, size in enumerate(shape):
                 blocks = self._blocks.get(name, 1) if axis == 1 else 1
                 if size > 1 and blocks == 1:
-                    ids = self._space.parameter_axis(name, axis, size)
-                    layers.append(Layer(axis, ids))
+                    layers.extend(Layer(axis, ids) for ids in self._space.parameter_axis(name, axis, size))
                 elif blocks > 1:
-                    ids = self._space.parameter_axis(name, axis, size * blocks, blocks)
-                    self._block_ids[name] = ids.reshape(blocks, size)
+                    factors = self._space.parameter_axis(name, axis, size * blocks, blocks)
+                    self._block_ids[name] = tuple(ids.reshape(blocks, size) for ids in factors)
             self._layers[name] = tuple(layers)
         return self._layers[name]
 
-    def blocks(self, name: str, groups: int, columns: int) -> Ids:
-        """Labels [groups, columns] of axis 1 of a grouped convolution's weight."""
+    def blocks(self, name: str, groups: int, columns: int) -> tuple[Ids, ...]:
+        """Labels [groups, columns] of axis 1 of a grouped convolution's weight, factor by factor."""
         if name in self._block_ids:
             return self._block_ids[name]
-        (layer,) = [x for x in self._layers[name] if x.axis == 1]
-        return np.broadcast_to(layer.ids.reshape(1, columns), (groups, columns))
+        own = [layer.ids for layer in self._layers[name] if layer.axis == 1]
+        return tuple(np.broadcast_to(ids.reshape(1, columns), (groups, columns)) for ids in own)
 
 
 def _blocked(tapes: Sequence[Tape]) -> dict[str, int]:
@@ -128,10 +138,16 @@ class _Runner:
     """One tape's labels."""
 
     def __init__(
-        self, coupling: Coupling, parameters: _Parameters, number: int, tape: Tape, choices: Choices
+        self,
+        coupling: Coupling,
+        parameters: _Parameters,
+        number: int,
+        tape: Tape,
+        choices: Choices,
+        factors: Factors,
     ) -> None:
         self.coupling, self.parameters, self.number, self.tape = coupling, parameters, number, tape
-        self.choices = choices
+        self.choices, self.factors = choices, factors
         self.values: list[Value | None] = [None] * len(tape.values)
         self.inputs = frozenset(tape.inputs)
         self._aliases = _Aliases()
@@ -174,6 +190,8 @@ class _Runner:
             shapes,
             self.coupling.space,
             self.choices.get((self.number, op.index), ""),
+            (self.number, op.index),
+            (self.number, op.index) not in self.factors.unsplittable,
             block_labels=self.parameters.blocks,
         )
         if call.choice == PIN_ALL:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
+from compressor.core.channels import Mask, UnitArray, free, gone, sites
 from compressor.core.plan import Cut, Plan, Role, Signature, Size, SizeValue
 from compressor.core.tape import Tape
 from compressor.errors import PlanError
@@ -25,6 +26,7 @@ __all__ = [
     "Axis",
     "Graph",
     "Group",
+    "Mask",
     "Restriction",
     "SizeRule",
     "UnitArray",
@@ -32,15 +34,14 @@ __all__ = [
 ]
 
 PINNED = -1
-UnitArray = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
 class Axis:
     """One axis of one parameter or buffer; `units[i]` is the unit of channel `i`, or PINNED.
 
-    With `blocks > 1` the axis is counted over all blocks of rows, see `Cut`.
+    An axis of several factors (heads times dims) has `units` [factors, size]: channel `i` goes when
+    any of the units `units[:, i]` goes. With `blocks > 1` the axis is counted over all blocks of rows, see `Cut`.
     """
 
     tensor: str
@@ -52,11 +53,25 @@ class Axis:
     @property
     def size(self) -> int:
         """How many channels the axis has (over all blocks)."""
-        return len(self.units)
+        return int(self.units.shape[-1])
+
+    @property
+    def free(self) -> Mask:
+        """Which channels [size] can be removed."""
+        return free(self.units)
+
+    def gone(self, removed: Mask) -> Mask:
+        """Which channels [size] go when the `removed` [n_units] units do."""
+        return gone(self.units, np.append(removed, False))
+
+    def sites(self) -> tuple[npt.NDArray[np.int64], UnitArray]:
+        """Every pair of a channel and a unit that takes it away, as two arrays [n]."""
+        return sites(self.units)
 
     def __repr__(self) -> str:
-        free = int((self.units >= 0).sum())
-        return f"Axis({self.tensor} axis {self.axis}, {free} of {self.size} free, {self.role})"
+        return (
+            f"Axis({self.tensor} axis {self.axis}, {int(self.free.sum())} of {self.size} free, {self.role})"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,11 +206,11 @@ class Graph:
         padded = np.append(removed, False)  # so that PINNED (-1) reads False
         cuts = []
         for axis in self.axes:
-            gone = padded[axis.units]
-            if gone.all():
+            away = gone(axis.units, padded)
+            if away.all():
                 raise PlanError(f"{axis.tensor!r} axis {axis.axis} would keep no channel at all")
-            if gone.any():
-                keep = tuple(np.flatnonzero(~gone).tolist())
+            if away.any():
+                keep = tuple(np.flatnonzero(~away).tolist())
                 cuts.append(Cut(axis.tensor, axis.axis, axis.size, keep, axis.role, axis.blocks))
         return Plan(tuple(cuts), self._sizes(padded), self.signature, note)
 
@@ -208,7 +223,7 @@ class Graph:
             if key not in old:
                 value = getattr(modules[rule.module], rule.attribute)
                 old[key] = changed[key] = value if isinstance(value, int) else tuple(value)
-            kept = int((~padded[rule.units]).sum()) // rule.divisor
+            kept = int((~gone(rule.units, padded)).sum()) // rule.divisor
             current = changed[key]
             if rule.item is None:
                 changed[key] = kept
@@ -230,7 +245,7 @@ class Graph:
         return "\n".join(line for axis in axes for line in self._explain_axis(axis))
 
     def _explain_axis(self, axis: Axis) -> list[str]:
-        free = int((axis.units >= 0).sum())
+        free = int(axis.free.sum())
         kind = "written" if axis.role == "writer" else "read"
         lines = [f"{axis.tensor} axis {axis.axis}: {axis.size} channels {kind}, {free} can be removed"]
         for reason in self.reasons.get((axis.tensor, axis.axis), ()):
@@ -241,7 +256,7 @@ class Graph:
             others = [
                 f"{a.tensor} axis {a.axis}"
                 for a in self.axes
-                if a is not axis and not members.isdisjoint(a.units.tolist())
+                if a is not axis and not members.isdisjoint(a.units.ravel().tolist())
             ]
             note = "; changes a norm's statistics" if group.statistics else ""
             lines.append(f"  free: group {group.name} of {group.size} ranks{note}")

@@ -4,22 +4,26 @@ A `Layer` labels the positions of one axis of a tensor; along all other axes not
 `Value` is a tensor seen through its layers. The `LabelSpace` collects facts while rules run (these
 labels are the same channel, those are pinned); nothing is solved before the end.
 
-Label -1 (OPAQUE) marks positions whose values vary without a label: what meets them is pinned.
-*Soft* layers belong to uniform constants (zeros, ones, an expanded axis), which take the labels they
-meet.
+Several layers along one axis are *factors*: a position goes when its label in any of them goes. So an
+axis of heads times dims has two, whole heads and dims of every head.
+
+Label -1 (OPAQUE) marks positions whose values vary without a label: what meets them is pinned. Label
+-2 (NEUTRAL) marks positions that a factor says nothing about. *Soft* layers belong to uniform
+constants (zeros, ones, an expanded axis), which take the labels they meet.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["OPAQUE", "Ids", "LabelSpace", "Layer", "ParameterAxis", "Value"]
+__all__ = ["NEUTRAL", "OPAQUE", "Ids", "LabelSpace", "Layer", "Origin", "ParameterAxis", "Split", "Value"]
 
 OPAQUE = -1
+NEUTRAL = -2
 Ids = npt.NDArray[np.int64]
 
 
@@ -59,48 +63,74 @@ class Value:
         return tuple(layer for layer in self.layers if layer.axis == axis)
 
     def ids(self, axis: int) -> Ids:
-        """The labels along `axis`; OPAQUE where it has none."""
-        for layer in self.layers:
-            if layer.axis == axis:
-                return layer.ids
+        """The labels along `axis`, [length] or [factors, length]; OPAQUE where it has none."""
+        found = self.over(axis)
+        if len(found) > 1:
+            return np.stack([layer.ids for layer in found])
+        if found:
+            return found[0].ids
         return np.full(self.shape[axis], OPAQUE, dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ParameterAxis:
-    """Labels `start … start + size - 1` belong to this axis of this tensor, see `graph.Axis`."""
+    """Labels `ids` [factors, size] belong to this axis of this tensor, see `graph.Axis`."""
 
     tensor: str
     axis: int
-    start: int
-    size: int
+    ids: Ids
     blocks: int = 1
+
+
+# What names an axis that labels were first given to: a parameter's, or one that an operator made.
+Origin = tuple[Hashable, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Split:
+    """These labels [n] fall into factors: label i sits at index `parts[k][i]` of factor k."""
+
+    ids: Ids
+    parts: tuple[Ids, ...]
+    op: int
 
 
 @dataclass(slots=True)
 class LabelSpace:
     """All labels of one model, and the facts that rules state about them."""
 
+    factors: Mapping[Origin, tuple[Ids, ...]] = field(default_factory=dict)
     count: int = 0
     axes: list[ParameterAxis] = field(default_factory=list)
+    origins: list[tuple[Origin, int, int, int]] = field(default_factory=list)
+    splits: list[Split] = field(default_factory=list)
     edges: list[tuple[Ids, Ids]] = field(default_factory=list)
     pins: list[tuple[Ids, str]] = field(default_factory=list)
     equals: list[tuple[Ids, str]] = field(default_factory=list)
     readers: list[Ids] = field(default_factory=list)
     statistics: list[Ids] = field(default_factory=list)
-    crossings: list[tuple[Ids, Ids, str]] = field(default_factory=list)
-    alternatives: list[tuple[tuple[Ids, ...], Ids, str]] = field(default_factory=list)
 
     def new(self, count: int) -> Ids:
         """`count` labels that nobody has yet."""
         start, self.count = self.count, self.count + count
         return np.arange(start, self.count, dtype=np.int64)
 
-    def parameter_axis(self, tensor: str, axis: int, size: int, blocks: int = 1) -> Ids:
-        """New labels for one axis of a parameter."""
-        ids = self.new(size)
-        self.axes.append(ParameterAxis(tensor, axis, int(ids[0]), size, blocks))
-        return ids
+    def axis(self, origin: Origin, size: int) -> tuple[Ids, ...]:
+        """New labels [size] for each factor of an axis; one factor unless `factors` says more."""
+        columns = self.factors.get(origin) or (np.arange(size),)
+        found = []
+        for position, column in enumerate(columns):
+            values = int(column.max()) + 1
+            self.origins.append((origin, position, self.count, values))
+            ids = self.new(values)
+            found.append(np.where(column >= 0, ids[column], NEUTRAL))
+        return tuple(found)
+
+    def parameter_axis(self, tensor: str, axis: int, size: int, blocks: int = 1) -> tuple[Ids, ...]:
+        """New labels [size] for each factor of one axis of a parameter."""
+        factors = self.axis((tensor, axis), size)
+        self.axes.append(ParameterAxis(tensor, axis, np.stack(factors), blocks))
+        return factors
 
     def merge(self, a: Ids, b: Ids, reason: str) -> None:
         """State that labels which meet position by position (after broadcasting) are one channel."""
@@ -118,13 +148,6 @@ class LabelSpace:
         if a.size:
             self.edges.append((a, b))
 
-    def merge_one(self, several: tuple[Ids, ...], ids: Ids, reason: str) -> None:
-        """State that `ids` are the channels of one of `several` axes that were flattened into one.
-
-        Which one is decided at the end: the first that is not pinned. The others are.
-        """
-        self.alternatives.append((several, ids, reason))
-
     def pin(self, ids: Ids, reason: str) -> None:
         """State that these labels cannot be removed, and why."""
         ids = ids[ids >= 0].ravel()
@@ -135,18 +158,16 @@ class LabelSpace:
         """State that these channels of a parameter's axis cannot be removed, and why."""
         for known in self.axes:
             if (known.tensor, known.axis) == (tensor, axis):
-                self.pin(known.start + np.asarray(channels, dtype=np.int64), reason)
+                self.pin(known.ids[:, np.asarray(channels, dtype=np.int64)], reason)
 
     def equal(self, rows: Ids, reason: str) -> None:
-        """State that every row of `rows` [blocks, width] must lose equally many labels."""
+        """State that every row of `rows` [blocks, width] must lose equally many positions."""
+        if (rows == NEUTRAL).all():
+            return
         if (rows < 0).any():
             self.pin(rows, f"{reason}, and some of them are fixed")
         else:
             self.equals.append((rows, reason))
-
-    def cross(self, a: Ids, b: Ids, reason: str) -> None:
-        """State that two channel axes were flattened into one: only one of them may shrink."""
-        self.crossings.append((a, b, reason))
 
     def read(self, ids: Ids) -> None:
         """State that the parameter axes of these labels consume channels."""

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from compressor.core.graph import Mask, Restriction, UnitArray
+from compressor.core.channels import Mask, UnitArray, gone
+from compressor.core.graph import Restriction
 from compressor.core.tape import plain_kernels
 
 __all__ = ["Doubling", "Restricted", "call_in_double", "kept_positions", "plainly", "take"]
@@ -175,9 +176,9 @@ def _put_back(small: Tensor, shape: Sequence[int], keeps: Mapping[int, Tensor]) 
 def kept_positions(axes: Mapping[int, UnitArray], padded: Mask) -> dict[int, Tensor]:
     """The positions that stay along each axis that loses some; `padded` is [n_units + 1]."""
     return {
-        axis: torch.from_numpy(np.flatnonzero(~padded[units]))
+        axis: torch.from_numpy(np.flatnonzero(~away))
         for axis, units in axes.items()
-        if padded[units].any()
+        if (away := gone(units, padded)).any()
     }
 
 

@@ -285,7 +285,7 @@ class _Trial:
         op = self.tapes[trip.tape].ops[trip.op]
         where = f"{op.target.split('.')[1]} in {op.module or 'the model itself'}"
         for axis in self.units.axes:
-            channels = tuple(np.flatnonzero(np.isin(axis.units, members)).tolist())
+            channels = tuple(np.flatnonzero(np.atleast_2d(np.isin(axis.units, members)).any(0)).tolist())
             if channels:
                 reason = f"their number enters the arithmetic ({where})"
                 yield _Held(axis.tensor, axis.axis, channels, reason)

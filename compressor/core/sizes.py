@@ -11,16 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from compressor.core.channels import Mask, UnitArray, gone
 from compressor.core.coupling import Coupling
-from compressor.core.graph import UnitArray
 from compressor.core.tape import Op, Ref, Tape, TensorMeta
 from compressor.core.units import Units
 
 __all__ = ["Mask", "Number", "Sizes", "numbers_of", "steps"]
-
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,11 +37,11 @@ class Number:
 
     def old(self) -> int:
         """Its value in the model as captured."""
-        return self.units.size // self.divisor
+        return int(self.units.shape[-1]) // self.divisor
 
     def new(self, padded: Mask) -> int:
         """Its value once the units flagged in `padded` [n_units + 1] are gone."""
-        return int((~padded[self.units]).sum()) // self.divisor
+        return int((~gone(self.units, padded)).sum()) // self.divisor
 
 
 class Sizes:
@@ -54,6 +51,7 @@ class Sizes:
         self._tape, self._number, self._coupling, self._units = tape, number, coupling, units
         self._axes: dict[int, dict[int, UnitArray]] = {}
         self._units_of: dict[int, UnitArray] = {}
+        self._stacked: dict[tuple[int, ...], UnitArray] = {}
         self._kept: dict[tuple[int, int], int] = {}
         # Kernels leave by-products (saved statistics, indices) whose shapes depend on the device.
         self._used = {*tape.outputs, *(ref for op in tape.ops for ref in _references(op.args))}
@@ -67,15 +65,24 @@ class Sizes:
 
     def _find_axes(self, value: int) -> dict[int, UnitArray]:
         known = self._coupling.values[self._number][value]
-        result: dict[int, UnitArray] = {}
+        found: dict[int, list[UnitArray]] = {}
         for layer in () if known is None else known.layers:
             # One labelling passes through many operators: its units are looked up once.
             units = self._units_of.get(id(layer.ids))
             if units is None:
                 units = self._units_of[id(layer.ids)] = self._units.of(layer.ids)
-            if layer.axis not in result or (units >= 0).any():
-                result[layer.axis] = units
-        return result
+            found.setdefault(layer.axis, []).append(units)
+        return {axis: self._together(rows) for axis, rows in found.items()}
+
+    def _together(self, rows: list[UnitArray]) -> UnitArray:
+        """The factors of one axis, without those that nothing can take away."""
+        rows = [row for row in rows if (row >= 0).any()] or rows[:1]
+        if len(rows) == 1:
+            return rows[0]
+        key = tuple(map(id, rows))
+        if key not in self._stacked:
+            self._stacked[key] = np.stack(rows)
+        return self._stacked[key]
 
     def shape(self, value: int, padded: Mask) -> tuple[int, ...]:
         """The value's shape after the removal."""
@@ -88,7 +95,7 @@ class Sizes:
         """Kept positions; the same arrays come back for tensor after tensor."""
         key = (id(units), id(padded))
         if key not in self._kept:
-            self._kept[key] = len(units) - int(np.count_nonzero(padded[units]))
+            self._kept[key] = units.shape[-1] - int(np.count_nonzero(gone(units, padded)))
         return self._kept[key]
 
     def agrees(self, op: Op, found: Op, metas: tuple[TensorMeta, ...], padded: Mask) -> bool:
@@ -122,7 +129,7 @@ class Sizes:
         else:
             sizes = [self._tape.values[out].shape[along] for out in op.outputs if out is not None]
             ends = np.cumsum(sizes).tolist()
-        yield from ((Number(units[:end]), Number(units)) for end in ends if 0 < end < units.size)
+        yield from ((Number(units[..., :end]), Number(units)) for end in ends if 0 < end < units.shape[-1])
 
     def shares(self, op: Op) -> Iterator[tuple[Number, Number]]:
         """What padding puts before a labelled axis, with all that it puts there: forward may halve it."""
@@ -130,8 +137,8 @@ class Sizes:
             pair = len(self._tape.values[op.args[0].value].shape) - 1 - axis
             before, after = op.args[1][2 * pair : 2 * pair + 2] or (0, 0)
             if before > 0 and after > 0:
-                ends = np.concatenate([units[:before], units[units.size - after :]])
-                yield Number(units[:before]), Number(ends)
+                ends = np.concatenate([units[..., :before], units[..., units.shape[-1] - after :]], axis=-1)
+                yield Number(units[..., :before]), Number(ends)
 
     def arguments(self, op: Op) -> list[Number]:
         """The size arguments that shapes do not show: slice bounds, padding, groups."""
@@ -157,7 +164,7 @@ class Sizes:
         start, stop, step = _bounds(op, shape[axis])
         if units is None or step != 1:
             return []
-        return [Number(units[:start]), Number(units[:stop], place=1)]
+        return [Number(units[..., :start]), Number(units[..., :stop], place=1)]
 
     def _padding(self, op: Op) -> list[Number]:
         shape = self._tape.values[op.args[0].value].shape
@@ -166,8 +173,8 @@ class Sizes:
             pair = len(shape) - 1 - axis
             before, after = op.args[1][2 * pair : 2 * pair + 2] or (0, 0)
             if (before, after) != (0, 0):
-                result.append(Number(units[:before], place=2 * pair))
-                result.append(Number(units[units.size - after :], place=2 * pair + 1))
+                result.append(Number(units[..., :before], place=2 * pair))
+                result.append(Number(units[..., units.shape[-1] - after :], place=2 * pair + 1))
         return result
 
     def _groups(self, op: Op, groups: int, position: int) -> list[Number]:
@@ -179,9 +186,9 @@ class Sizes:
         if out is None:
             return []
         if position == 0:
-            return [Number(out)] if groups == out.size else []
+            return [Number(out)] if groups == out.shape[-1] else []
         whole = shape[1] == 1 or shape[0] == groups
-        return [Number(out, out.size // groups)] if whole else []
+        return [Number(out, out.shape[-1] // groups)] if whole else []
 
 
 def steps(tape: Tape) -> list[Op]:

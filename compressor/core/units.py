@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from compressor.core.channels import free
 from compressor.core.graph import PINNED, Axis, Group, UnitArray
 from compressor.core.labels import Ids, LabelSpace
 
@@ -24,7 +25,7 @@ Flags = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class Units:
-    """`of_label[label]` is a unit or PINNED; one extra entry at the end makes OPAQUE (-1) read PINNED."""
+    """`of_label[label]` is a unit or PINNED; two more entries make OPAQUE and NEUTRAL (-1, -2) read PINNED."""
 
     count: int
     of_label: UnitArray
@@ -39,35 +40,17 @@ class Units:
 
 def find_units(space: LabelSpace) -> Units:
     """Solve the label space."""
-    if space.alternatives:
-        space = _decided(space)
     classes = space.solve()
     pinned, why = _pins(space, classes)
     components = _pin_uneven(space, classes, pinned, why)
     removable = np.flatnonzero(~pinned[:-1])
     number = np.full(space.count, PINNED, dtype=np.int64)
     number[removable] = np.arange(len(removable))
-    of_label = np.append(number[classes], PINNED)
+    of_label = np.append(number[classes], [PINNED, PINNED])
     axes = _axes(space, of_label)
     tied = [tuple(number[cell] for cell in component.cells) for component in components]
     groups = _groups(space, of_label, axes, tied, len(removable))
     return Units(len(removable), of_label, axes, groups, _reasons(space, classes, axes, why))
-
-
-def _decided(space: LabelSpace) -> LabelSpace:
-    """The space with every alternative merged with the first of its axes that is not pinned."""
-    classes = space.solve()
-    pinned, _ = _pins(space, classes)
-    decided = replace(space, edges=list(space.edges), pins=list(space.pins), alternatives=[])
-    for several, ids, reason in space.alternatives:
-        free = [not pinned[classes[axis[axis >= 0]]].all() for axis in several]
-        chosen = free.index(True) if any(free) else 0
-        for position, axis in enumerate(several):
-            if position == chosen:
-                decided.merge(axis, ids, reason)
-            else:
-                decided.pin(axis, "flattened together with another channel axis")
-    return decided
 
 
 def _pins(space: LabelSpace, classes: Ids) -> tuple[Flags, dict[int, str]]:
@@ -79,12 +62,8 @@ def _pins(space: LabelSpace, classes: Ids) -> tuple[Flags, dict[int, str]]:
         _pin(classes[ids], reason, pinned, why)
     on_parameter = np.zeros(space.count + 1, dtype=bool)
     for axis in space.axes:
-        on_parameter[classes[axis.start : axis.start + axis.size]] = True
+        on_parameter[classes[axis.ids[axis.ids >= 0]]] = True
     pinned |= ~on_parameter
-    for a, b, reason in space.crossings:
-        a, b = classes[a[a >= 0]], classes[b[b >= 0]]
-        if not np.array_equal(a, b) and not pinned[a].all():
-            _pin(b, reason, pinned, why)
     return pinned, why
 
 
@@ -103,10 +82,15 @@ def _axes(space: LabelSpace, of_label: UnitArray) -> tuple[Axis, ...]:
         read[ids] = True
     axes = []
     for axis in space.axes:
-        labels = slice(axis.start, axis.start + axis.size)
-        role = "reader" if read[labels].any() else "writer"
-        axes.append(Axis(axis.tensor, axis.axis, of_label[labels], role, axis.blocks))  # type: ignore[arg-type]
+        role = "reader" if read[axis.ids[axis.ids >= 0]].any() else "writer"
+        axes.append(Axis(axis.tensor, axis.axis, _factors(of_label[axis.ids]), role, axis.blocks))  # type: ignore[arg-type]
     return tuple(axes)
+
+
+def _factors(units: UnitArray) -> UnitArray:
+    """Units [factors, size] without factors that nothing can take away; [size] where one is left."""
+    rows = [row for row in units if (row >= 0).any()] or [units[0]]
+    return rows[0] if len(rows) == 1 else np.stack(rows)
 
 
 def _reasons(
@@ -115,8 +99,12 @@ def _reasons(
     """Why channels of each axis are pinned: every distinct reason once, in order."""
     reasons: dict[tuple[str, int], tuple[str, ...]] = {}
     for known, axis in zip(space.axes, axes, strict=True):
-        held = classes[known.start : known.start + known.size][axis.units < 0]
-        texts = dict.fromkeys(why[root] for root in np.unique(held).tolist() if root in why)
+        held = classes[known.ids[:, ~free(axis.units)]]
+        if len(known.ids) > 1 and axis.units.ndim == 1:
+            # Heads that are fixed are worth a word also where their dims can go.
+            held = np.concatenate([held.ravel(), *(classes[row] for row in known.ids)])
+        held = np.unique(held[held >= 0])
+        texts = dict.fromkeys(why[root] for root in held.tolist() if root in why)
         if texts:
             reasons[axis.tensor, axis.axis] = tuple(texts)
     return reasons
@@ -131,10 +119,13 @@ def _pin_uneven(space: LabelSpace, classes: Ids, pinned: Flags, why: dict[int, s
     while True:
         changed = False
         for (_, reason), root in zip(space.equals, roots, strict=True):
-            single, uneven = _members(root, pinned)
+            patterns = _patterns(root, pinned)
+            single, uneven = patterns.once(), patterns.several()
+            if patterns.even():
+                continue
             if uneven.size:
                 changed |= _pin(uneven, f"{reason}: it sits unevenly in them", pinned, why)
-            elif not _balanced(root, single):
+            else:
                 changed |= _pin(single, f"{reason}: one of them cannot shrink as the others do", pinned, why)
         if changed:
             continue
@@ -168,8 +159,8 @@ def _pin_last(
             cell_of[cell] = len(most)
             most.append(size - 1)
     changed = False
-    for axis in space.axes if components else ():
-        roots = np.unique(classes[axis.start : axis.start + axis.size])
+    for axis, ids in ((axis, row) for axis in space.axes if components for row in axis.ids):
+        roots = np.unique(classes[ids[ids >= 0]])
         cells = cell_of[roots]
         if pinned[roots].any() or (cells < 0).any():
             continue
@@ -179,28 +170,45 @@ def _pin_last(
     return changed
 
 
-def _members(rows: Ids, pinned: Flags) -> tuple[Ids, Ids]:
-    """Free classes that sit in one row only, and those that sit in several rows unequally often."""
+@dataclass(frozen=True, eq=False)
+class _Patterns:
+    """How often free classes sit in each row of a rule, those left out that sit in all equally often.
+
+    `table` [patterns, rows] holds the distinct ones, `which` [classes] each class's.
+    """
+
+    classes: Ids
+    which: Ids
+    table: Ids
+
+    def even(self) -> bool:
+        """Whether one class of each pattern together sit in every row equally often."""
+        total = self.table.sum(0)
+        return bool((total == total[:1]).all())
+
+    def once(self) -> Ids:
+        """The classes that sit in one row only, once."""
+        return self.classes[(self.table.sum(1) == 1)[self.which]]
+
+    def several(self) -> Ids:
+        """The others."""
+        return self.classes[(self.table.sum(1) != 1)[self.which]]
+
+
+def _patterns(rows: Ids, pinned: Flags) -> _Patterns:
     free = np.unique(rows[~pinned[rows]])
-    if not free.size:
-        return free, free
     place = np.searchsorted(free, rows) + np.arange(len(rows))[:, None] * len(free)
     counts = np.bincount(place[~pinned[rows]], minlength=len(rows) * len(free)).reshape(len(rows), -1)
-    everywhere = (counts == counts[:1]).all(0)
-    once = ((counts > 0).sum(0) == 1) & (counts.max(0) == 1)
-    return free[once & ~everywhere], free[~once & ~everywhere]
-
-
-def _balanced(rows: Ids, single: Ids) -> bool:
-    """Whether every row holds at least one of the classes that sit in one row only (or none does)."""
-    if not single.size:
-        return True
-    return bool(np.isin(rows, single).any(1).all())
+    uneven = (counts != counts[:1]).any(0)
+    if not uneven.any():
+        return _Patterns(free[:0], free[:0], np.zeros((0, len(rows)), dtype=np.int64))
+    table, which = np.unique(counts[:, uneven].T, axis=0, return_inverse=True)
+    return _Patterns(free[uneven], which.ravel(), table)
 
 
 @dataclass(frozen=True, eq=False)
 class _Component:
-    """Classes tied by rules of equal size, sorted into cells: one for each combination of rows."""
+    """Classes tied by rules of equal size, sorted into cells: one for each combination of patterns."""
 
     cells: tuple[Ids, ...]
     even: bool
@@ -208,35 +216,18 @@ class _Component:
 
 def _components(space: LabelSpace, classes: Ids, pinned: Flags) -> list[_Component]:
     """Rules of equal size that share classes form one component."""
-    places: list[_Places] = []
+    places: list[_Patterns] = []
     seen: set[bytes] = set()
     for rows, _ in space.equals:
-        placed = _places(classes[rows], pinned)
-        key = placed.classes.tobytes() + placed.rows.tobytes()
-        if placed.classes.size and key not in seen:
+        patterns = _patterns(classes[rows], pinned)
+        key = patterns.classes.tobytes() + patterns.which.tobytes() + patterns.table.tobytes()
+        if patterns.classes.size and key not in seen:
             seen.add(key)
-            places.append(placed)
+            places.append(patterns)
     return [_component([places[i] for i in chosen]) for chosen in _sharing(places, len(pinned))]
 
 
-@dataclass(frozen=True, eq=False)
-class _Places:
-    """What one rule says: these classes (sorted) sit in these of its `height` rows."""
-
-    classes: Ids
-    rows: Ids
-    height: int
-
-
-def _places(rows: Ids, pinned: Flags) -> _Places:
-    """The classes that sit in a single row, and that row."""
-    single, _ = _members(rows, pinned)
-    where = np.isin(rows, single)
-    order = np.argsort(rows[where], kind="stable")
-    return _Places(rows[where][order], np.nonzero(where)[0][order], len(rows))
-
-
-def _sharing(places: list[_Places], count: int) -> list[list[int]]:
+def _sharing(places: list[_Patterns], count: int) -> list[list[int]]:
     """Rules sorted into sets that share no class."""
     owner = np.full(count, -1, dtype=np.int64)
     sets: list[list[int]] = []
@@ -251,12 +242,12 @@ def _sharing(places: list[_Places], count: int) -> list[list[int]]:
     return [sorted(chosen) for chosen in sets if chosen]
 
 
-def _component(places: list[_Places]) -> _Component:
-    """Cells of the classes that the rules speak of: one for each combination of rows."""
+def _component(places: list[_Patterns]) -> _Component:
+    """Cells of the classes that the rules speak of: one for each combination of patterns."""
     members = np.unique(np.concatenate([placed.classes for placed in places]))
     rows = np.full((len(members), len(places)), -1, dtype=np.int64)
     for column, placed in enumerate(places):
-        rows[np.searchsorted(members, placed.classes), column] = placed.rows
+        rows[np.searchsorted(members, placed.classes), column] = placed.which
     kinds, which = np.unique(rows, axis=0, return_inverse=True)
     order = np.argsort(which.ravel(), kind="stable")
     ends = np.cumsum(np.bincount(which.ravel()))[:-1]
@@ -270,10 +261,13 @@ def _component(places: list[_Places]) -> _Component:
     return _Component(tuple(cells), _even(places, kinds))
 
 
-def _even(places: list[_Places], kinds: Ids) -> bool:
-    """Whether every row of every rule holds equally many cells; `kinds` [cells, rules] are their rows."""
+def _even(places: list[_Patterns], kinds: Ids) -> bool:
+    """Whether every row of every rule holds equally many cells.
+
+    `kinds` [cells, rules] says which pattern of each rule a cell's classes have.
+    """
     for placed, column in zip(places, kinds.T, strict=True):
-        counts = np.bincount(column[column >= 0], minlength=placed.height)
+        counts = placed.table[column[column >= 0]].sum(0)
         if (counts != counts[0]).any():
             return False
     return True
@@ -313,12 +307,13 @@ def _groups(
 def _signatures(axes: tuple[Axis, ...], count: int) -> npt.NDArray[np.uint64]:
     """A number for each unit that two units share when they sit in the same axes equally often."""
     generator = np.random.default_rng(0)
-    weights = generator.integers(1, 2**63, size=len(axes), dtype=np.uint64)
+    rows = [row for axis in axes for row in np.atleast_2d(axis.units)]
+    weights = generator.integers(1, 2**63, size=len(rows), dtype=np.uint64)
     total = np.zeros(count, dtype=np.uint64)
-    for weight, axis in zip(weights, axes, strict=True):
-        free = axis.units[axis.units >= 0]
-        if free.size:
-            total += np.bincount(free, minlength=count).astype(np.uint64) * weight
+    for weight, row in zip(weights, rows, strict=True):
+        own = row[row >= 0]
+        if own.size:
+            total += np.bincount(own, minlength=count).astype(np.uint64) * weight
     return total
 
 
@@ -336,6 +331,6 @@ def _homes(axes: tuple[Axis, ...], count: int) -> UnitArray:
 def _group(axes: tuple[Axis, ...], cells: list[UnitArray], homes: UnitArray, changing: Flags) -> Group:
     home = axes[int(homes[cells[0][0]])]
     first = np.array([cell[0] for cell in cells])
-    channels = int(np.isin(home.units, first).sum())
+    channels = int(np.atleast_2d(np.isin(home.units, first)).any(0).sum())
     statistics = bool(any(changing[cell].any() for cell in cells))
     return Group(home.tensor, tuple(cells), channels, statistics)

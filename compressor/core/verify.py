@@ -120,30 +120,31 @@ def removed_units(graph: Graph, plan: Plan) -> Mask:
 
     This is the structural half of the proof: every site of a unit goes, or none.
     """
-    removed = np.zeros(graph.n_units, dtype=bool)
     cuts = {(cut.tensor, cut.axis): cut for cut in plan.cuts}
     flags = []
+    stays = np.zeros(graph.n_units + 1, dtype=bool)
     for axis in graph.axes:
-        gone = np.zeros(axis.size, dtype=bool)
+        away = np.zeros(axis.size, dtype=bool)
         cut = cuts.pop((axis.tensor, axis.axis), None)
         if cut is not None:
-            gone[list(cut.removed)] = True
-        if (axis.units[gone] < 0).any():
-            index = int(np.flatnonzero(gone & (axis.units < 0))[0])
+            away[list(cut.removed)] = True
+        if not axis.free[away].all():
+            index = int(np.flatnonzero(away & ~axis.free)[0])
             why = "; ".join(graph.reasons.get((axis.tensor, axis.axis), ("no reason known",)))
             raise VerifyError(f"the plan cuts {axis.tensor!r} axis {axis.axis} at {index}, pinned: {why}")
-        removed[axis.units[gone]] = True
-        flags.append(gone)
+        stays[axis.units[..., ~away]] = True
+        flags.append(away)
     if cuts:
         tensor, number = next(iter(cuts))
         raise VerifyError(f"the plan cuts {tensor!r} axis {number}, which the graph does not know")
-    padded = np.append(removed, False)
-    for axis, gone in zip(graph.axes, flags, strict=True):
-        wrong = padded[axis.units] & ~gone
+    # A unit goes when all that it takes away goes.
+    removed = ~stays[:-1]
+    for axis, away in zip(graph.axes, flags, strict=True):
+        wrong = axis.gone(removed) != away
         if wrong.any():
             raise VerifyError(
-                f"the plan keeps {axis.tensor!r} axis {axis.axis} index {int(np.flatnonzero(wrong)[0])} "
-                f"and removes what depends on it elsewhere"
+                f"the plan cuts {axis.tensor!r} axis {axis.axis} at index "
+                f"{int(np.flatnonzero(wrong)[0])} otherwise than what depends on it elsewhere"
             )
     return removed
 

@@ -18,7 +18,7 @@ from compressor.core.graph import PINNED, Axis, Graph, UnitArray
 from compressor.core.plan import Plan
 from compressor.errors import InputError, PlanMismatchError
 from compressor.profiling.contractions import contraction_macs
-from compressor.profiling.counting import Counts, Polynomial, RemovalOrder, Term
+from compressor.profiling.counting import Counts, Polynomial, RemovalOrder, Term, products
 
 __all__ = [
     "Cost",
@@ -131,7 +131,9 @@ def macs(graph: Graph) -> Cost:
     144
     """
     entries = [
-        Term(work.module, work.operator, work.coefficient, work.dims, work.divisor) for work in graph.works
+        term
+        for work in graph.works
+        for term in products(work.module, work.operator, work.coefficient, work.dims, work.divisor)
     ]
     # The graph states no work of products that no channel flows through: they cost the same in
     # every pruned model, and are counted from the recorded shapes.
@@ -187,8 +189,9 @@ def activation_bytes(graph: Graph) -> Cost:
     120
     """
     entries = tuple(
-        Term(made.module, made.operator, made.coefficient * made.itemsize, made.dims)
+        term
         for made in graph.activations
+        for term in products(made.module, made.operator, made.coefficient * made.itemsize, made.dims)
     )
     return Cost("activation bytes", entries, graph.n_units)
 
@@ -205,14 +208,20 @@ def removed_by(graph: Graph, plan: Plan) -> Mask:
     mismatch = graph.signature.first_mismatch(plan.signature)
     if mismatch:
         raise PlanMismatchError(f"the plan was not made for this {graph.signature.model}: {mismatch}")
-    removed = np.zeros(graph.n_units, dtype=bool)
-    by_place = {(axis.tensor, axis.axis): axis.units for axis in graph.axes}
-    for cut in plan.cuts:
-        units = by_place.get((cut.tensor, cut.axis))
-        gone = None if units is None or len(units) != cut.size else units[list(cut.removed)]
-        if gone is None or (gone == PINNED).any():
+    cuts = {(cut.tensor, cut.axis): cut for cut in plan.cuts}
+    stays = np.zeros(graph.n_units + 1, dtype=bool)
+    for axis in graph.axes:
+        cut = cuts.pop((axis.tensor, axis.axis), None)
+        away = np.zeros(axis.size, dtype=bool)
+        if cut is not None and cut.size == axis.size:
+            away[list(cut.removed)] = True
+        if cut is not None and (cut.size != axis.size or not axis.free[away].all()):
             raise PlanMismatchError(f"{cut}: the graph says that these channels cannot be removed")
-        removed[gone] = True
+        stays[axis.units[..., ~away]] = True
+    if cuts:
+        cut = next(iter(cuts.values()))
+        raise PlanMismatchError(f"{cut}: the graph says that these channels cannot be removed")
+    removed = ~stays[:-1]
     asked = {(cut.tensor, cut.axis): set(cut.removed) for cut in plan.cuts}
     implied = {(cut.tensor, cut.axis): set(cut.removed) for cut in graph.plan(removed).cuts}
     for tensor, position in dict.fromkeys((*asked, *implied)):
@@ -243,7 +252,7 @@ def _elements(
                 dims.append(axis.units)
                 divisor *= axis.blocks
         module, _, own = name.rpartition(".")
-        yield Term(module, own, coefficient, tuple(dims), divisor)
+        yield from products(module, own, coefficient, tuple(dims), divisor)
 
 
 def _axes_by_tensor(graph: Graph) -> dict[str, dict[int, Axis]]:

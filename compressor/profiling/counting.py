@@ -7,14 +7,18 @@ cost needs no tensor and no forward pass: the kept lengths of the distinct dimen
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Counts", "Dimensions", "Polynomial", "RemovalOrder", "Term", "Track"]
+from compressor.core.channels import grids
+
+__all__ = ["Counts", "Dimensions", "Polynomial", "RemovalOrder", "Term", "Track", "products"]
 
 Counts = npt.NDArray[np.int64]
 Numbers = npt.NDArray[Any]  # int64, or Python integers (dtype object) where int64 could overflow
@@ -32,6 +36,20 @@ class Term:
     coefficient: int
     dims: tuple[npt.NDArray[np.int64], ...]
     divisor: int = 1
+
+
+def products(
+    module: str, label: str, coefficient: int, dims: tuple[npt.NDArray[np.int64], ...], divisor: int = 1
+) -> Iterator[Term]:
+    """The terms of a product whose dimensions may have factors [factors, size], see `channels.grids`.
+
+    >>> heads_times_dims = np.array([[0, 0, 1, 1], [2, 3, 2, 3]])
+    >>> [len(t.dims) for t in products("q", "weight", 1, (heads_times_dims, np.array([4, 5])))]
+    [3]
+    """
+    for choice in itertools.product(*(tuple(grids(dim)) for dim in dims)):
+        times = math.prod(count for count, _ in choice)
+        yield Term(module, label, coefficient * times, tuple(d for _, ds in choice for d in ds), divisor)
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from compressor.core.graph import PINNED, Axis, Graph, UnitArray
+from compressor.core.graph import Axis, Graph, UnitArray
 from compressor.errors import ScoreError
 from compressor.scoring.units import (
     Normalize,
@@ -90,10 +90,10 @@ class Scorer(ABC):
         axes, vectors = checked_sites(self, graph, self.site_scores(graph))
         if not axes:
             return np.full(graph.n_units, np.nan)
-        values, units = np.concatenate(vectors), np.concatenate([axis.units for axis in axes])
-        free = units != PINNED
+        sites = [axis.sites() for axis in axes]
+        values = np.concatenate([own[at] for own, (at, _) in zip(vectors, sites, strict=True)])
         how = choice(Reduce, self.reduce, "reduce")
-        return reduce_sites(values[free], units[free], graph.n_units, how)
+        return reduce_sites(values, np.concatenate([units for _, units in sites]), graph.n_units, how)
 
 
 def checked_sites(scorer: Scorer, graph: Graph, sites: object) -> tuple[list[Axis], list[Values]]:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from compressor.core.graph import PINNED, Axis, Graph
+from compressor.core.graph import Axis, Graph
 from compressor.errors import InputError
 from compressor.scoring.base import AxisKey, Scorer, SiteScores, checked_sites
 from compressor.scoring.gradients import Loss, for_each_batch
@@ -22,6 +22,7 @@ from compressor.scoring.weights import (
     RolesLike,
     channel_sums,
     roles_of,
+    spread,
     weight_axes,
     weights_of,
     widened,
@@ -87,8 +88,7 @@ class GradientScorer(Scorer):
         """For each slice the mean importance over batches; with Joint.UNIT that of its unit."""
         axes = weight_axes(graph, self.roles)
         if self.joint is Joint.UNIT:
-            padded = torch.from_numpy(np.append(self.raw_unit_scores(graph), 0.0))
-            return {(axis.tensor, axis.axis): padded[axis.units] for axis in axes}
+            return spread(self.raw_unit_scores(graph), axes)
         totals: dict[AxisKey, Tensor] = {}
 
         def add(products: dict[str, Tensor]) -> None:
@@ -108,14 +108,15 @@ class GradientScorer(Scorer):
         total = torch.zeros(graph.n_units, dtype=torch.float64)
         if not axes:
             return total.numpy()
-        units = torch.from_numpy(np.concatenate([axis.units for axis in axes]))
-        free = units != PINNED
+        sites = [axis.sites() for axis in axes]
+        units = torch.from_numpy(np.concatenate([own for _, own in sites]))
 
         def add(products: dict[str, Tensor]) -> None:
             sums = {(a.tensor, a.axis): channel_sums(products[a.tensor], a) for a in axes}
             _, vectors = checked_sites(self, graph, sums)
             effects = torch.zeros_like(total)
-            effects.index_add_(0, units[free], torch.from_numpy(np.concatenate(vectors))[free])
+            own = np.concatenate([v[at] for v, (at, _) in zip(vectors, sites, strict=True)])
+            effects.index_add_(0, units, torch.from_numpy(own))
             total.add_(self.measure(effects))
 
         count = self._run(graph, axes, add)

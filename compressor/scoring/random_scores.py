@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
-import torch
 
 from compressor.core.graph import Graph
 from compressor.errors import InputError
 from compressor.scoring.base import Scorer, SiteScores
 from compressor.scoring.units import Normalize, NormalizeLike, Reduce, ReduceLike, Values
+from compressor.scoring.weights import spread
 
 __all__ = ["Random"]
 
@@ -43,8 +43,7 @@ class Random(Scorer):
 
     def site_scores(self, graph: Graph) -> SiteScores:
         """The unit's number at each of its sites, 0 at pinned ones."""
-        padded = torch.from_numpy(np.append(self.raw_unit_scores(graph), 0.0))  # PINNED reads 0
-        return {(axis.tensor, axis.axis): padded[axis.units] for axis in graph.axes}
+        return spread(self.raw_unit_scores(graph), graph.axes)
 
     def raw_unit_scores(self, graph: Graph) -> Values:
         """One number for each unit [n_units]."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -21,6 +22,7 @@ __all__ = [
     "channel_slices",
     "channel_sums",
     "roles_of",
+    "spread",
     "unblocked",
     "weight_axes",
     "weights_of",
@@ -70,11 +72,24 @@ def weight_axes(graph: Graph, roles: RolesLike) -> list[Axis]:
     found: set[int] = set()
     for level in sorted(ranked):
         for axis in ranked[level] if not reached.all() else []:
-            free = axis.units[axis.units >= 0]
+            free = axis.sites()[1]
             if level == 0 or not reached[free].all():
                 found.add(id(axis))
                 reached[free] = True
-    return [axis for axis in graph.axes if id(axis) in found and (axis.units >= 0).any()]
+    return [axis for axis in graph.axes if id(axis) in found and axis.free.any()]
+
+
+def spread(scores: npt.NDArray[np.float64], axes: Iterable[Axis]) -> dict[tuple[str, int], Tensor]:
+    """For each axis the unit scores [n_units] at its channels [axis.size]: 0 where none can go.
+
+    A channel of several factors has the lowest of their scores: the one that takes it away first.
+    """
+    padded = np.append(scores, np.inf)  # so that PINNED reads infinity
+    found = {}
+    for axis in axes:
+        lowest = np.atleast_2d(padded[axis.units]).min(0)
+        found[axis.tensor, axis.axis] = torch.from_numpy(np.where(axis.free, lowest, 0.0))
+    return found
 
 
 def weights_of(graph: Graph) -> dict[str, Tensor]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from compressor.core.labels import Ids, LabelSpace, Layer, Value
+import numpy as np
+
+from compressor.core.labels import NEUTRAL, Ids, LabelSpace, Layer, Split, Value
 from compressor.core.tape import Op
 
 __all__ = ["MEETS_FIXED", "Call", "Layers", "Restriction", "WorkFact"]
 
-_FLATTENED = "flattened together with another channel axis"
+_SPLIT = "split into heads or groups elsewhere"
 MEETS_FIXED = "meets values whose channels are fixed, such as an input or a constant"
 
 Layers = tuple[Layer, ...]
@@ -39,7 +41,7 @@ class Restriction:
     axes: Mapping[int, frozenset[int]]
 
 
-def _no_blocks(name: str, groups: int, columns: int) -> Ids:
+def _no_blocks(name: str, groups: int, columns: int) -> tuple[Ids, ...]:
     raise AssertionError(f"no block labels for {name} ({groups} groups of {columns})")
 
 
@@ -53,10 +55,12 @@ class Call:
     shapes: tuple[tuple[int, ...], ...]
     space: LabelSpace
     choice: str
+    place: tuple[int, int] = (0, 0)
+    splittable: bool = True
     works: list[WorkFact] = field(default_factory=list)
     restrictions: list[Restriction] = field(default_factory=list)
     choices: dict[int, tuple[str, ...]] = field(default_factory=dict)
-    block_labels: Callable[[str, int, int], Ids] = _no_blocks
+    block_labels: Callable[[str, int, int], tuple[Ids, ...]] = _no_blocks
 
     def arg(self, position: int, default: Any = None) -> Any:
         """The positional argument at `position`, or `default` where the call left it out."""
@@ -92,40 +96,42 @@ class Call:
         """Labels that meet here are one channel."""
         self.space.merge(a, b, f"{MEETS_FIXED} ({self.where})")
 
-    def meet(self, one: Layers, other: Layers) -> None:
-        """The layers along one axis of two operands that meet there, position by position."""
-        if len(one) == len(other):
-            for a, b in zip(one, other, strict=True):
-                self.merge(a.ids, b.ids)
-        elif len(other) == 1:
-            self._meet_flattened(one, other[0])
-        elif len(one) == 1:
-            self._meet_flattened(other, one[0])
-        else:
-            for layer in (*one[1:], *other):
-                self.merge(one[0].ids, layer.ids)
-
-    def _meet_flattened(self, several: Layers, single: Layer) -> None:
-        reason = f"{MEETS_FIXED} ({self.where})"
-        self.space.merge_one(tuple(layer.ids for layer in several), single.ids, reason)
-
-    def cross(self, one: Layer, other: Layer) -> None:
-        """Two channel axes were flattened into one here."""
-        self.space.cross(one.ids, other.ids, f"{_FLATTENED} ({self.where})")
-
     def only_ids(self, value: Value, axis: int) -> Ids:
-        """The labels along `axis` for a rule that can follow one layer; further ones are pinned."""
-        for layer in value.over(axis)[1:]:
-            self.pin(layer, _FLATTENED)
-        return value.ids(axis)
+        """The labels along `axis` for a rule that can follow one factor; further ones are pinned."""
+        found = value.over(axis)
+        for layer in found[1:]:
+            self.pin(layer, _SPLIT)
+        return found[0].ids if found else value.ids(axis)
+
+    def fresh(self, size: int, what: Hashable) -> tuple[Ids, ...]:
+        """Labels [size] for each factor of an axis that this operator makes; `what` says which."""
+        return self.space.axis((*self.place, what), size)
+
+    def split(self, ids: Ids, parts: Sequence[Ids], reason: str) -> bool:
+        """The labels `ids` are to fall into factors, label i at `parts[k][i]` of factor k.
+
+        Where that cannot be (`splittable` is false, after a try), they are pinned for `reason`, and
+        the result is False.
+        """
+        if self.splittable:
+            self.space.splits.append(Split(ids, tuple(parts), self.op.index))
+        else:
+            self.space.pin(ids, f"{reason} ({self.where})")
+        return self.splittable
 
     def tie(self, rows: Ids) -> Ids:
         """Merge the labels of each row of `rows` [n, m]; the first label of every row [n]."""
         self.merge(rows, rows[:, :1])
         return rows[:, 0]
 
-    def equal(self, rows: Ids, reason: str) -> None:
-        """Each row must lose equally many labels."""
+    def equal(self, layer: Layer, blocks: int, reason: str) -> None:
+        """Each of `blocks` runs of the layer's positions must lose equally many."""
+        rows = layer.ids.reshape(blocks, -1)
+        if (rows != NEUTRAL).all() and len(np.unique(rows[0])) < rows.shape[1]:
+            # Of a factor every label fills several positions; once each is enough to count them.
+            once = [np.unique(row) for row in rows]
+            if len({len(row) for row in once}) == 1:
+                rows = np.stack(once)
         self.space.equal(rows, f"{reason} ({self.where})")
 
     def changes_statistics(self, layer: Layer) -> None:
@@ -138,7 +144,7 @@ class Call:
         self.restrictions.append(Restriction(self.op, kind, chosen))
 
     def work(self, coefficient: int, *dims: Ids, divisor: int = 1) -> None:
-        """State the operator's multiply-accumulates."""
+        """State the operator's multiply-accumulates: each dim's labels, [n] or [factors, n]."""
         self.works.append(WorkFact(self.op, int(coefficient), dims, divisor))
 
     def choose(self, *options: str) -> str:

@@ -7,6 +7,7 @@ import math
 from compressor.core.labels import Ids, Value
 from compressor.core.rules.call import Call, Layers
 from compressor.core.rules.elementwise import combine
+from compressor.core.rules.meeting import join
 from compressor.core.rules.table import rule
 
 __all__ = ["Side", "carry", "contract"]
@@ -20,13 +21,11 @@ def contract(call: Call, left: Side, right: Side) -> Ids:
     one: Value = call.args[left[0]]
     other: Value = call.args[right[0]]
     here, there = one.over(left[1]), other.over(right[1])
-    if here and there:
-        call.meet(here, there)
+    met = join(call, here, there) if here and there else ()
     for layer in (*here, *there) if not (here and there) else ():
         call.pin(layer, "reads values whose channels are fixed, such as an input or a constant")
     _silence(call, left, right)
-    plain = [layers[0].ids for layers in (here, there) if len(layers) == 1]
-    return plain[0] if plain else one.ids(left[1])
+    return Value(one.shape, tuple(layer.on(left[1]) for layer in met) or here).ids(left[1])
 
 
 def _silence(call: Call, left: Side, right: Side) -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
-from compressor.core.labels import OPAQUE, Layer, Value
+from compressor.core.labels import Layer, Value
 from compressor.core.rules.call import MEETS_FIXED, Call, Layers
+from compressor.core.rules.meeting import join
 from compressor.core.rules.table import rule
 
 __all__ = ["combine", "pointwise"]
@@ -92,22 +91,7 @@ def _combine_axis(call: Call, operands: Sequence[Value], axis: int, ndim: int) -
                 call.pin(layer, MEETS_FIXED)
         # A pinned soft layer has nothing more to say.
         meeting = [tuple(x for x in layers if not x.soft) for layers in meeting]
-    labelled = [layers for layers in meeting if layers]
-    if not labelled:
-        return []
-    kept = [layer.on(axis) for layer in labelled[0]]
-    for layers in labelled[1:]:
-        call.meet(tuple(kept), layers)
-        if len(kept) == len(layers):
-            kept = [_more_telling(*pair) for pair in zip(kept, layers, strict=True)]
-        elif all(layer.soft for layer in kept):
-            kept = [layer.on(axis) for layer in layers]
-    return kept
-
-
-def _more_telling(kept: Layer, other: Layer) -> Layer:
-    """Of two merged layers the one that knows more: labels before OPAQUE, hard before soft."""
-    if other.soft and not kept.soft:
-        return kept
-    ids = np.where(kept.ids == OPAQUE, other.ids, kept.ids) if (kept.ids == OPAQUE).any() else kept.ids
-    return Layer(kept.axis, other.ids if kept.soft and not other.soft else ids, kept.soft and other.soft)
+    joined: Layers = ()
+    for layers in meeting:
+        joined = join(call, joined, layers)
+    return [layer.on(axis) for layer in joined]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from compressor.core.labels import Layer, Value
+from compressor.core.labels import NEUTRAL, Layer, Value
 from compressor.core.rules.call import Call, Layers
 from compressor.core.rules.table import rule
 
@@ -59,12 +59,18 @@ def constant_pad(call: Call) -> list[Layers]:
         elif (before, after) == (0, 0):
             layers.append(layer)
         else:
-            ends = call.space.new(before), call.space.new(after)
-            if call.choose("free", "pin") == "pin":
-                for ids in ends:
-                    call.space.pin(ids, f"padding written into forward ({call.where})")
-            layers.append(layer.with_ids(np.concatenate([ends[0], layer.ids, ends[1]])))
+            layers.append(layer.with_ids(np.concatenate([*_ends(call, layer, before, after)])))
     return [tuple(layers)]
+
+
+def _ends(call: Call, layer: Layer, before: int, after: int) -> Iterable[np.ndarray]:
+    """The labels of a padded factor: new ones at both ends, which say nothing of further factors."""
+    first = next(x for x in call.args[0].over(layer.axis)) is layer
+    ends = [call.space.new(n) if first else np.full(n, NEUTRAL) for n in (before, after)]
+    if call.choose("free", "pin") == "pin":
+        for ids in ends:
+            call.space.pin(ids, f"padding written into forward ({call.where})")
+    return ends[0], layer.ids, ends[1]
 
 
 _PADS = ("reflection_pad", "replication_pad")

@@ -78,7 +78,7 @@ def group_norm(call: Call) -> list[Layers]:
         if option == "pin":
             call.pin(layer, "the number of normalisation groups is written into forward")
         elif option == "equal":
-            call.equal(layer.ids.reshape(groups, -1), "groups of a group norm stay of equal size")
+            call.equal(layer, groups, "groups of a group norm stay of equal size")
             call.changes_statistics(layer)
             call.restrict("group_norm", {0: [1]})
     own = tuple(layer for layer in out if layer.axis == 1)

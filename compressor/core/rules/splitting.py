@@ -7,8 +7,9 @@ import math
 
 import numpy as np
 
-from compressor.core.labels import Ids, Layer
+from compressor.core.labels import NEUTRAL, Ids, Layer
 from compressor.core.rules.call import MEETS_FIXED, Call, Layers
+from compressor.core.rules.meeting import join
 from compressor.core.rules.table import rule
 
 __all__: list[str] = []
@@ -18,7 +19,7 @@ def _take(call: Call, layers: Layers, axis: int, index: slice) -> Layers:
     """Layers of a run of positions along `axis`; a single position cannot go and is pinned."""
     taken = tuple(x.with_ids(x.ids[index]) if x.axis == axis else x for x in layers)
     for layer in taken:
-        if layer.ids.size == 1:
+        if layer.ids.size == 1 and layer.ids[0] != NEUTRAL:
             call.pin(layer, "a slice of one channel")
     return tuple(layer for layer in taken if layer.ids.size > 1)
 
@@ -48,7 +49,7 @@ def _cut_through(call: Call, layer: Layer, index: slice) -> Layer:
     if option == "equal":
         # Bounds computed from the length (`c // 4`) follow it as long as all runs between them do.
         run = math.gcd(size, index.start, index.stop)
-        call.equal(layer.ids.reshape(-1, run), "slices of equal size")
+        call.equal(layer, size // run, "slices of equal size")
     elif option != "free":
         for bound in (call.arg(2), call.arg(3)):
             call.pin(layer.with_ids(_fixed(layer.ids, bound)), "a slice bound written into forward")
@@ -99,7 +100,7 @@ def split(call: Call) -> list[Layers]:
     for layer in value.over(axis) if len(sizes) > 1 else ():
         option = call.choose("free", "equal", "pin") if listed else call.choose("equal", "pin")
         if option == "equal" and len(set(sizes)) == 1:
-            call.equal(layer.ids.reshape(len(sizes), -1), "pieces of a split stay of equal size")
+            call.equal(layer, len(sizes), "pieces of a split stay of equal size")
         elif option != "free":
             call.pin(layer, "split into sizes that forward fixes")
     bounds = np.cumsum([0, *sizes]).tolist()
@@ -126,9 +127,18 @@ def cat(call: Call) -> list[Layers]:
     over = [value.over(axis) for value in operands]
     if any(over):
         soft = all(layer.soft for layers in over for layer in layers)
-        joined = (Layer(axis, np.concatenate([call.only_ids(v, axis) for v in operands]), soft),)
+        factors = max(map(len, over))
+        rows = [_filled(value.ids(axis), factors) for value in operands]
+        joined = tuple(Layer(axis, ids, soft) for ids in np.concatenate(rows, axis=1))
     beside = [tuple(x for x in value.layers if x.axis != axis) for value in operands]
     return [joined + _agreed(call, beside)]
+
+
+def _filled(ids: Ids, factors: int) -> Ids:
+    """Labels [factors, length]; factors that an operand does not have say nothing of its positions."""
+    rows = np.full((factors, ids.shape[-1]), NEUTRAL, dtype=np.int64)
+    rows[: 1 if ids.ndim == 1 else len(ids)] = ids
+    return rows
 
 
 @rule("aten.stack.default")
@@ -141,12 +151,12 @@ def stack(call: Call) -> list[Layers]:
 
 def _agreed(call: Call, beside: list[Layers]) -> Layers:
     """Labels along the other axes are the same channels in every operand."""
-    kept: dict[int, Layer] = {}
+    kept: dict[int, Layers] = {}
     for layers in beside:
-        for layer in layers:
-            first = kept.setdefault(layer.axis, layer)
-            call.merge(first.ids, layer.ids)
-    for axis, layer in kept.items():
+        for axis in dict.fromkeys(layer.axis for layer in layers):
+            kept[axis] = join(call, kept.get(axis, ()), tuple(x for x in layers if x.axis == axis))
+    for axis, found in kept.items():
         if not all(any(x.axis == axis for x in layers) for layers in beside):
-            call.pin(layer, MEETS_FIXED)
-    return tuple(kept.values())
+            for layer in found:
+                call.pin(layer, MEETS_FIXED)
+    return tuple(layer for found in kept.values() for layer in found)

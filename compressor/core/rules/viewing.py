@@ -27,9 +27,7 @@ def view(call: Call) -> list[Layers]:
     for olds, news in _runs(value.shape, shape):
         here = [layer for layer in value.layers if layer.axis in olds]
         moved = [new for layer in here for new in _reshaped(call, value, layer, olds, news, shape)]
-        for first, second in _pairs_on_one_axis(moved):
-            call.cross(first, second)
-        layers.extend(moved)
+        layers.extend(_shrinking(call, moved, [layer.axis for layer in here], shape))
     return [tuple(layers)]
 
 
@@ -67,33 +65,39 @@ def _reshaped(
     varying = [position for position, size in enumerate(sizes) if size > 1 and _changes(ids, position)]
     if not varying:
         call.pin(layer, "all its channels are tied to each other")
-        return
-    free = varying[0] if len(varying) == 1 else _free_axis(call, layer, varying, sizes)
-    rows = np.moveaxis(ids, free, 0).reshape(sizes[free], -1)
-    yield Layer(news[free], call.tie(rows) if len(varying) > 1 else rows[:, 0], layer.soft)
+    elif len(varying) == 1:
+        yield Layer(
+            news[varying[0]], np.moveaxis(ids, varying[0], 0).reshape(sizes[varying[0]], -1)[:, 0], layer.soft
+        )
+    else:
+        # Heads times dims, groups times channels: labels are known as factors in the next pass.
+        grid = np.indices(sizes)
+        if call.split(ids.ravel(), [grid[position].ravel() for position in varying], _SPLIT):
+            for position in varying:
+                yield Layer(news[position], call.space.new(sizes[position]), layer.soft)
+
+
+_SPLIT = "split by a view in a way that its labels cannot follow"
 
 
 def _changes(ids: np.ndarray, axis: int) -> bool:
     return bool((ids != ids.take([0], axis)).any())
 
 
-def _free_axis(call: Call, layer: Layer, varying: list[int], sizes: list[int]) -> int:
-    """A channel axis that was split over several axes may shrink along one of them only.
+def _shrinking(call: Call, moved: list[Layer], olds: list[int], shape: tuple[int, ...]) -> list[Layer]:
+    """A channel axis that was split over several axes shrinks along all of them, or along one only.
 
-    Which one is a choice: the longest is tried first (dims of a head, columns of a channel shuffle);
-    a rehearsal of the pruned model refutes a wrong one. Labels along the others are tied.
+    Forward may hold the number of heads, or the length of each: a rehearsal of the pruned model
+    refutes what it does not follow.
     """
-    by_length = sorted(varying, key=lambda position: -sizes[position])
-    option = call.choose(*(f"axis {position}" for position in by_length), "pin")
-    if option == "pin":
-        call.pin(layer, "split by a view whose sizes are written into forward")
-        return by_length[0]
-    return int(option.removeprefix("axis "))
-
-
-def _pairs_on_one_axis(layers: list[Layer]) -> Iterator[tuple[Layer, Layer]]:
-    for position, second in enumerate(layers):
-        yield from ((first, second) for first in layers[:position] if first.axis == second.axis)
+    axes = sorted({layer.axis for layer in moved}, key=lambda axis: -shape[axis])
+    if len(axes) < 2 or len(set(olds)) > 1:
+        return moved
+    option = call.choose("all axes", *(f"axis {axis}" for axis in axes), "pin")
+    for layer in moved if option != "all axes" else ():
+        if option != f"axis {layer.axis}":
+            call.pin(layer, "split by a view whose sizes are written into forward")
+    return moved
 
 
 @rule("aten.as_strided_.default", "aten.as_strided.default")
@@ -164,10 +168,10 @@ def uniform_axes(call: Call, old: tuple[int, ...]) -> Layers:
     layers = []
     for axis, size in enumerate(call.shapes[0]):
         if old[axis] == 1 and size > 1:
-            ids = call.space.new(size)
-            if call.choose("free", "pin") == "pin":
-                call.space.pin(ids, f"a size written into forward ({call.where})")
-            layers.append(Layer(axis, ids, soft=True))
+            for ids in call.fresh(size, axis):
+                if call.choose("free", "pin") == "pin":
+                    call.space.pin(ids, f"a size written into forward ({call.where})")
+                layers.append(Layer(axis, ids, soft=True))
     return tuple(layers)
 
 

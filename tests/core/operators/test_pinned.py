@@ -216,12 +216,6 @@ CASES = [
         lambda m, y: y - sum(y[:, i : i + 1] for i in range(y.shape[1])) / 8,
         "a slice of one channel",
     ),
-    held(
-        "flattened pairs of channels",
-        lambda m, y: (y.flatten(2) @ y.flatten(2).transpose(1, 2)).flatten(1)[:, :, None, None],
-        "flattened together with another channel axis",
-        leaving=64,
-    ),
     held("written by index", scatter_in, "no rule for operator"),
     held(
         "number of groups of a norm",

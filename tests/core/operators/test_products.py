@@ -163,7 +163,17 @@ CASES = [
             head=nn.Linear(24, 2),
         ),
         (3, 5),
-        free=4,
+        free=10,
+    ),
+    case(
+        "flattened pairs of channels",
+        lambda: Net(
+            lambda m, x: m.head(((y := m.stem(x).flatten(2)) @ y.transpose(1, 2)).flatten(1)),
+            stem=nn.Conv2d(3, 8, 1),
+            head=nn.Linear(64, 2),
+        ),
+        (2, 3, 4, 4),
+        free=8,
     ),
 ]
 
