@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import numpy as np
-
 from compressor import Graph
 
 __all__ = ["CANNOT", "pinned_share"]
@@ -34,7 +32,7 @@ def pinned_share(graph: Graph) -> dict[str, Any]:
         shape = shapes.get(axis.tensor)
         if shape is None or len(shape) < 2 or axis.axis > 1 or shape[axis.axis] == 1:
             continue
-        free = int(_free(axis).sum())
+        free = int(axis.free.sum())
         rest = axis.size - free
         counts["free"] += free
         if not rest:
@@ -47,14 +45,6 @@ def pinned_share(graph: Graph) -> dict[str, Any]:
     removable = counts["free"] + counts["pinned"]
     ordered = dict(sorted(reasons.items(), key=lambda item: -item[1]))
     return {**counts, "share": counts["pinned"] / removable if removable else 0.0, "reasons": ordered}
-
-
-def _free(axis: Any) -> Any:
-    """Which channels [size] have a unit. The one place that knows how an axis holds its units."""
-    units = axis.units
-    if isinstance(units, np.ndarray):
-        return units >= 0
-    return np.any([np.asarray(part) >= 0 for part in units], axis=0)
 
 
 def _without_place(reason: str) -> str:
