@@ -1,4 +1,4 @@
-"""Operators that move whole positions: flips, padding, shuffles, unfolding, indexing."""
+"""Operators that move whole positions: flips, padding, shuffles, unfolding."""
 
 from __future__ import annotations
 
@@ -152,32 +152,3 @@ def repeat_interleave(call: Call) -> list[Layers]:
         return [()]
     axis %= len(value.shape)
     return [tuple(x.with_ids(np.repeat(x.ids, times)) if x.axis == axis else x for x in value.layers)]
-
-
-@rule("aten.index_select.default")
-def index_select(call: Call) -> list[Layers]:
-    """Positions picked by number: the labels there are pinned, the others stay."""
-    value = call.args[0]
-    axis = call.args[1] % len(value.shape)
-    return [_except(call, value, [axis], "picked by indices that do not follow a cut")]
-
-
-@rule("aten.index.Tensor")
-def index(call: Call) -> list[Layers]:
-    """Advanced indexing: one indexed axis keeps its place, several move the others."""
-    value = call.args[0]
-    picked = [axis for axis, item in enumerate(call.args[1]) if item is not None]
-    layers = _except(call, value, picked, "picked by indices that do not follow a cut")
-    if len(picked) == 1 and len(call.shapes[0]) == len(value.shape):
-        return [layers]
-    for layer in layers:
-        call.pin(layer, "beside an advanced index")
-    return [()]
-
-
-@rule("aten.embedding.default")
-def embedding(call: Call) -> list[Layers]:
-    """Rows of a table: the vocabulary is pinned, the width carries on."""
-    table, last = call.args[0], len(call.shapes[0]) - 1
-    width = _except(call, table, [0], "rows of an embedding")
-    return [tuple(layer.on(last) for layer in width)]

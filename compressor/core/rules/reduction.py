@@ -57,6 +57,17 @@ def along_one_axis(call: Call) -> list[Layers]:
     return [kept] * len(call.shapes)
 
 
+@rule("aten._fft_c2c.default", "aten._fft_r2c.default", "aten._fft_c2r.default")
+def fourier(call: Call) -> list[Layers]:
+    """Fourier transforms of some axes, complex or real; the other axes carry on."""
+    value = call.args[0]
+    axes = {axis % len(value.shape) for axis in call.args[1]}
+    for layer in value.layers:
+        if layer.axis in axes:
+            call.pin(layer, "mixed by a Fourier transform")
+    return [tuple(layer for layer in value.layers if layer.axis not in axes)]
+
+
 @rule("aten.argmax.default", "aten.argmin.default", "aten._local_scalar_dense.default")
 def positions(call: Call) -> list[Layers]:
     """Numbers of positions, or a number Python reads: every label that enters is pinned."""
