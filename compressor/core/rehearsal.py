@@ -1,10 +1,10 @@
 """Finding sizes written into a forward: run a model cut by a trial plan and see where it trips.
 
-The trial removes some units of every group. Its forward is recorded on the meta device (shapes only,
-no arithmetic) and compared with what the plan demands, operator by operator. Where they part, the
-number is looked for among the attributes of the modules that were running; if changing one helps, it
-becomes a size rule. If none does, another reading of the operator is tried, and at last its labels
-are pinned. Where everything has its shape and yet a plain number differs (a sum divided by the channel
+The trial removes some units of every group. Its forward runs on the meta device (shapes only, no
+arithmetic) and is compared with what the plan demands, operator by operator; one run finds every trip.
+Where they part, the number is looked for among the attributes of the modules that were running; if
+changing one helps, it becomes a size rule. If none does, another reading of the operator is tried, and
+at last its labels are pinned. Where everything has its shape and yet a plain number differs (a sum divided by the channel
 count), the channels it counts are pinned. So whatever the graph offers for removal is known to run.
 """
 
@@ -17,17 +17,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
-from torch.utils import _pytree
+from torch import nn
 
+from compressor.core.channels import Mask, UnitArray, sites
 from compressor.core.coupling import PIN_ALL, Choices, Coupling, couple
-from compressor.core.graph import Graph, SizeRule, UnitArray
+from compressor.core.factors import Factors
+from compressor.core.graph import Graph, SizeRule
 from compressor.core.plan import Plan
 from compressor.core.removals import Rival, can_refute, removals
-from compressor.core.sizes import Mask, Number, Sizes, numbers_of, steps
-from compressor.core.stand_in import Answers, disguised
+from compressor.core.sizes import Number, Sizes
+from compressor.core.stand_in import Trip, disguised, walk, without_numbers
 from compressor.core.surgery import cut_copy, cut_tensor, set_sizes
-from compressor.core.tape import Op, Tape, record_attempt
+from compressor.core.tape import Op, Tape
 from compressor.core.units import Units, find_units
 from compressor.errors import CaptureError
 
@@ -35,6 +36,8 @@ __all__ = ["Reading", "read"]
 
 log = logging.getLogger(__name__)
 _MOST_COMBINATIONS = 64
+
+Place = tuple[int, int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,12 +48,27 @@ class Reading:
     rules: tuple[SizeRule, ...]
 
 
+@dataclass(frozen=True)
+class _Attribute:
+    """`module.attribute` (or one item of it) holds the `which`-th number of an operator."""
+
+    module: str
+    attribute: str
+    item: int | None
+    which: int
+
+
+Attributes = tuple[_Attribute, ...]
+
+
 @dataclass(slots=True)
 class _State:
     """How operators are read so far, and which attributes were found to hold sizes."""
 
-    choices: dict[tuple[int, int], str] = field(default_factory=dict)
-    found: dict[tuple[int, int], tuple[_Attribute, ...]] = field(default_factory=dict)
+    choices: dict[Place, str] = field(default_factory=dict)
+    factors: Factors = field(default_factory=Factors)
+    found: dict[Place, Attributes] = field(default_factory=dict)
+    refuted: dict[Place, set[Attributes]] = field(default_factory=dict)
     held: list[_Held] = field(default_factory=list)
 
 
@@ -62,30 +80,6 @@ class _Held:
     axis: int
     channels: tuple[int, ...]
     reason: str
-
-
-@dataclass(frozen=True, order=True)
-class _Trip:
-    """The first operator of a tape that ran otherwise than expected; or only a plain number of it did."""
-
-    tape: int
-    op: int
-    by_number: bool = False
-
-    @property
-    def place(self) -> tuple[int, int]:
-        """The operator among those of all tapes."""
-        return self.tape, self.op
-
-
-@dataclass(frozen=True, eq=False)
-class _Attribute:
-    """`module.attribute` (or one item of it) holds this number of the operator."""
-
-    module: str
-    attribute: str
-    item: int | None
-    which: int
 
 
 def read(
@@ -101,71 +95,101 @@ def read(
     """
     state = _State()
     limit = 2 * sum(len(tape.ops) for tape in tapes) + 8
-    trip: _Trip | None = None
+    trips: list[Trip] = []
     for _ in range(limit):
-        coupling = couple(tapes, state.choices)
+        coupling = couple(tapes, state.choices, state.factors)
         for held in state.held:
             coupling.space.pin_axis(held.tensor, held.axis, held.channels, held.reason)
         units = find_units(coupling.space)
         rules = _rules(state, tapes, coupling, units)
         graph = build(coupling, units)
-        trial = _Trial(model, args, kwargs, tapes, coupling, units, graph, state.choices)
-        trip = trial.first_trip(rules) if units.count else None
-        idle = trial.idle() if trip is None else []
-        if trip is not None:
-            _correct(state, trial, trip, rules)
+        trial = _Trial(model, args, kwargs, tapes, coupling, units, graph, state)
+        removed, trips = trial.first_trips(rules) if units.count else (None, [])
+        idle = [] if trips else trial.idle()
+        if removed is not None:
+            _correct(state, trial, trips, removed, rules)
         elif idle:
             state.choices.update(dict.fromkeys(idle, "pin"))
         else:
             return Reading(graph, rules)
     raise CaptureError(
         f"{type(model).__name__}: its forward could not be followed for a pruned copy; the last operator "
-        f"that tripped was {trip}. Please report the model, or ignore the layers around it"
+        f"that tripped was {trips[0] if trips else None}. Please report the model, or ignore the layers "
+        f"around it"
     )
 
 
-def _correct(state: _State, trial: _Trial, trip: _Trip, rules: tuple[SizeRule, ...]) -> None:
-    """Record what explains the trip: what a number counts, attributes, else another reading, else pins."""
-    held = trial.counted(rules) if trip.by_number else []
-    if held:
-        state.held.extend(held)
+def _correct(
+    state: _State, trial: _Trial, trips: list[Trip], removed: Mask, rules: tuple[SizeRule, ...]
+) -> None:
+    """Record what explains the trips: what a number counts, attributes, else other readings, else pins."""
+    by_size = [trip for trip in trips if not trip.by_number]
+    if not by_size:
+        held = trial.counted(removed, rules)
+        if held:
+            state.held.extend(held)
+            return
+        by_size = trips
+    refuted = [trip.place for trip in by_size if trip.place in state.found]
+    for place in refuted:
+        state.refuted.setdefault(place, set()).add(state.found.pop(place))
+    if refuted:
         return
-    tripped = tape, index = trip.place
-    attributes = trial.attributes_for(tripped, rules) if tripped not in state.found else None
-    if attributes is not None:
-        state.found[tripped] = attributes
-        return
-    state.found.pop(tripped, None)
-    options = trial.coupling.options.get(tripped, ())
-    current = state.choices.get(tripped, options[0] if options else PIN_ALL)
-    op = trial.tapes[tape].ops[index]
-    if current in options and current != options[-1]:
-        state.choices[tripped] = options[options.index(current) + 1]
-    elif state.choices.get(tripped) != PIN_ALL:
-        state.choices[tripped] = PIN_ALL
-    else:
-        # Nothing left at this operator: its inputs were decided by the nearest one before it.
-        earlier = (tape, index - 1)
-        while earlier[1] > 0 and state.choices.get(earlier) == PIN_ALL:
-            earlier = (tape, earlier[1] - 1)
-        state.choices[earlier] = PIN_ALL
-    log.info(
-        "%s in %r: sizes do not follow, read as %r",
-        op.target,
-        op.module,
-        state.choices.get(tripped),
-    )
+    found = trial.attributes_for(by_size, removed, rules)
+    state.found.update(found)
+    left = [trip.place for trip in by_size if trip.place not in found]
+    if not found or not left:
+        _read_otherwise(state, trial, left)
+
+
+def _read_otherwise(state: _State, trial: _Trial, places: Sequence[Place]) -> None:
+    """Take the next option at every place that has one; else pin all that enters the first ones."""
+    moved = False
+    for place in places:
+        options = trial.coupling.options.get(place, ())
+        current = state.choices.get(place, options[0] if options else PIN_ALL)
+        if current in options and current != options[-1]:
+            state.choices[place] = options[options.index(current) + 1]
+            moved = True
+    if not moved:
+        seen: set[tuple[int, str]] = set()
+        for tape, index in places:
+            home = tape, trial.tapes[tape].ops[index].module
+            if home not in seen:
+                seen.add(home)
+                _pin_at(state, (tape, index))
+    for tape, index in places:
+        op = trial.tapes[tape].ops[index]
+        log.info(
+            "%s in %r: sizes do not follow, read as %r",
+            op.target,
+            op.module,
+            state.choices.get((tape, index)),
+        )
+
+
+def _pin_at(state: _State, place: Place) -> None:
+    """Pin all that enters an operator, or, where that was done, the nearest one before it."""
+    tape, index = place
+    while index > 0 and state.choices.get((tape, index)) == PIN_ALL:
+        index -= 1
+    state.choices[tape, index] = PIN_ALL
 
 
 def _rules(state: _State, tapes: Sequence[Tape], coupling: Coupling, units: Units) -> tuple[SizeRule, ...]:
     rules = []
     for (tape, index), attributes in state.found.items():
-        numbers = list(Sizes(tapes[tape], tape, coupling, units).numbers(tapes[tape].ops[index]))
-        for a in attributes:
-            if a.which < len(numbers):
-                number = numbers[a.which]
-                rules.append(SizeRule(a.module, a.attribute, a.item, number.units, number.divisor))
+        op, sizes = tapes[tape].ops[index], Sizes(tapes[tape], tape, coupling, units)
+        rules.extend(_as_rules(attributes, [*sizes.numbers(op), *sizes.entering(op)]))
     return tuple(rules)
+
+
+def _as_rules(attributes: Attributes, numbers: Sequence[Number]) -> list[SizeRule]:
+    return [
+        SizeRule(a.module, a.attribute, a.item, numbers[a.which].units, numbers[a.which].divisor)
+        for a in attributes
+        if a.which < len(numbers)
+    ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,17 +203,50 @@ class _Trial:
     coupling: Coupling
     units: Units
     graph: Graph
-    choices: Choices
+    state: _State
 
-    def first_trip(self, rules: tuple[SizeRule, ...]) -> _Trip | None:
-        """The first operator of any tape that a cut model runs otherwise than expected."""
+    def __post_init__(self) -> None:
+        sizes = tuple(Sizes(tape, n, self.coupling, self.units) for n, tape in enumerate(self.tapes))
+        object.__setattr__(self, "sizes", sizes)
+
+    sizes: tuple[Sizes, ...] = field(init=False)
+
+    @property
+    def choices(self) -> Choices:
+        """How ambiguous operators are read."""
+        return self.state.choices
+
+    def first_trips(self, rules: tuple[SizeRule, ...]) -> tuple[Mask | None, list[Trip]]:
+        """The first removal under which anything trips, and everything that does (None where none does)."""
         for removed in self._removals(rules):
-            plan = self._plan(removed, rules)
-            for number in range(len(self.tapes)):
-                trip = self._trip(number, plan, removed)
-                if trip is not None:
-                    return trip
-        return None
+            trips = self.trips(removed, rules)
+            if trips:
+                return removed, trips
+        return None, []
+
+    def trips(self, removed: Mask, rules: tuple[SizeRule, ...]) -> list[Trip]:
+        """Every operator, of all tapes, that a cut model runs otherwise than expected."""
+        plan = self._plan(removed, rules)
+        return [trip for number in range(len(self.tapes)) for trip in self._walk(number, plan, removed)]
+
+    def _walk(self, number: int, plan: Plan, removed: Mask) -> list[Trip]:
+        tape, sizes, padded = self.tapes[number], self.sizes[number], np.append(removed, False)
+        with disguised(self.model, plan):
+            args, kwargs = without_numbers((self.args, self.kwargs))
+            trips, error = walk(self.model, args, kwargs, tape, number, sizes, padded)
+        if error is not None:
+            # Some operators and branches need real numbers; only a real failure counts.
+            log.debug("a forward on shapes stopped: %s", error)
+            small = cut_copy(self.model, plan.cuts, cut_tensor)
+            set_sizes(small, plan.sizes)
+            trips, error = walk(small, self.args, self.kwargs, tape, number, sizes, padded, real=True)
+            log.debug("a forward of a cut copy stopped: %s", error)
+            if any(op.target == "aten._local_scalar_dense.default" for op in tape.ops):
+                # Numbers read from tensors may differ.
+                trips = [trip for trip in trips if not trip.by_number]
+        return sorted(trips)
+
+    # -- removals --------------------------------------------------------------------------------
 
     def _removals(self, rules: tuple[SizeRule, ...]) -> Iterator[Mask]:
         """What is removed in trial after trial; one trial does where nothing had to be interpreted."""
@@ -199,24 +256,23 @@ class _Trial:
             return itertools.islice(removals(self.units, []), 1)
         return removals(self.units, rivals, thorough=bool(rules))
 
-    def idle(self) -> list[tuple[int, int]]:
+    def idle(self) -> list[Place]:
         """Operators whose bounds are read as shares of a length that cannot shrink: fixed costs less."""
         return [place for place in self._read_as("equal") if not self._moves(place)]
 
-    def _moves(self, place: tuple[int, int]) -> bool:
+    def _moves(self, place: Place) -> bool:
         return any(can_refute(self.units, Rival(*pair, fixed=True)) for pair in self._bounds(place))
 
-    def _read_as(self, choice: str) -> Iterator[tuple[int, int]]:
+    def _read_as(self, choice: str) -> Iterator[Place]:
         """Slices and listed splits that are read in one of three ways, those read so."""
         for place, options in self.coupling.options.items():
             bounded = "free" in options and "equal" in options
             if bounded and self.choices.get(place, options[0]) == choice:
                 yield place
 
-    def _bounds(self, place: tuple[int, int]) -> Iterator[tuple[Number, Number]]:
+    def _bounds(self, place: Place) -> Iterator[tuple[Number, Number]]:
         tape, index = place
-        sizes = Sizes(self.tapes[tape], tape, self.coupling, self.units)
-        return sizes.bounds(self.tapes[tape].ops[index])
+        return self.sizes[tape].bounds(self.tapes[tape].ops[index])
 
     def _rivals(self) -> Iterator[Rival]:
         """Other readings of every bound that is read as following what is before it."""
@@ -226,66 +282,31 @@ class _Trial:
         for tape, index in self.coupling.options:
             op = self.tapes[tape].ops[index]
             if op.target == "aten.constant_pad_nd.default" and self.choices.get((tape, index)) != "pin":
-                sizes = Sizes(self.tapes[tape], tape, self.coupling, self.units)
-                yield from (Rival(*pair, fixed=False) for pair in sizes.shares(op))
+                yield from (Rival(*pair, fixed=False) for pair in self.sizes[tape].shares(op))
 
     def _plan(self, removed: Mask, rules: tuple[SizeRule, ...]) -> Plan:
         return replace(self.graph, size_rules=(*self.graph.size_rules, *rules)).plan(removed)
 
-    def _trip(self, number: int, plan: Plan, removed: Mask) -> _Trip | None:
-        trip = self._compare(number, plan, removed, meta=True)
-        if trip is not None and not trip.by_number:
-            # Some operators and branches need real numbers; only a real trip counts.
-            trip = self._compare(number, plan, removed, meta=False)
-        return trip
+    # -- plain numbers ---------------------------------------------------------------------------
 
-    def _compare(self, number: int, plan: Plan, removed: Mask, *, meta: bool) -> _Trip | None:
-        tape, padded = self.tapes[number], np.append(removed, False)
-        sizes = Sizes(tape, number, self.coupling, self.units)
-        if meta:
-            answers = Answers(tape, sizes, padded)
-            args, kwargs = _pytree.tree_map_only(Tensor, lambda x: x.to("meta"), (self.args, self.kwargs))
-            with disguised(self.model, plan):
-                rehearsed, error = record_attempt(
-                    self.model, args, kwargs, training=tape.training, stand_in=answers
-                )
-        else:
-            small = cut_copy(self.model, plan.cuts, cut_tensor)
-            set_sizes(small, plan.sizes)
-            rehearsed, error = record_attempt(small, self.args, self.kwargs, training=tape.training)
-        expected, found = steps(tape), steps(rehearsed)
-        for op, other in zip(expected, found, strict=False):
-            if not sizes.agrees(op, other, rehearsed.values, padded):
-                return _Trip(number, op.index)
-        if error is not None or len(found) != len(expected):
-            log.debug("rehearsal stopped after %d operators: %s", len(found), error)
-            return _Trip(number, expected[min(len(found), len(expected) - 1)].index)
-        # Numbers read from tensors (`.item()`) may differ, and do not exist on the meta device.
-        countable = meta or all(op.target != "aten._local_scalar_dense.default" for op in expected)
-        for op, other in zip(expected, found, strict=True):
-            if countable and numbers_of(op) != numbers_of(other):
-                return _Trip(number, op.index, by_number=True)
-        return None
-
-    def counted(self, rules: tuple[SizeRule, ...]) -> list[_Held]:
+    def counted(self, removed: Mask, rules: tuple[SizeRule, ...]) -> list[_Held]:
         """The channels whose count enters arithmetic as a plain number, found group by group."""
-        removed = next(self._removals(rules))
         held: list[_Held] = []
         for group in self.units.groups:
             alone = np.zeros_like(removed)
             for cell in group.cells:
                 alone[cell] = removed[cell]
-            trips = (self._trip(n, self._plan(alone, rules), alone) for n in range(len(self.tapes)))
-            numbers = [trip for trip in trips if trip is not None and trip.by_number]
+            numbers = [trip for trip in self.trips(alone, rules) if trip.by_number] if alone.any() else []
             if numbers:
                 held.extend(self._held(np.concatenate(group.cells), numbers[0]))
         return held
 
-    def _held(self, members: UnitArray, trip: _Trip) -> Iterator[_Held]:
+    def _held(self, members: UnitArray, trip: Trip) -> Iterator[_Held]:
         op = self.tapes[trip.tape].ops[trip.op]
         where = f"{op.target.split('.')[1]} in {op.module or 'the model itself'}"
         for axis in self.units.axes:
-            channels = tuple(np.flatnonzero(np.atleast_2d(np.isin(axis.units, members)).any(0)).tolist())
+            positions, units = sites(axis.units)
+            channels = tuple(np.unique(positions[np.isin(units, members)]).tolist())
             if channels:
                 reason = f"their number enters the arithmetic ({where})"
                 yield _Held(axis.tensor, axis.axis, channels, reason)
@@ -293,34 +314,57 @@ class _Trial:
     # -- attributes ------------------------------------------------------------------------------
 
     def attributes_for(
-        self, tripped: tuple[int, int], rules: tuple[SizeRule, ...]
-    ) -> tuple[_Attribute, ...] | None:
-        """Attributes which, once they follow the cut, let the operator run as expected."""
-        number, index = tripped
-        tape = self.tapes[number]
-        op = tape.ops[index]
-        padded = np.append(next(self._removals(rules)), False)
-        numbers = list(Sizes(tape, number, self.coupling, self.units).numbers(op))
-        changing = [
-            i
-            for i, n in enumerate(numbers)
-            if n.new(padded) != n.old() and not any(n.follows(other) for other in numbers[:i])
-        ]
-        candidates = [list(self._candidates(op, numbers[i], i)) for i in changing]
-        known = [c for c in candidates if c]
-        if not known:
-            return None
-        for combination in itertools.islice(itertools.product(*known), _MOST_COMBINATIONS):
-            if not _consistent(combination, [n.new(padded) for n in numbers]):
-                continue
-            extra = tuple(
-                SizeRule(a.module, a.attribute, a.item, numbers[a.which].units, numbers[a.which].divisor)
-                for a in combination
-            )
-            after = self.first_trip((*rules, *extra))
-            if after is None or after.by_number or after.place > tripped:
-                return combination
-        return None
+        self, trips: Sequence[Trip], removed: Mask, rules: tuple[SizeRule, ...]
+    ) -> dict[Place, Attributes]:
+        """Attributes which, once they follow the cut, let operators run as expected.
+
+        Every trip tries its next candidates in the same run, until they are used up.
+        """
+        numbers = {t.place: self.numbers(t.place) for t in trips}
+        padded = np.append(removed, False)
+        waiting = {place: list(self._combinations(place, numbers[place], padded)) for place in numbers}
+        found: dict[Place, Attributes] = {}
+        while any(waiting.values()):
+            tried: dict[Place, Attributes] = {}
+            values: dict[tuple[str, str, int | None], int] = {}
+            for place, combinations in waiting.items():
+                for position, combination in enumerate(combinations):
+                    if _agree(values, combination, [n.new(padded) for n in numbers[place]]):
+                        tried[place] = combinations.pop(position)
+                        break
+            if not tried:
+                break
+            extra = [r for p, a in (*found.items(), *tried.items()) for r in _as_rules(a, numbers[p])]
+            after = {trip.place for trip in self.trips(removed, (*rules, *extra)) if not trip.by_number}
+            reached = max(after, default=None)
+            for place, attributes in tried.items():
+                if place not in after and (reached is None or place < reached or len(after) == 0):
+                    found[place] = attributes
+                    waiting[place] = []
+        return found
+
+    def numbers(self, place: Place) -> list[Number]:
+        """What an operator, or a check before it, may have taken from the model."""
+        op, sizes = self.tapes[place[0]].ops[place[1]], self.sizes[place[0]]
+        return [*sizes.numbers(op), *sizes.entering(op)]
+
+    def _combinations(self, place: Place, numbers: Sequence[Number], padded: Mask) -> Iterator[Attributes]:
+        """Attributes that may hold the numbers of an operator that change, nearest modules first."""
+        op = self.tapes[place[0]].ops[place[1]]
+        own = len(list(self.sizes[place[0]].numbers(op)))
+        refuted = self.state.refuted.get(place, set())
+        new = [n.new(padded) for n in numbers]
+        for some in (range(own), range(own, len(numbers))):
+            changing = [
+                i
+                for i in some
+                if new[i] != numbers[i].old() and not any(numbers[i].follows(n) for n in numbers[:i])
+            ]
+            known = [[*self._candidates(op, numbers[i], i), None] for i in changing]
+            for choice in itertools.islice(itertools.product(*known), _MOST_COMBINATIONS):
+                combination = tuple(a for a in choice if a is not None)
+                if combination and combination not in refuted and _agree({}, combination, new):
+                    yield combination
 
     def _candidates(self, op: Op, number: Number, which: int) -> Iterator[_Attribute]:
         """Whole numbers of that value in the running module and those around it, nearest first."""
@@ -337,12 +381,15 @@ class _Trial:
             path = path.rpartition(".")[0]
 
 
-def _consistent(combination: Sequence[_Attribute], new: Sequence[int]) -> bool:
-    """Whether an attribute that explains several numbers is to become the same for each."""
-    values: dict[tuple[str, str, int | None], int] = {}
-    for a in combination:
-        if values.setdefault((a.module, a.attribute, a.item), new[a.which]) != new[a.which]:
+def _agree(
+    values: dict[tuple[str, str, int | None], int], attributes: Attributes, new: Sequence[int]
+) -> bool:
+    """Whether attributes are to become one number each, those of `values` included; adds them to it."""
+    mine = dict(values)
+    for a in attributes:
+        if mine.setdefault((a.module, a.attribute, a.item), new[a.which]) != new[a.which]:
             return False
+    values.update(mine)
     return True
 
 

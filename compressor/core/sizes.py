@@ -6,7 +6,7 @@ is expected here, operator by operator.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +14,10 @@ import numpy as np
 
 from compressor.core.channels import Mask, UnitArray, gone
 from compressor.core.coupling import Coupling
-from compressor.core.tape import Op, Ref, Tape, TensorMeta
+from compressor.core.tape import Op, Ref, Tape
 from compressor.core.units import Units
 
-__all__ = ["Mask", "Number", "Sizes", "numbers_of", "steps"]
+__all__ = ["Mask", "Number", "Sizes", "actual", "kind_of", "numbers_of", "scalars_of", "steps"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +52,8 @@ class Sizes:
         self._axes: dict[int, dict[int, UnitArray]] = {}
         self._units_of: dict[int, UnitArray] = {}
         self._stacked: dict[tuple[int, ...], UnitArray] = {}
-        self._kept: dict[tuple[int, int], int] = {}
+        self._removal: Mask | None = None
+        self._kept: dict[int, int] = {}
         # Kernels leave by-products (saved statistics, indices) whose shapes depend on the device.
         self._used = {*tape.outputs, *(ref for op in tape.ops for ref in _references(op.args))}
 
@@ -93,21 +94,12 @@ class Sizes:
 
     def _count(self, units: UnitArray, padded: Mask) -> int:
         """Kept positions; the same arrays come back for tensor after tensor."""
-        key = (id(units), id(padded))
+        if padded is not self._removal:
+            self._removal, self._kept = padded, {}
+        key = id(units)
         if key not in self._kept:
             self._kept[key] = units.shape[-1] - int(np.count_nonzero(gone(units, padded)))
         return self._kept[key]
-
-    def agrees(self, op: Op, found: Op, metas: tuple[TensorMeta, ...], padded: Mask) -> bool:
-        """Whether the rehearsed operator has the shapes and size arguments expected of `op`."""
-        if _kind(op) != _kind(found) or len(op.outputs) != len(found.outputs):
-            return False
-        for out, other in zip(op.outputs, found.outputs, strict=True):
-            if out is None or out not in self._used:
-                continue
-            if other is None or self.shape(out, padded) != metas[other].shape:
-                return False
-        return all(n.new(padded) == _actual(found, metas, n.place) for n in self.arguments(op))
 
     def numbers(self, op: Op) -> Iterator[Number]:
         """Every number that `op` may have taken from the model: size arguments, then output lengths."""
@@ -115,6 +107,15 @@ class Sizes:
         for out in op.outputs:
             if out is not None:
                 yield from (Number(units) for units in self.axes(out).values())
+
+    def entering(self, op: Op) -> Iterator[Number]:
+        """The lengths of what `op` takes: a forward may have checked them before."""
+        for value in _references(op.args):
+            yield from (Number(units) for units in self.axes(value).values())
+
+    def is_used(self, value: int) -> bool:
+        """Whether anything reads the value."""
+        return value in self._used
 
     def bounds(self, op: Op) -> Iterator[tuple[Number, Number]]:
         """Where a slice or split cuts through a labelled axis, each with the length of that axis."""
@@ -196,9 +197,9 @@ def steps(tape: Tape) -> list[Op]:
     return [op for op in tape.ops if op.target != "aten.clone.default"]
 
 
-def _kind(op: Op) -> str:
-    """What the operator does; a reshape is a view, with or without a copy."""
-    return "aten.view.default" if op.target in _VIEWS else op.target
+def kind_of(target: str) -> str:
+    """What an operator does; a reshape is a view, with or without a copy."""
+    return "aten.view.default" if target in _VIEWS else target
 
 
 _VIEWS = ("aten._unsafe_view.default", "aten._reshape_alias.default")
@@ -213,6 +214,17 @@ def numbers_of(op: Op) -> tuple[object, ...]:
     return ()
 
 
+def scalars_of(op: Op, target: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[object, ...]:
+    """What `numbers_of` gives for `op`, of another call of the same operator."""
+    if target == "aten.lift_fresh.default":
+        return tuple(
+            x.item() if x.device.type != "meta" and x.numel() == 1 else None for x in args if op.indices
+        )
+    if op.is_pointwise or target in _FILLED:
+        return tuple(x for x in (*args, *kwargs.values()) if isinstance(x, (int, float)))
+    return ()
+
+
 _FILLED = tuple(f"aten.{name}.default" for name in ("full", "new_full", "full_like", "scalar_tensor"))
 
 
@@ -224,17 +236,16 @@ def _references(tree: Any) -> Iterator[int]:
             yield from _references(item)
 
 
-def _actual(op: Op, metas: tuple[TensorMeta, ...], place: int) -> int:
-    """A size argument of a rehearsed operator: a slice bound, a padding amount, a number of groups."""
-    if op.target == "aten.slice.Tensor":
-        shape = metas[op.args[0].value].shape
-        axis = (op.args[1] if len(op.args) > 1 else 0) % len(shape)
-        return _bounds(op, shape[axis])[place]
-    if op.target == "aten.constant_pad_nd.default":
-        return int(op.args[1][place])
-    if op.target == "aten.native_layer_norm.default":
-        return int(op.args[1][place])
-    return int(op.args[8] if op.target == "aten.convolution.default" else op.args[6])
+def actual(target: str, args: tuple[Any, ...], place: int) -> int:
+    """A size argument of a call with real operands: a slice bound, a padding amount, a number of groups."""
+    if target == "aten.slice.Tensor":
+        shape = args[0].shape
+        axis = (args[1] if len(args) > 1 else 0) % len(shape)
+        start, stop, step = (args[i] if len(args) > i else None for i in (2, 3, 4))
+        return slice(start, stop, step).indices(shape[axis])[place]
+    if target in ("aten.constant_pad_nd.default", "aten.native_layer_norm.default"):
+        return int(args[1][place])
+    return int(args[8] if target == "aten.convolution.default" else args[6])
 
 
 def _bounds(op: Op, size: int) -> tuple[int, int, int]:

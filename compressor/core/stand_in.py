@@ -1,25 +1,30 @@
 """A forward on shapes alone: tensors on the meta device, and answers in place of arithmetic.
 
-The meta kernels of many operators are written in Python and cost more than the arithmetic they
-replace. Where an operator takes no size from the model and its operands have the shapes that the
-labels demand, its result has, too, so it need not run at all.
+A `Walk` follows a forward operator by operator and compares it with what is expected under a removal.
+Where an operator comes out otherwise it is noted, the expected result is returned in its place, and the
+forward goes on: one run finds everything that does not follow. Most operators are answered without
+running: where one takes no size from the model and its operands are as expected, its result is, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from compressor.core.plan import Plan
-from compressor.core.sizes import Mask, Sizes, steps
+from compressor.core.sizes import Mask, Sizes, actual, kind_of, numbers_of, scalars_of, steps
 from compressor.core.surgery import set_sizes
-from compressor.core.tape import Op, Ref, Tape, named_tensors
+from compressor.core.tape import Op, Ref, Tape, conditions, named_tensors
 
-__all__ = ["Answers", "disguised"]
+__all__ = ["Trip", "Walk", "disguised", "walk", "without_numbers"]
 
 # Operators without size arguments, or whose size arguments `Sizes.arguments` compares.
 _ANSWERED = frozenset(
@@ -44,50 +49,213 @@ _ANSWERED = frozenset(
 )
 
 
-class Answers:
-    """A `StandIn` for one tape under one removal."""
+@dataclass(frozen=True, order=True)
+class Trip:
+    """An operator of a tape that ran otherwise than expected; or only a plain number of it did."""
 
-    def __init__(self, tape: Tape, sizes: Sizes, padded: Mask) -> None:
-        self._tape, self._sizes, self._padded = tape, sizes, padded
-        self._steps = iter(steps(tape))
+    tape: int
+    op: int
+    by_number: bool = False
 
-    def __call__(self, _index: int, target: str, args: tuple[Any, ...]) -> Any:
-        """The result of the next operator, or None where it has to run."""
-        if target == "aten.clone.default":
+    @property
+    def place(self) -> tuple[int, int]:
+        """The operator among those of all tapes."""
+        return self.tape, self.op
+
+
+class _Strayed(Exception):
+    """The forward took another way than the recording."""
+
+
+def walk(
+    model: nn.Module,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    tape: Tape,
+    number: int,
+    sizes: Sizes,
+    padded: Mask,
+    *,
+    real: bool = False,
+) -> tuple[list[Trip], Exception | None]:
+    """Every trip of one forward, and what stopped it (None where it came to its end).
+
+    With `real` every operator is run: some need numbers, and a meta tensor has none.
+    """
+    steps_of = Walk(tape, number, sizes, padded, real=real)
+    args, kwargs = _pytree.tree_map_only(Tensor, torch.clone, (args, kwargs))
+    try:
+        with conditions(model, training=tape.training) as contents, steps_of.announcing(contents.announce):
+            model(*args, **kwargs)
+    except _Strayed as error:
+        return steps_of.trips, error
+    except Exception as error:
+        steps_of.stop()
+        return steps_of.trips, error
+    steps_of.finish()
+    return steps_of.trips, None
+
+
+class Walk(TorchDispatchMode):
+    """One forward beside one tape under one removal; `trips` holds what did not follow."""
+
+    def __init__(self, tape: Tape, number: int, sizes: Sizes, padded: Mask, *, real: bool) -> None:
+        super().__init__()  # type: ignore[no-untyped-call] # torch leaves it untyped
+        self._real = real
+        self._tape, self._number, self._sizes, self._padded = tape, number, sizes, padded
+        self._steps = steps(tape)
+        self._at = 0
+        self._announce: Callable[..., None] | None = None
+        self._device: torch.device | None = None
+        self.trips: list[Trip] = []
+
+    @contextmanager
+    def announcing(self, announce: Callable[..., None]) -> Iterator[None]:
+        """Within, the mode is active; operators that run are announced."""
+        self._announce = announce
+        with self:
+            yield
+
+    def stop(self) -> None:
+        """Note that the forward failed before the next operator."""
+        last = self._steps[min(self._at, len(self._steps) - 1)]
+        self._trip(last)
+
+    def finish(self) -> None:
+        """Note operators that the forward left out."""
+        if self._at < len(self._steps):
+            self._trip(self._steps[self._at])
+
+    def _trip(self, op: Op, *, by_number: bool = False) -> None:
+        trip = Trip(self._number, op.index, by_number)
+        if trip not in self.trips:
+            self.trips.append(trip)
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        name = _name(func)
+        if name == "aten.clone.default":
+            return self._run(func, args, kwargs)
+        op = self._steps[self._at] if self._at < len(self._steps) else None
+        if op is None or kind_of(name) != kind_of(op.target):
+            self.stop()
+            raise _Strayed(f"{name} where the recording has {op.target if op else 'no more'}")
+        self._at += 1
+        if self._real and args and isinstance(args[0], Tensor):
+            self._device = args[0].device
+        if numbers_of(op) != scalars_of(op, name, args, kwargs):
+            self._trip(op, by_number=True)
+        if self._is_answered(op, name) and self._as_expected(op.args, args):
+            if not self._follows(op, name, args):
+                self._trip(op)
+            return self._answer(op, args)
+        try:
+            result = self._run(func, args, kwargs)
+        except Exception:
+            if op.scalar is not None:
+                return op.scalar
+            result = None
+        if result is None and all(out is None for out in op.outputs):
             return None
-        op = next(self._steps, None)
-        if op is None:
-            return None
-        if target != op.target or not (op.is_pointwise or target in _ANSWERED):
-            return None
-        if not self._as_expected(op.args, args):
-            return None
-        if op.mutated and op.outputs[0] == op.mutated[0][1]:
-            return args[0] if op.args[0] == Ref(op.mutated[0][0]) else None
-        results = tuple(self._empty(op, out) for out in op.outputs)
-        return results if len(results) > 1 else results[0]
+        if result is not None and not isinstance(result, (Tensor, tuple, list)):
+            return result
+        if result is None or not self._fits(op, result) or not self._follows(op, name, args):
+            if op.scalar is not None:
+                return op.scalar
+            self._trip(op)
+            return self._answer(op, args)
+        return result
+
+    def _run(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        leaves = [leaf for leaf in _pytree.tree_leaves((args, dict(kwargs))) if isinstance(leaf, Tensor)]
+        if not self._real and len({leaf.device.type for leaf in leaves if leaf.dim()}) > 1:
+            # Whole numbers are real, what the model computes has no numbers.
+            args, kwargs = _pytree.tree_map_only(Tensor, _meta, (args, dict(kwargs)))
+        elif self._announce is not None:
+            self._announce(func, args, kwargs)
+        return func(*args, **kwargs)
+
+    def _is_answered(self, op: Op, name: str) -> bool:
+        if self._real:
+            return False
+        return name == op.target and (op.is_pointwise or name in _ANSWERED) and op.scalar is None
 
     def _as_expected(self, refs: Any, args: Any) -> bool:
-        """Whether every operand is a meta tensor of the shape that the removal leaves."""
+        """Whether every operand has the shape that the removal leaves."""
         if len(refs) != len(args):
             return False
         for ref, arg in zip(refs, args, strict=True):
             if isinstance(arg, Tensor):
-                if not isinstance(ref, Ref) or arg.device.type != "meta":
+                if not isinstance(ref, Ref):
                     return False
                 if tuple(arg.shape) != self._sizes.shape(ref.value, self._padded):
                     return False
-            elif isinstance(arg, (list, tuple)) and not (
-                isinstance(ref, (list, tuple)) and self._as_expected(ref, arg)
-            ):
+            elif isinstance(arg, (list, tuple)) and isinstance(ref, (list, tuple)):
+                if any(isinstance(x, Tensor) for x in arg) and not self._as_expected(ref, arg):
+                    return False
+        return True
+
+    def _follows(self, op: Op, name: str, args: tuple[Any, ...]) -> bool:
+        """Whether the size arguments that shapes do not show are those expected."""
+        return all(
+            number.new(self._padded) == actual(name, args, number.place)
+            for number in self._sizes.arguments(op)
+        )
+
+    def _fits(self, op: Op, result: Any) -> bool:
+        found = result if isinstance(result, (list, tuple)) else (result,)
+        if len(found) != len(op.outputs):
+            return False
+        for out, tensor in zip(op.outputs, found, strict=True):
+            if out is None or not self._sizes.is_used(out):
+                continue
+            if not isinstance(tensor, Tensor) or tuple(tensor.shape) != self._sizes.shape(out, self._padded):
                 return False
         return True
 
-    def _empty(self, op: Op, out: int | None) -> Tensor | None:
-        if out is None:
-            return None
+    def _answer(self, op: Op, args: tuple[Any, ...]) -> Any:
+        """What the operator should have returned."""
+        if (
+            op.mutated
+            and op.outputs
+            and op.outputs[0] == op.mutated[0][1]
+            and op.args[0] == Ref(op.mutated[0][0])
+        ):
+            return args[0]
+        results = tuple(None if out is None else self._empty(out) for out in op.outputs)
+        listed = len(results) > 1 or op.is_listed
+        return (list(results) if op.is_listed else results) if listed else results[0]
+
+    def _empty(self, out: int) -> Tensor:
+        meta = self._tape.values[out]
         shape = self._sizes.shape(out, self._padded)
-        return torch.empty(shape, dtype=self._tape.values[out].dtype, device="meta")
+        if self._real:
+            return torch.zeros(shape, dtype=meta.dtype, device=self._device)
+        return torch.empty(shape, dtype=meta.dtype, device="meta")
+
+
+@cache
+def _name(func: Any) -> str:
+    return str(func)
+
+
+def _meta(tensor: Tensor) -> Tensor:
+    return tensor if tensor.device.type == "meta" else tensor.to("meta")
+
+
+def without_numbers(tree: Any) -> Any:
+    """The inputs of a forward on shapes: floating tensors on the meta device, others as they are."""
+
+    def convert(x: Tensor) -> Tensor:
+        return x.to("meta") if x.is_floating_point() or x.is_complex() else x
+
+    return _pytree.tree_map_only(Tensor, convert, tree)
 
 
 @contextmanager
@@ -99,6 +267,9 @@ def disguised(model: nn.Module, plan: Plan) -> Iterator[None]:
     shapes = dict(plan.result.tensors)
     meta: dict[int, Tensor] = {}
     for name, tensor in named_tensors(model).items():
+        if not (tensor.is_floating_point() or tensor.is_complex()) and shapes[name] == tuple(tensor.shape):
+            meta[id(tensor)] = tensor
+            continue
         empty = torch.empty(shapes[name], dtype=tensor.dtype, device="meta")
         meta[id(tensor)] = nn.Parameter(empty, False) if isinstance(tensor, nn.Parameter) else empty
     modules = list(model.modules())

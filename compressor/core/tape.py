@@ -8,7 +8,7 @@ is the same afterwards, also when its forward fails.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -28,14 +28,13 @@ from compressor.errors import CaptureError
 __all__ = [
     "Op",
     "Ref",
-    "StandIn",
     "Tape",
     "TensorMeta",
+    "conditions",
     "named_tensors",
     "output_tensors",
     "plain_kernels",
     "record",
-    "record_attempt",
     "undisturbed",
 ]
 
@@ -59,7 +58,10 @@ class TensorMeta:
 
 @dataclass(frozen=True, slots=True)
 class Op:
-    """One operator call. `mutated` pairs the value an in-place operator took with the one it left."""
+    """One operator call. `mutated` pairs the value an in-place operator took with the one it left.
+
+    `is_listed` is true where it returns a list, `scalar` is a plain number that it returned.
+    """
 
     index: int
     target: str
@@ -71,6 +73,8 @@ class Op:
     is_pointwise: bool
     mutated: tuple[tuple[int, int], ...]
     indices: Mapping[int, npt.NDArray[Any]]
+    is_listed: bool = False
+    scalar: Any = None
 
 
 @dataclass(frozen=True)
@@ -85,9 +89,6 @@ class Tape:
     training: bool = False
     by_name: Mapping[str, int] = field(default_factory=dict)
 
-
-# Given the number of an operator, its name and arguments: its result, or None to have it run.
-StandIn = Callable[[int, str, tuple[Any, ...]], Any]
 
 # Integer tensors are kept only where they say *which* channels an operator touches.
 _INDEXED = frozenset(
@@ -148,27 +149,6 @@ def record(
     return recorder.tape(outputs, training=training)
 
 
-def record_attempt(
-    model: nn.Module,
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any],
-    *,
-    training: bool = False,
-    stand_in: StandIn | None = None,
-) -> tuple[Tape, Exception | None]:
-    """What could be recorded before the forward failed, and the failure (None where it did not).
-
-    `stand_in` may answer for an operator, so that it is not run.
-    """
-    recorder = _Recorder(model, stand_in)
-    error: Exception | None = None
-    try:
-        _run(recorder, model, args, kwargs, training=training)
-    except Exception as failure:
-        error = failure
-    return recorder.tape((), training=training), error
-
-
 def _run(
     recorder: _Recorder,
     model: nn.Module,
@@ -182,14 +162,20 @@ def _run(
     for leaf in output_tensors((args, kwargs)):
         recorder.remember(leaf)
     recorder.inputs = tuple(recorder.find(leaf) for leaf in output_tensors((args, kwargs)))
-    with restored(model, training=training) as contents, ExitStack() as stack:
+    with conditions(model, training=training) as contents, recorder.following_modules(), recorder:
         recorder.contents = contents
-        stack.enter_context(torch.no_grad())
-        stack.enter_context(plain_kernels(is_recurrent=recorder.is_recurrent))
-        stack.enter_context(_casting_anew())
-        stack.enter_context(recorder.following_modules())
-        stack.enter_context(recorder)
         return model(*args, **kwargs)
+
+
+@contextmanager
+def conditions(model: nn.Module, *, training: bool) -> Iterator[Contents]:
+    """What a recording runs under: no gradients, plain kernels, and a model that is the same at the end."""
+    is_recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
+    with restored(model, training=training) as contents, ExitStack() as stack:
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(plain_kernels(is_recurrent=is_recurrent))
+        stack.enter_context(_casting_anew())
+        yield contents
 
 
 @contextmanager
@@ -246,9 +232,8 @@ def _schema(target: Any) -> _Schema:
 class _Recorder(TorchDispatchMode):
     """Writes operators down while they run, naming tensors by identity."""
 
-    def __init__(self, model: nn.Module, stand_in: StandIn | None = None) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # torch leaves it untyped
-        self._stand_in = stand_in
         self.ops: list[Op] = []
         self.values: list[TensorMeta] = []
         self.by_name: dict[str, int] = {}
@@ -257,7 +242,6 @@ class _Recorder(TorchDispatchMode):
         modules = list(model.named_modules())
         self._types = {name: type(module).__name__ for name, module in modules}
         self._paths = {id(module): name for name, module in modules}
-        self.is_recurrent = any(isinstance(module, nn.RNNBase) for _, module in modules)
         self._stack: list[str] = [""]
         self.inputs: tuple[int, ...] = ()
         self.contents: Contents | None = None
@@ -315,11 +299,9 @@ class _Recorder(TorchDispatchMode):
         refs = tuple([self._refer(arg) for arg in args])
         key_refs = {key: self._refer(value) for key, value in kwargs.items()} if kwargs else {}
         indices = _index_values(schema.name, (args, kwargs), (refs, key_refs))
-        result = self._stand_in(len(self.ops), schema.name, args) if self._stand_in else None
-        if result is None:
-            if self.contents is not None:
-                self.contents.announce(func, args, kwargs)
-            result = func(*args, **kwargs)
+        if self.contents is not None:
+            self.contents.announce(func, args, kwargs)
+        result = func(*args, **kwargs)
         mutated = []
         for position in schema.mutates:
             place = (args, refs) if isinstance(position, int) else (kwargs, key_refs)
@@ -345,6 +327,8 @@ class _Recorder(TorchDispatchMode):
                 schema.is_pointwise,
                 tuple(mutated),
                 indices,
+                isinstance(result, list),
+                None if isinstance(result, (Tensor, list, tuple)) else result,
             )
         )
         return result
