@@ -35,7 +35,7 @@ STACK: tuple[tuple[str, ...], ...] = (
     ("core.removals", "core.stand_in"),
     ("core.surgery",),
     ("core.sizes",),
-    ("core.attributes", "core.copying", "core.units"),
+    ("core.attention", "core.attributes", "core.copying", "core.units"),
     ("core.graph",),
     ("core.coupling",),
     ("core.factors",),

@@ -88,7 +88,17 @@ class _Index:
 
 
 def _rules(index: _Index, path: str, module: nn.Module) -> Iterator[SizeRule]:
-    if isinstance(module, _ConvNd):
+    if isinstance(module, nn.MultiheadAttention):
+        for weight, name in (
+            (module.in_proj_weight, "embed_dim"),
+            (module.q_proj_weight, "embed_dim"),
+            (module.k_proj_weight, "kdim"),
+            (module.v_proj_weight, "vdim"),
+        ):
+            axis = index.axis(index.canonical.get(id(weight), ""), 1)
+            if axis is not None:
+                yield SizeRule(path, name, None, axis.units)
+    elif isinstance(module, _ConvNd):
         yield from _convolution(index, path, module)
     elif isinstance(module, (nn.Linear, nn.Embedding)):
         weight = index.weight(path, module, 2)

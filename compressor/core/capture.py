@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from compressor.core.attention import sized
 from compressor.core.attributes import bare_norm_sizes, layer_sizes
 from compressor.core.coupling import Coupling
 from compressor.core.graph import Activation, Graph, Restriction, UnitArray, Work
@@ -45,7 +46,7 @@ def capture(model: nn.Module, *args: Any, **kwargs: Any) -> Graph:
     _check_model(model)
     _check_inputs(model, args, kwargs)
     # Inference mode hides the operators that others are made of.
-    with torch.inference_mode(False), _no_collection():
+    with torch.inference_mode(False), _no_collection(), sized(model):
         return _capture(model, args, kwargs)
 
 

@@ -154,11 +154,11 @@ class LabelSpace:
         if ids.size:
             self.pins.append((ids, reason))
 
-    def pin_axis(self, tensor: str, axis: int, channels: Sequence[int], reason: str) -> None:
-        """State that these channels of a parameter's axis cannot be removed, and why."""
+    def pin_factor(self, tensor: str, axis: int, factor: int, channels: Sequence[int], reason: str) -> None:
+        """State that one factor of a parameter's axis takes none of these channels away, and why."""
         for known in self.axes:
-            if (known.tensor, known.axis) == (tensor, axis):
-                self.pin(known.ids[:, np.asarray(channels, dtype=np.int64)], reason)
+            if (known.tensor, known.axis) == (tensor, axis) and factor < len(known.ids):
+                self.pin(known.ids[factor, np.asarray(channels, dtype=np.int64)], reason)
 
     def equal(self, rows: Ids, reason: str) -> None:
         """State that every row of `rows` [blocks, width] must lose equally many positions."""

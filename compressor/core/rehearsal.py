@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from compressor.core.channels import Mask, UnitArray, sites
+from compressor.core.attention import sized
+from compressor.core.channels import Mask, UnitArray
 from compressor.core.coupling import PIN_ALL, Choices, Coupling, couple
 from compressor.core.factors import Factors
 from compressor.core.graph import Graph, SizeRule
@@ -63,21 +64,28 @@ Attributes = tuple[_Attribute, ...]
 
 @dataclass(slots=True)
 class _State:
-    """How operators are read so far, and which attributes were found to hold sizes."""
+    """How operators are read so far, and which attributes were found to hold sizes.
+
+    `failing` holds the operators before which a cut copy was seen to fail, `real` the tapes that cannot
+    be followed on shapes alone.
+    """
 
     choices: dict[Place, str] = field(default_factory=dict)
     factors: Factors = field(default_factory=Factors)
     found: dict[Place, Attributes] = field(default_factory=dict)
     refuted: dict[Place, set[Attributes]] = field(default_factory=dict)
     held: list[_Held] = field(default_factory=list)
+    failing: set[Place] = field(default_factory=set)
+    real: set[int] = field(default_factory=set)
 
 
 @dataclass(frozen=True)
 class _Held:
-    """These channels of an axis stay, for a reason found by a trial."""
+    """A factor of an axis takes none of these channels away, for a reason found by a trial."""
 
     tensor: str
     axis: int
+    factor: int
     channels: tuple[int, ...]
     reason: str
 
@@ -99,7 +107,7 @@ def read(
     for _ in range(limit):
         coupling = couple(tapes, state.choices, state.factors)
         for held in state.held:
-            coupling.space.pin_axis(held.tensor, held.axis, held.channels, held.reason)
+            coupling.space.pin_factor(held.tensor, held.axis, held.factor, held.channels, held.reason)
         units = find_units(coupling.space)
         rules = _rules(state, tapes, coupling, units)
         graph = build(coupling, units)
@@ -137,6 +145,7 @@ def _correct(
         return
     found = trial.attributes_for(by_size, removed, rules)
     state.found.update(found)
+    state.found.update(trial.likewise(found))
     left = [trip.place for trip in by_size if trip.place not in found]
     if not found or not left:
         _read_otherwise(state, trial, left)
@@ -231,19 +240,26 @@ class _Trial:
 
     def _walk(self, number: int, plan: Plan, removed: Mask) -> list[Trip]:
         tape, sizes, padded = self.tapes[number], self.sizes[number], np.append(removed, False)
-        with disguised(self.model, plan):
-            args, kwargs = without_numbers((self.args, self.kwargs))
-            trips, error = walk(self.model, args, kwargs, tape, number, sizes, padded)
-        if error is not None:
-            # Some operators and branches need real numbers; only a real failure counts.
+        if number not in self.state.real:
+            with disguised(self.model, plan):
+                args, kwargs = without_numbers((self.args, self.kwargs))
+                trips, error = walk(self.model, args, kwargs, tape, number, sizes, padded)
+            if error is None or trips[-1].place in self.state.failing:
+                return sorted(trips)
             log.debug("a forward on shapes stopped: %s", error)
-            small = cut_copy(self.model, plan.cuts, cut_tensor)
-            set_sizes(small, plan.sizes)
+        # Some operators and branches need real numbers; only a real failure counts.
+        small = cut_copy(self.model, plan.cuts, cut_tensor)
+        set_sizes(small, plan.sizes)
+        with sized(small):
             trips, error = walk(small, self.args, self.kwargs, tape, number, sizes, padded, real=True)
+        if error is None:
+            self.state.real.add(number)
+        else:
             log.debug("a forward of a cut copy stopped: %s", error)
-            if any(op.target == "aten._local_scalar_dense.default" for op in tape.ops):
-                # Numbers read from tensors may differ.
-                trips = [trip for trip in trips if not trip.by_number]
+            self.state.failing.add(trips[-1].place)
+        if any(op.target == "aten._local_scalar_dense.default" for op in tape.ops):
+            # Numbers read from tensors may differ.
+            trips = [trip for trip in trips if not trip.by_number]
         return sorted(trips)
 
     # -- removals --------------------------------------------------------------------------------
@@ -304,12 +320,12 @@ class _Trial:
     def _held(self, members: UnitArray, trip: Trip) -> Iterator[_Held]:
         op = self.tapes[trip.tape].ops[trip.op]
         where = f"{op.target.split('.')[1]} in {op.module or 'the model itself'}"
-        for axis in self.units.axes:
-            positions, units = sites(axis.units)
-            channels = tuple(np.unique(positions[np.isin(units, members)]).tolist())
-            if channels:
-                reason = f"their number enters the arithmetic ({where})"
-                yield _Held(axis.tensor, axis.axis, channels, reason)
+        reason = f"their number enters the arithmetic ({where})"
+        for axis in self.coupling.space.axes:
+            for factor, ids in enumerate(self.units.of(axis.ids)):
+                channels = tuple(np.flatnonzero(np.isin(ids, members)).tolist())
+                if channels:
+                    yield _Held(axis.tensor, axis.axis, factor, channels, reason)
 
     # -- attributes ------------------------------------------------------------------------------
 
@@ -343,6 +359,34 @@ class _Trial:
                     waiting[place] = []
         return found
 
+    def likewise(self, found: Mapping[Place, Attributes]) -> dict[Place, Attributes]:
+        """The same attributes of modules of the same class, at the same operators of theirs."""
+        modules = dict(self.model.named_modules())
+        more: dict[Place, Attributes] = {}
+        for (tape, index), attributes in found.items():
+            ops: dict[str, list[int]] = {}
+            for op in self.tapes[tape].ops:
+                ops.setdefault(op.module, []).append(op.index)
+            home = self.tapes[tape].ops[index].module
+            for path, own in ops.items():
+                if path != home and type(modules[path]) is type(modules[home]) and len(own) == len(ops[home]):
+                    place = tape, own[ops[home].index(index)]
+                    theirs = tuple(replace(a, module=_beside(a.module, home, path)) for a in attributes)
+                    if place not in self.state.found and self._hold(place, theirs, modules):
+                        more[place] = theirs
+        return more
+
+    def _hold(self, place: Place, attributes: Attributes, modules: Mapping[str, nn.Module]) -> bool:
+        """Whether the attributes exist and are now the numbers of the operator that they are to be."""
+        numbers = self.numbers(place)
+        for a in attributes:
+            if a.module not in modules or a.which >= len(numbers):
+                return False
+            value = vars(modules[a.module]).get(a.attribute)
+            if (a.item, numbers[a.which].old()) not in _entries(value):
+                return False
+        return attributes not in self.state.refuted.get(place, ())
+
     def numbers(self, place: Place) -> list[Number]:
         """What an operator, or a check before it, may have taken from the model."""
         op, sizes = self.tapes[place[0]].ops[place[1]], self.sizes[place[0]]
@@ -361,8 +405,10 @@ class _Trial:
                 if new[i] != numbers[i].old() and not any(numbers[i].follows(n) for n in numbers[:i])
             ]
             known = [[*self._candidates(op, numbers[i], i), None] for i in changing]
-            for choice in itertools.islice(itertools.product(*known), _MOST_COMBINATIONS):
-                combination = tuple(a for a in choice if a is not None)
+            tried = itertools.islice(itertools.product(*known), _MOST_COMBINATIONS)
+            # One attribute before two: what need not change stays.
+            chosen = sorted((tuple(a for a in choice if a is not None) for choice in tried), key=len)
+            for combination in chosen:
                 if combination and combination not in refuted and _agree({}, combination, new):
                     yield combination
 
@@ -379,6 +425,14 @@ class _Trial:
             if not path:
                 return
             path = path.rpartition(".")[0]
+
+
+def _beside(module: str, home: str, path: str) -> str:
+    """The module that is to `path` what `module`, `home` itself or one around it, is to `home`."""
+    up = home.count(".") - module.count(".") + (1 if not module and home else 0)
+    for _ in range(up):
+        path = path.rpartition(".")[0]
+    return path
 
 
 def _agree(

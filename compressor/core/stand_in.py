@@ -44,7 +44,12 @@ _ANSWERED = frozenset(
         "hardswish.default",
         "hardswish_.default",
         "_softmax.default",
+        "_safe_softmax.default",
         "cat.default",
+        "permute.default",
+        "transpose.int",
+        "t.default",
+        "unsqueeze.default",
     )
 )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils import _pytree
 
+from compressor.core.attention import resize
 from compressor.core.copying import copy_module
 from compressor.core.plan import Cut, Plan, Signature, Size, SizeValue
 from compressor.core.tape import named_tensors
@@ -71,6 +73,8 @@ def apply(model: nn.Module, plan: Plan) -> nn.Module:
     with torch.inference_mode(False):
         small = cut_copy(model, plan.cuts, cut_tensor)
     set_sizes(small, plan.sizes)
+    for module in _around(small, plan):
+        resize(module)
     _remember_next(small, plan, plan_of(model))
     return small
 
@@ -90,6 +94,8 @@ def apply_(model: nn.Module, plan: Plan, *, optimizer: Optimizer | None = None) 
             changes += _optimizer_changes(optimizer, named, by_tensor)
         changes += _size_changes(model, plan.sizes)
         _all_or_nothing(changes)
+    for module in _around(model, plan):
+        resize(module)
     _remember_next(model, plan, plan_of(model))
 
 
@@ -114,6 +120,13 @@ def _remember_next(model: nn.Module, plan: Plan, before: Plan | None) -> None:
         # The user changed the model since its first pruning (a new head, say), so that no single plan
         # leads from the original to here. Better to know none than a wrong one.
         _PLANS.pop(model, None)
+
+
+def _around(model: nn.Module, plan: Plan) -> list[nn.Module]:
+    """The modules that hold a tensor which the plan cuts, and those around them."""
+    modules = dict(model.named_modules())
+    paths = {path for cut in plan.cuts for path in accumulate(cut.tensor.split("."), "{}.{}".format)}
+    return [modules[path] for path in sorted(paths) if path in modules]
 
 
 # -- tensors -------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from compressor.core.attention import sized
 from compressor.core.capture import capture
 from compressor.core.divergence import first_divergence, relative_error
 from compressor.core.doubles import as_double, copies, scrambled, silence_readers, with_weights
@@ -94,7 +95,7 @@ def verify(
     wide_sums, small_sums = Sums(layers), Sums()
     reference = Restricted(graph.restrictions, removed, wide_sums)
     # Only in plain kernels are the operators those that were recorded.
-    with plainly(full), reference:
+    with sized(full), plainly(full), reference:
         expected = _run(full, args, kwargs, "the original model")
     with Doubling(small_sums):
         found = _run(double, args, kwargs, "the pruned model")
@@ -105,7 +106,8 @@ def verify(
     inner = difference(layers, wide_sums, small_sums, tolerance)
     error = max(relative_error(expected, found), inner.error)
     if not error <= tolerance:
-        where = first_divergence(graph, removed, full, double, args, kwargs, tolerance)
+        with sized(full):
+            where = first_divergence(graph, removed, full, double, args, kwargs, tolerance)
         if inner.first is not None and "diverges" not in where:
             where = f"the first layer that diverges is {inner.first!r}; {where}"
         raise VerifyError(
