@@ -35,14 +35,15 @@ STACK: tuple[tuple[str, ...], ...] = (
     ("core.removals", "core.stand_in"),
     ("core.surgery",),
     ("core.sizes",),
-    ("core.attention", "core.attributes", "core.copying", "core.units"),
+    ("core.attention", "core.attributes", "core.computed", "core.copying"),
+    ("core.recurrent_sizes", "core.units"),
     ("core.graph",),
     ("core.coupling",),
     ("core.factors",),
     ("core.rules.*",),
-    ("core.labels",),
+    ("core.labels", "core.pieces", "core.specialised"),
     ("core.tape",),
-    ("core.nested", "core.restoring"),
+    ("core.nested", "core.recurrent", "core.restoring"),
     ("core.channels", "core.plan"),  # the value everyone passes around: any layer may import it
     ("errors",),
 )

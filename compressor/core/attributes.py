@@ -89,13 +89,10 @@ class _Index:
 
 def _rules(index: _Index, path: str, module: nn.Module) -> Iterator[SizeRule]:
     if isinstance(module, nn.MultiheadAttention):
-        for weight, name in (
-            (module.in_proj_weight, "embed_dim"),
-            (module.q_proj_weight, "embed_dim"),
-            (module.k_proj_weight, "kdim"),
-            (module.v_proj_weight, "vdim"),
-        ):
-            axis = index.axis(index.canonical.get(id(weight), ""), 1)
+        widths = {"in_proj": "embed_dim", "q_proj": "embed_dim", "k_proj": "kdim", "v_proj": "vdim"}
+        for own, name in widths.items():
+            tensor = getattr(module, f"{own}_weight")
+            axis = index.axis(index.canonical.get(id(tensor), ""), 1)
             if axis is not None:
                 yield SizeRule(path, name, None, axis.units)
     elif isinstance(module, _ConvNd):

@@ -11,17 +11,20 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils import _pytree
+from torch import nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from compressor.core.attention import sized
 from compressor.core.attributes import bare_norm_sizes, layer_sizes
 from compressor.core.coupling import Coupling
 from compressor.core.graph import Activation, Graph, Restriction, UnitArray, Work
+from compressor.core.nested import output_tensors
+from compressor.core.pieces import with_loose_pieces
 from compressor.core.plan import Signature
+from compressor.core.recurrent_sizes import recurrent_sizes
 from compressor.core.rehearsal import read
 from compressor.core.sizes import Sizes
+from compressor.core.specialised import branching_modules
 from compressor.core.surgery import signature_of
 from compressor.core.tape import Ref, Tape, named_tensors, record
 from compressor.core.units import Units
@@ -81,6 +84,11 @@ def _capture(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any])
 # -- checks --------------------------------------------------------------------------------------
 
 
+# By name: who does not use them should not have to import them.
+_DISTRIBUTED = frozenset(("DistributedDataParallel", "FullyShardedDataParallel", "FSDPModule"))
+_CALIBRATING = frozenset(("FakeQuantizeBase", "ObserverBase", "AffineQuantizedObserverBase"))
+
+
 def _check_model(model: nn.Module) -> None:
     if not isinstance(model, nn.Module):
         raise InputError(f"capture needs a torch.nn.Module, got {type(model).__name__}")
@@ -92,6 +100,18 @@ def _check_model(model: nn.Module) -> None:
             raise ModelError(
                 f"{module_name or 'the model'!r} is a TorchScript module, which cannot be cut; pass the "
                 f"model as it was before torch.jit"
+            )
+        bases = {kind.__name__ for kind in type(module).__mro__}
+        if bases & _DISTRIBUTED:
+            inner = f"{module_name}.module" if module_name else "model.module"
+            raise ModelError(
+                f"{module_name or 'the model'!r} is a {type(module).__name__}, which keeps a plan of its own "
+                f"of who sends which tensor: capture {inner}, and wrap the pruned model anew"
+            )
+        if bases & _CALIBRATING:
+            raise ModelError(
+                f"{module_name!r} is a {type(module).__name__}: the model is being prepared for "
+                f"quantisation. Prune the floating-point model first, then prepare the result"
             )
         kind = type(module).__module__
         is_layer = kind.startswith("torch.") or not list(module.children())
@@ -127,7 +147,7 @@ def _check_model(model: nn.Module) -> None:
 
 
 def _check_inputs(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-    leaves = [leaf for leaf in _pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+    leaves = output_tensors((args, kwargs))
     if not leaves:
         raise InputError(
             f"capture needs an example of {type(model).__name__}'s inputs, e.g. capture(model, x); got no "
@@ -151,24 +171,23 @@ def _check_inputs(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, An
 
 def _record(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tape, ...]:
     try:
-        tape = record(model, args, kwargs)
+        tape = with_loose_pieces(record(model, args, kwargs))
     except CaptureError:
         raise
     except Exception as error:
-        shapes = [
-            list(leaf.shape) for leaf in _pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)
-        ]
+        shapes = [list(leaf.shape) for leaf in output_tensors((args, kwargs))]
         raise CaptureError(
             f"{type(model).__name__} fails on the example inputs of shape {shapes}: "
             f"{type(error).__name__}: {error}. Check that model(*args, **kwargs) runs in eval mode with them"
         ) from error
+    _warn_of_branches(tape)
     missing = [
         name for name, tensor in model.named_parameters() if name not in tape.by_name and tensor.numel() > 1
     ]
     if not missing:
         return (tape,)
     try:
-        training = record(model, args, kwargs, training=True)
+        training = with_loose_pieces(record(model, args, kwargs, training=True))
     except Exception as error:
         warnings.warn(
             f"{len(missing)} parameters ({', '.join(missing[:3])}, …) are not used in eval mode, and the "
@@ -181,6 +200,21 @@ def _record(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) ->
     if all(name not in training.by_name for name in missing):
         return (tape,)
     return (tape, training)
+
+
+def _warn_of_branches(tape: Tape) -> None:
+    modules = branching_modules(tape)
+    if modules:
+        names = ", ".join(repr(name) if name else "the model itself" for name in modules[:3])
+        more = f" and {len(modules) - 3} more" if len(modules) > 3 else ""
+        warnings.warn(
+            f"{names}{more}: forward reads a number that depends on the inputs (`if x.mean() > 0`, "
+            f"`.item()`, a loop over a tensor's value). What the graph says holds for the path that the "
+            f"example inputs take; where others take another one, capture with an example of each and "
+            f"compare what can be removed",
+            SpecializationWarning,
+            stacklevel=5,
+        )
 
 
 # -- putting together ----------------------------------------------------------------------------
@@ -210,6 +244,7 @@ def _graph(
         size_rules=(
             *layer_sizes(model, units.axes),
             *bare_norm_sizes(model, tapes[0], sizes.axes),
+            *recurrent_sizes(model, units.axes),
         ),
         restrictions=_restrictions(coupling, sizes, tapes[0]),
         axes_of=sizes.axes,

@@ -24,15 +24,13 @@ def gone(units: UnitArray, padded: Mask) -> Mask:
     array([ True,  True, False,  True])
     """
     flags = padded[units]
-    result: Mask = flags if flags.ndim == 1 else flags.any(0)
-    return result
+    return np.asarray(flags if flags.ndim == 1 else flags.any(0))
 
 
 def free(units: UnitArray) -> Mask:
     """Which positions [size] some unit can take away."""
     flags = units >= 0
-    result: Mask = flags if flags.ndim == 1 else flags.any(0)
-    return result
+    return np.asarray(flags if flags.ndim == 1 else flags.any(0))
 
 
 def sites(units: UnitArray) -> tuple[npt.NDArray[np.int64], UnitArray]:

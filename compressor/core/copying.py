@@ -35,7 +35,8 @@ def copy_module(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
     memo[id(module)] = new
     # deepcopy keeps the originals alive while their ids are in the memo; here the caller does.
     for name, value in vars(module).items():
-        vars(new)[name] = _copy(value, memo)
+        # What `module.compile()` made runs the original; torch's own copies lack it too.
+        vars(new)[name] = None if name == "_compiled_call_impl" else _copy(value, memo)
     return new
 
 

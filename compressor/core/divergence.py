@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from compressor.core.doubles import copies
 from compressor.core.graph import Graph, Mask
 from compressor.core.reference import Doubling, Restricted, call_in_double, kept_positions, plainly, take
-from compressor.core.tape import undisturbed
+from compressor.core.tape import RECURRENT_WEIGHTS, undisturbed
 
 __all__ = ["first_divergence", "relative_error"]
 
@@ -69,7 +69,7 @@ def first_divergence(
         except Exception as error:
             return f"it stops with {type(error).__name__}: {error}"
         runs.append(watching.results)
-    ops = graph.tape.ops
+    ops = [op for op in graph.tape.ops if op.target != RECURRENT_WEIGHTS]
     for op, (name, a), (other, b) in zip(ops, *runs, strict=False):
         where = f"module {op.module!r} (operator {op.target})" if op.module else f"operator {op.target}"
         if name != op.target or other != op.target:

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree
 
+from compressor.core.nested import with_tensors
 from compressor.core.plan import Cut
 from compressor.core.surgery import cut_copy
 from compressor.core.tape import named_tensors
@@ -27,6 +27,9 @@ def scrambled(model: nn.Module, generator: torch.Generator) -> nn.Module:
     """
 
     def convert(tensor: Tensor, _cuts: tuple[Cut, ...]) -> Tensor:
+        if tensor.is_complex():
+            parts = torch.view_as_real(tensor.detach().resolve_conj())
+            return torch.view_as_complex(_scrambled(parts, generator))
         if not tensor.is_floating_point():
             return tensor.detach().clone()
         return _scrambled(tensor.detach(), generator)
@@ -107,6 +110,8 @@ def as_double(tree: Any) -> Any:
     generator = torch.Generator("cpu").manual_seed(1)
 
     def convert(x: Tensor) -> Tensor:
+        if x.is_complex():
+            return x.detach().to(torch.complex128)
         if not x.is_floating_point():
             return x
         x = x.detach().to(torch.float64)
@@ -114,11 +119,11 @@ def as_double(tree: Any) -> Any:
             x = _random(torch.randn, x.shape, generator, x)
         return x
 
-    return _pytree.tree_map_only(Tensor, convert, tree)
+    return with_tensors(convert, tree)
 
 
 def copies(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Sequence[Any], Mapping[str, Any]]:
     """The inputs again, for a forward that writes into them."""
     again: tuple[Sequence[Any], Mapping[str, Any]]
-    again = _pytree.tree_map_only(Tensor, torch.clone, (args, kwargs))
+    again = with_tensors(torch.clone, (args, kwargs))
     return again

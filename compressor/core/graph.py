@@ -41,7 +41,8 @@ class Axis:
     """One axis of one parameter or buffer; `units[i]` is the unit of channel `i`, or PINNED.
 
     An axis of several factors (heads times dims) has `units` [factors, size]: channel `i` goes when
-    any of the units `units[:, i]` goes. With `blocks > 1` the axis is counted over all blocks of rows, see `Cut`.
+    any of the units `units[:, i]` goes. With `blocks > 1` the axis is counted over all blocks of rows,
+    see `Cut`.
     """
 
     tensor: str

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import types
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence, Set
 from enum import Enum
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree
 
-__all__ = ["output_tensors", "outside_of_torch"]
+__all__ = ["output_tensors", "outside_of_torch", "with_tensors"]
 
 # What holds no tensors, or none that are results.
 _CLOSED = (
@@ -28,6 +29,30 @@ def output_tensors(tree: Any) -> list[Tensor]:
     [tensor([0., 0.]), tensor([1.])]
     """
     return [leaf for leaf in _leaves(tree, set()) if isinstance(leaf, Tensor)]
+
+
+def with_tensors(convert: Callable[[Tensor], Tensor], tree: Any) -> Any:
+    """The same structure with every tensor converted; objects that hold tensors are copied for it.
+
+    >>> with_tensors(torch.neg, [torch.ones(1), {"scale": torch.ones(1), "name": "x"}])
+    [tensor([-1.]), {'scale': tensor([-1.]), 'name': 'x'}]
+    """
+
+    def leaf(item: Any) -> Any:
+        if isinstance(item, Tensor):
+            return convert(item)
+        if isinstance(item, (*_CLOSED, Iterator)) or not output_tensors(item):
+            return item
+        new = copy.copy(item)
+        if isinstance(item, MutableMapping):
+            new.update({key: with_tensors(convert, value) for key, value in item.items()})
+        elif not isinstance(item, (Mapping, Sequence, Set)):
+            for name in _names(item):
+                # A frozen dataclass would refuse to have its own copy filled.
+                object.__setattr__(new, name, with_tensors(convert, getattr(item, name)))
+        return new
+
+    return _pytree.tree_map(leaf, tree)
 
 
 def outside_of_torch(tree: Any) -> list[Any]:
@@ -51,8 +76,13 @@ def _parts(leaf: Any) -> Iterable[Any]:
         return list(leaf.values())
     if isinstance(leaf, (Sequence, Set)):
         return list(leaf)
-    names = [*getattr(leaf, "__dict__", ())]
-    for kind in type(leaf).__mro__:
+    return [getattr(leaf, name) for name in _names(leaf)]
+
+
+def _names(item: Any) -> list[str]:
+    """The attributes that an object holds, in its dictionary or its slots."""
+    names = [*getattr(item, "__dict__", ())]
+    for kind in type(item).__mro__:
         slots = vars(kind).get("__slots__", ())
         names += [slots] if isinstance(slots, str) else slots
-    return [getattr(leaf, name) for name in dict.fromkeys(names) if hasattr(leaf, name)]
+    return [name for name in dict.fromkeys(names) if hasattr(item, name)]

@@ -48,6 +48,8 @@ class Doubling(TorchDispatchMode):
         """Run one operator."""
         if kwargs.get("dtype") in (torch.float32, torch.float16, torch.bfloat16):
             kwargs["dtype"] = torch.float64
+        elif kwargs.get("dtype") in (torch.complex64, torch.complex32):
+            kwargs["dtype"] = torch.complex128
         return _without_chance(func, args, func(*args, **kwargs))
 
 

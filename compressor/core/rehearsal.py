@@ -4,8 +4,9 @@ The trial removes some units of every group. Its forward runs on the meta device
 arithmetic) and is compared with what the plan demands, operator by operator; one run finds every trip.
 Where they part, the number is looked for among the attributes of the modules that were running; if
 changing one helps, it becomes a size rule. If none does, another reading of the operator is tried, and
-at last its labels are pinned. Where everything has its shape and yet a plain number differs (a sum divided by the channel
-count), the channels it counts are pinned. So whatever the graph offers for removal is known to run.
+at last its labels are pinned. Where everything has its shape and yet a plain number differs (a sum
+divided by the channel count), the channels it counts are pinned. So whatever the graph offers for
+removal is known to run.
 """
 
 from __future__ import annotations
@@ -240,7 +241,7 @@ class _Trial:
 
     def _walk(self, number: int, plan: Plan, removed: Mask) -> list[Trip]:
         tape, sizes, padded = self.tapes[number], self.sizes[number], np.append(removed, False)
-        if number not in self.state.real:
+        if number not in self.state.real and self._runs_alike():
             with disguised(self.model, plan):
                 args, kwargs = without_numbers((self.args, self.kwargs))
                 trips, error = walk(self.model, args, kwargs, tape, number, sizes, padded)
@@ -261,6 +262,14 @@ class _Trial:
             # Numbers read from tensors may differ.
             trips = [trip for trip in trips if not trip.by_number]
         return sorted(trips)
+
+    def _runs_alike(self) -> bool:
+        """Whether operators on the meta device are those that were recorded.
+
+        A recurrent layer multiplies its input with its weights at once on the CPU, else step by step.
+        """
+        recurrent = (module for module in self.model.modules() if isinstance(module, nn.RNNBase))
+        return not any(p.device.type == "cpu" for module in recurrent for p in module.parameters())
 
     # -- removals --------------------------------------------------------------------------------
 

@@ -7,9 +7,10 @@ are copied only when an operator is about to write into one: most forwards never
 from __future__ import annotations
 
 import random
+import sys
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import Any
 
@@ -40,13 +41,21 @@ def restored(model: nn.Module, *, training: bool) -> Iterator[Contents]:
     devices = {t.device.index or 0 for t in before.tensors if t.device.type == "cuda"}
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - forwards draw from it
     try:
-        with torch.random.fork_rng(devices=sorted(devices)):
+        with torch.random.fork_rng(devices=sorted(devices)), _uncompiled():
             before.set_mode(training)
             yield before.contents
     finally:
         random.setstate(python)
         np.random.set_state(numpy)  # noqa: NPY002
         before.restore()
+
+
+def _uncompiled() -> AbstractContextManager[Any]:
+    """Within, what `torch.compile` made runs as it was written."""
+    # Asking for it would import the compiler, which takes longer than a capture; whoever has compiled
+    # anything has imported it.
+    stance = getattr(torch.compiler, "set_stance", None)  # since torch 2.6
+    return nullcontext() if stance is None or "torch._dynamo" not in sys.modules else stance("force_eager")
 
 
 class _Held:
@@ -165,6 +174,8 @@ class Contents:
     def restore(self) -> None:
         """Write back what was there."""
         for storage, copy in self._saved:
+            if storage.nbytes() != copy.nbytes():
+                storage.resize_(copy.nbytes())
             storage.copy_(copy)
         self._saved.clear()
 

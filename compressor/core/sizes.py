@@ -14,7 +14,7 @@ import numpy as np
 
 from compressor.core.channels import Mask, UnitArray, gone
 from compressor.core.coupling import Coupling
-from compressor.core.tape import Op, Ref, Tape
+from compressor.core.tape import RECURRENT_WEIGHTS, Op, Ref, Tape, references
 from compressor.core.units import Units
 
 __all__ = ["Mask", "Number", "Sizes", "actual", "kind_of", "numbers_of", "scalars_of", "steps"]
@@ -55,7 +55,7 @@ class Sizes:
         self._removal: Mask | None = None
         self._kept: dict[int, int] = {}
         # Kernels leave by-products (saved statistics, indices) whose shapes depend on the device.
-        self._used = {*tape.outputs, *(ref for op in tape.ops for ref in _references(op.args))}
+        self._used = {*tape.outputs, *(ref for op in tape.ops for ref in references(op.args))}
 
     def axes(self, value: int) -> dict[int, UnitArray]:
         """For each labelled axis of a value the unit of each position."""
@@ -110,8 +110,12 @@ class Sizes:
 
     def entering(self, op: Op) -> Iterator[Number]:
         """The lengths of what `op` takes: a forward may have checked them before."""
-        for value in _references(op.args):
+        for value in references(op.args):
             yield from (Number(units) for units in self.axes(value).values())
+
+    def is_static(self, value: int) -> bool:
+        """Whether the value depends on nothing but parameters and constants, not on inputs."""
+        return self._coupling.value(self._number, value).static
 
     def is_used(self, value: int) -> bool:
         """Whether anything reads the value."""
@@ -194,7 +198,11 @@ class Sizes:
 
 def steps(tape: Tape) -> list[Op]:
     """The operators of a tape without copies, which come and go with the layout of memory."""
-    return [op for op in tape.ops if op.target != "aten.clone.default"]
+    return [op for op in tape.ops if op.target not in _UNSEEN]
+
+
+# The second is no operator: it says which weights of a recurrent layer belong together.
+_UNSEEN = ("aten.clone.default", RECURRENT_WEIGHTS)
 
 
 def kind_of(target: str) -> str:
@@ -217,23 +225,13 @@ def numbers_of(op: Op) -> tuple[object, ...]:
 def scalars_of(op: Op, target: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[object, ...]:
     """What `numbers_of` gives for `op`, of another call of the same operator."""
     if target == "aten.lift_fresh.default":
-        return tuple(
-            x.item() if x.device.type != "meta" and x.numel() == 1 else None for x in args if op.indices
-        )
+        return tuple(x.tolist() if x.device.type != "meta" else None for x in args if op.indices)
     if op.is_pointwise or target in _FILLED:
         return tuple(x for x in (*args, *kwargs.values()) if isinstance(x, (int, float)))
     return ()
 
 
 _FILLED = tuple(f"aten.{name}.default" for name in ("full", "new_full", "full_like", "scalar_tensor"))
-
-
-def _references(tree: Any) -> Iterator[int]:
-    for item in tree:
-        if isinstance(item, Ref):
-            yield item.value
-        elif isinstance(item, (list, tuple)):
-            yield from _references(item)
 
 
 def actual(target: str, args: tuple[Any, ...], place: int) -> int:

@@ -19,10 +19,12 @@ from torch import Tensor, nn
 from torch.utils import _pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from compressor.core.nested import with_tensors
 from compressor.core.plan import Plan
+from compressor.core.recurrent import relisted
 from compressor.core.sizes import Mask, Sizes, actual, kind_of, numbers_of, scalars_of, steps
 from compressor.core.surgery import set_sizes
-from compressor.core.tape import Op, Ref, Tape, conditions, named_tensors
+from compressor.core.tape import Op, Ref, Tape, conditions, named_tensors, references
 
 __all__ = ["Trip", "Walk", "disguised", "walk", "without_numbers"]
 
@@ -88,7 +90,7 @@ def walk(
     With `real` every operator is run: some need numbers, and a meta tensor has none.
     """
     steps_of = Walk(tape, number, sizes, padded, real=real)
-    args, kwargs = _pytree.tree_map_only(Tensor, torch.clone, (args, kwargs))
+    args, kwargs = with_tensors(torch.clone, (args, kwargs))
     try:
         with conditions(model, training=tape.training) as contents, steps_of.announcing(contents.announce):
             model(*args, **kwargs)
@@ -156,15 +158,23 @@ class Walk(TorchDispatchMode):
             self._device = args[0].device
         if numbers_of(op) != scalars_of(op, name, args, kwargs):
             self._trip(op, by_number=True)
-        if self._is_answered(op, name) and self._as_expected(op.args, args):
+        if op.scalar is not None and not all(map(self._sizes.is_static, references(op.args))):
+            # A number read off the inputs is the example's, as the branch that was recorded.
+            return op.scalar
+        # How many positions a mask picks is no matter of channels.
+        is_counted = torch.Tag.dynamic_output_shape in func.tags
+        if (is_counted or self._is_answered(op, name)) and self._as_expected(op.args, args):
             if not self._follows(op, name, args):
                 self._trip(op)
             return self._answer(op, args)
         try:
             result = self._run(func, args, kwargs)
-        except Exception:
+        except Exception as error:
             if op.scalar is not None:
                 return op.scalar
+            if isinstance(error, NotImplementedError) and not self._real:
+                # Not a wrong size: the operator needs numbers, which a meta tensor does not have.
+                raise
             result = None
         if result is None and all(out is None for out in op.outputs):
             return None
@@ -179,7 +189,7 @@ class Walk(TorchDispatchMode):
 
     def _run(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         leaves = [leaf for leaf in _pytree.tree_leaves((args, dict(kwargs))) if isinstance(leaf, Tensor)]
-        if not self._real and len({leaf.device.type for leaf in leaves if leaf.dim()}) > 1:
+        if not self._real and len({leaf.device.type for leaf in leaves}) > 1:
             # Whole numbers are real, what the model computes has no numbers.
             args, kwargs = _pytree.tree_map_only(Tensor, _meta, (args, dict(kwargs)))
         elif self._announce is not None:
@@ -201,9 +211,8 @@ class Walk(TorchDispatchMode):
                     return False
                 if tuple(arg.shape) != self._sizes.shape(ref.value, self._padded):
                     return False
-            elif isinstance(arg, (list, tuple)) and isinstance(ref, (list, tuple)):
-                if any(isinstance(x, Tensor) for x in arg) and not self._as_expected(ref, arg):
-                    return False
+            elif _holds_tensors(arg) and not (isinstance(ref, (list, tuple)) and self._as_expected(ref, arg)):
+                return False
         return True
 
     def _follows(self, op: Op, name: str, args: tuple[Any, ...]) -> bool:
@@ -250,6 +259,10 @@ def _name(func: Any) -> str:
     return str(func)
 
 
+def _holds_tensors(arg: Any) -> bool:
+    return isinstance(arg, (list, tuple)) and any(isinstance(x, Tensor) for x in arg)
+
+
 def _meta(tensor: Tensor) -> Tensor:
     return tensor if tensor.device.type == "meta" else tensor.to("meta")
 
@@ -260,7 +273,7 @@ def without_numbers(tree: Any) -> Any:
     def convert(x: Tensor) -> Tensor:
         return x.to("meta") if x.is_floating_point() or x.is_complex() else x
 
-    return _pytree.tree_map_only(Tensor, convert, tree)
+    return with_tensors(convert, tree)
 
 
 @contextmanager
@@ -287,6 +300,8 @@ def disguised(model: nn.Module, plan: Plan) -> Iterator[None]:
                 for key, own in held.items():
                     if own is not None:
                         held[key] = meta[id(own)]
+            if isinstance(module, nn.RNNBase):
+                vars(module).update(relisted(module, meta))
         set_sizes(model, plan.sizes)
         yield
     finally:

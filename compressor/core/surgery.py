@@ -17,8 +17,10 @@ from torch.optim import Optimizer
 from torch.utils import _pytree
 
 from compressor.core.attention import resize
+from compressor.core.computed import recompute
 from compressor.core.copying import copy_module
 from compressor.core.plan import Cut, Plan, Signature, Size, SizeValue
+from compressor.core.recurrent import refresh
 from compressor.core.tape import named_tensors
 from compressor.errors import InputError, ModelError, PlanError, PlanMismatchError
 
@@ -73,8 +75,7 @@ def apply(model: nn.Module, plan: Plan) -> nn.Module:
     with torch.inference_mode(False):
         small = cut_copy(model, plan.cuts, cut_tensor)
     set_sizes(small, plan.sizes)
-    for module in _around(small, plan):
-        resize(module)
+    _follow(small, plan)
     _remember_next(small, plan, plan_of(model))
     return small
 
@@ -94,9 +95,16 @@ def apply_(model: nn.Module, plan: Plan, *, optimizer: Optimizer | None = None) 
             changes += _optimizer_changes(optimizer, named, by_tensor)
         changes += _size_changes(model, plan.sizes)
         _all_or_nothing(changes)
+        _follow(model, plan)
+    _remember_next(model, plan, plan_of(model))
+
+
+def _follow(model: nn.Module, plan: Plan) -> None:
+    """What modules compute from their tensors or keep beside them is that of the cut ones."""
     for module in _around(model, plan):
         resize(module)
-    _remember_next(model, plan, plan_of(model))
+    recompute(model)
+    refresh(model)
 
 
 def plan_of(model: nn.Module) -> Plan | None:

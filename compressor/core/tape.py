@@ -21,11 +21,13 @@ from torch import Tensor, nn
 from torch.utils import _pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from compressor.core.nested import output_tensors, outside_of_torch
+from compressor.core.nested import output_tensors, outside_of_torch, with_tensors
+from compressor.core.recurrent import RECURRENT, cells_of
 from compressor.core.restoring import Contents, restored, undisturbed
 from compressor.errors import CaptureError
 
 __all__ = [
+    "RECURRENT_WEIGHTS",
     "Op",
     "Ref",
     "Tape",
@@ -35,6 +37,7 @@ __all__ = [
     "output_tensors",
     "plain_kernels",
     "record",
+    "references",
     "undisturbed",
 ]
 
@@ -60,7 +63,8 @@ class TensorMeta:
 class Op:
     """One operator call. `mutated` pairs the value an in-place operator took with the one it left.
 
-    `is_listed` is true where it returns a list, `scalar` is a plain number that it returned.
+    `is_listed` is true where it returns a list, `scalar` is a plain number that it returned. `is_loose`
+    marks a stack or unbind whose pieces nothing sees side by side, see `core.pieces`.
     """
 
     index: int
@@ -75,6 +79,7 @@ class Op:
     indices: Mapping[int, npt.NDArray[Any]]
     is_listed: bool = False
     scalar: Any = None
+    is_loose: bool = False
 
 
 @dataclass(frozen=True)
@@ -111,6 +116,8 @@ _INDEXED = frozenset(
 # A single number that Python made a tensor of: it may have been computed from a size.
 _LITERAL = "aten.lift_fresh.default"
 _INDEX_LIMIT = 1 << 20
+# Written down where a recurrent layer starts: its weights [layer and direction][which], and the gates.
+RECURRENT_WEIGHTS = "compressor.recurrent_weights.default"
 
 
 def named_tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -158,7 +165,7 @@ def _run(
     training: bool,
 ) -> Any:
     # A forward that writes into its inputs must not reach the user's.
-    args, kwargs = _pytree.tree_map_only(Tensor, torch.clone, (args, kwargs))
+    args, kwargs = with_tensors(torch.clone, (args, kwargs))
     for leaf in output_tensors((args, kwargs)):
         recorder.remember(leaf)
     recorder.inputs = tuple(recorder.find(leaf) for leaf in output_tensors((args, kwargs)))
@@ -187,7 +194,9 @@ def plain_kernels(*, is_recurrent: bool) -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(False)
         stack.enter_context(torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH))
         if is_recurrent:
-            stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
+            # Not `mkldnn.flags`, which also switches what only other devices have, and warns of it.
+            stack.callback(torch._C._set_mkldnn_enabled, torch._C._get_mkldnn_enabled())
+            torch._C._set_mkldnn_enabled(False)
             stack.enter_context(torch.backends.cudnn.flags(enabled=False))
         yield
 
@@ -226,6 +235,9 @@ def _schema(target: Any) -> _Schema:
         elif alias is not None:
             aliased = True
     view = aliased and not mutates and any(r.alias_info is not None for r in schema.returns)
+    if torch.Tag.inplace_view in target.tags:
+        # The tensor is looked at in another way from now on (`transpose_`); nothing is written.
+        view, mutates = True, []
     return _Schema(str(target), view, torch.Tag.pointwise in target.tags, tuple(mutates))
 
 
@@ -348,10 +360,33 @@ class _Recorder(TorchDispatchMode):
 
     def _enter(self, module: nn.Module, _args: Any) -> None:
         self._stack.append(self._paths.get(id(module), self._stack[-1]))
+        if isinstance(module, RECURRENT):
+            self._write_recurrent(module)
+
+    def _write_recurrent(self, module: nn.Module) -> None:
+        """Write down which weights belong together, an operator without results."""
+        cells = cells_of(module)
+        held = module._parameters
+        if not all(held.get(name) is not None for cell in cells for name in cell.names):
+            return  # parametrised: what a forward does with the weights has to say it
+        refs = [[self._refer(held[name]) if name else None for name in cell.places] for cell in cells]
+        args = (refs, cells[0].gates)
+        self.ops.append(
+            Op(len(self.ops), RECURRENT_WEIGHTS, args, {}, (), self._stack[-1], False, False, (), {})
+        )
 
     def _leave(self, _module: nn.Module, _args: Any, _result: Any) -> None:
         if len(self._stack) > 1:
             self._stack.pop()
+
+
+def references(tree: Any) -> Iterator[int]:
+    """Every value that nested arguments refer to."""
+    for item in tree:
+        if isinstance(item, Ref):
+            yield item.value
+        elif isinstance(item, (list, tuple)):
+            yield from references(item)
 
 
 def _listed(result: Any) -> Sequence[Any]:

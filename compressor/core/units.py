@@ -25,7 +25,7 @@ Flags = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class Units:
-    """`of_label[label]` is a unit or PINNED; two more entries make OPAQUE and NEUTRAL (-1, -2) read PINNED."""
+    """`of_label[label]` is a unit or PINNED; OPAQUE and NEUTRAL (-1, -2) read its last entries, PINNED."""
 
     count: int
     of_label: UnitArray
@@ -159,14 +159,15 @@ def _pin_last(
             cell_of[cell] = len(most)
             most.append(size - 1)
     changed = False
-    for axis, ids in ((axis, row) for axis in space.axes if components for row in axis.ids):
+    factors = [(axis.tensor, row) for axis in space.axes if components for row in axis.ids]
+    for tensor, ids in factors:
         roots = np.unique(classes[ids[ids >= 0]])
         cells = cell_of[roots]
         if pinned[roots].any() or (cells < 0).any():
             continue
         counts = np.bincount(cells, minlength=len(most))
         if (counts <= most).all():
-            changed |= _pin(roots[:1], f"one channel of {axis.tensor} has to stay", pinned, why)
+            changed |= _pin(roots[:1], f"one channel of {tensor} has to stay", pinned, why)
     return changed
 
 
@@ -188,11 +189,11 @@ class _Patterns:
 
     def once(self) -> Ids:
         """The classes that sit in one row only, once."""
-        return self.classes[(self.table.sum(1) == 1)[self.which]]
+        return np.asarray(self.classes[(self.table.sum(1) == 1)[self.which]])
 
     def several(self) -> Ids:
         """The others."""
-        return self.classes[(self.table.sum(1) != 1)[self.which]]
+        return np.asarray(self.classes[(self.table.sum(1) != 1)[self.which]])
 
 
 def _patterns(rows: Ids, pinned: Flags) -> _Patterns:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from compressor.core.tape import Op, Tape
+from compressor.core.tape import RECURRENT_WEIGHTS, Op, Tape
 from compressor.profiling.contractions import contraction_macs
 
 __all__ = ["Uncounted", "uncounted"]
@@ -101,7 +101,7 @@ def uncounted(tape: Tape) -> Uncounted:
     """
     found: dict[str, Counter[str]] = {kind: Counter() for kind in ("per_element", "moves", "unknown")}
     for op in tape.ops:
-        if contraction_macs(tape, op) is None:
+        if contraction_macs(tape, op) is None and op.target != RECURRENT_WEIGHTS:
             found[_kind(op)][_name(op)] += 1
     return Uncounted(**{kind: dict(counter.most_common()) for kind, counter in found.items()})
 

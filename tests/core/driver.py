@@ -106,7 +106,7 @@ def assert_mask(graph: Graph, mask: Mask, *, second_batch: bool = True) -> None:
         assert_trains(model, small, _doubled(args))
     assert_attributes_fit(small)
     if second_batch:
-        twice = _pytree.tree_map_only(Tensor, lambda x: torch.cat([x, x.flip(0) + 0.5]), args)
+        twice = _pytree.tree_map_only(Tensor, _with_another, args)
         assert verify(model, small, plan, *twice, graph=graph).error <= TOLERANCE
 
 
@@ -191,6 +191,12 @@ def assert_trains(model: nn.Module, small: nn.Module, args: tuple[Any, ...]) -> 
 
 def _doubled(args: tuple[Any, ...]) -> Any:
     return _pytree.tree_map_only(Tensor, lambda x: torch.cat([x, x]), args)
+
+
+def _with_another(x: Tensor) -> Tensor:
+    """The batch, and behind it another one: reversed, and (but for indices and masks) shifted."""
+    shifted = x.is_floating_point() or x.is_complex()
+    return torch.cat([x, x.flip(0) + 0.5 if shifted else x.flip(0)])
 
 
 class unchanged:

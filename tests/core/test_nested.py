@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import UserDict
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compressor.core.nested import output_tensors, outside_of_torch
+from compressor.core.nested import output_tensors, outside_of_torch, with_tensors
 
 
 @dataclass
@@ -40,3 +41,18 @@ def test_the_same_tensor_twice_is_two_outputs() -> None:
 def test_arrays_and_iterators_are_outside_of_torch() -> None:
     strange = outside_of_torch((torch.ones(1), Result(torch.ones(1), {"a": np.ones(1)}), iter([1]), "text"))
     assert [type(s).__name__ for s in strange] == ["ndarray", "list_iterator"]
+
+
+@dataclass(frozen=True)
+class Frozen:
+    first: Tensor
+    name: str = "x"
+
+
+def test_tensors_are_converted_in_whatever_holds_them_and_the_original_stays() -> None:
+    one = torch.ones(1)
+    tree = (Result(one, {"a": [one, None]}), Frozen(one), UserDict(b=one), "text")
+    result, frozen, users, text = with_tensors(torch.neg, tree)
+    assert [t.item() for t in output_tensors((result, frozen, users))] == [-1] * 4
+    assert (frozen.name, text, type(users)) == ("x", "text", UserDict)
+    assert [t.item() for t in output_tensors(tree)] == [1] * 4

@@ -124,9 +124,8 @@ class Call:
         self.merge(rows, rows[:, :1])
         return rows[:, 0]
 
-    def equal(self, layer: Layer, blocks: int, reason: str) -> None:
-        """Each of `blocks` runs of the layer's positions must lose equally many."""
-        rows = layer.ids.reshape(blocks, -1)
+    def equal(self, rows: Ids, reason: str) -> None:
+        """Each row of `rows` [blocks, width] must lose equally many positions."""
         if (rows != NEUTRAL).all() and len(np.unique(rows[0])) < rows.shape[1]:
             # Of a factor every label fills several positions; once each is enough to count them.
             once = [np.unique(row) for row in rows]

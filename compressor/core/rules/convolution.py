@@ -74,7 +74,7 @@ def _grouped(call: Call, x: Value, weight: Value, groups: int, transposed: bool)
         return (Layer(1, (np.repeat(lead, columns, 1) if transposed else rows).ravel()),)
     block = _block_labels(call, weight, groups, columns)
     for side in (rows, block):
-        call.equal(Layer(1, side.ravel()), groups, "groups of a convolution stay of equal size")
+        call.equal(side, "groups of a convolution stay of equal size")
     read, leaving = (rows, block) if transposed else (block, rows)
     call.merge(entering, read)
     call.space.read(read)

@@ -52,6 +52,12 @@ _ALSO_POINTWISE = (
     "aten.real.default",
     "aten.imag.default",
     "aten._conj.default",
+    "aten._conj_physical.default",
+    "aten._neg_view.default",
+    "aten.resolve_conj.default",
+    "aten.resolve_neg.default",
+    "aten.nan_to_num.default",
+    "aten.nan_to_num_.default",
     "aten.floor_divide.default",
 )
 

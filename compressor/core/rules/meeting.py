@@ -41,7 +41,7 @@ def _segments(a: Ids, b: Ids) -> list[Ids]:
 
 
 def _spoken(ids: Ids) -> Ids:
-    return ids[(ids != NEUTRAL).all(1)]
+    return np.asarray(ids[(ids != NEUTRAL).all(1)])
 
 
 def _join_factors(call: Call, a: Ids, b: Ids) -> None:

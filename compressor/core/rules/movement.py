@@ -1,4 +1,4 @@
-"""Operators that move whole positions: flips, padding, shuffles, unfolding."""
+"""Operators that move whole positions: flips, padding, shuffles, unfolding, indexing."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from compressor.core.labels import NEUTRAL, Layer, Value
 from compressor.core.rules.call import Call, Layers
 from compressor.core.rules.table import rule
 
-__all__: list[str] = []
+__all__ = ["all_but"]
 
 
-def _except(call: Call, value: Value, axes: Iterable[int], reason: str) -> Layers:
+def all_but(call: Call, value: Value, axes: Iterable[int], reason: str) -> Layers:
     """The layers off `axes`; those on them are pinned."""
     refused = set(axes)
     for layer in value.layers:
@@ -35,7 +35,7 @@ def rotate(call: Call) -> list[Layers]:
     """Turned in the plane of two axes."""
     value = call.args[0]
     plane = [a % len(value.shape) for a in call.arg(2, (0, 1))]
-    return [_except(call, value, plane, "positions that a rotation moves")]
+    return [all_but(call, value, plane, "positions that a rotation moves")]
 
 
 @rule("aten.roll.default")
@@ -43,7 +43,7 @@ def roll(call: Call) -> list[Layers]:
     """Shifted in a circle; along a labelled axis the shift would have to follow the cut."""
     value = call.args[0]
     axes = [a % len(value.shape) for a in call.arg(2, [])] or range(len(value.shape))
-    return [_except(call, value, axes, "rolled by a number of channels written into forward")]
+    return [all_but(call, value, axes, "rolled by a number of channels written into forward")]
 
 
 @rule("aten.constant_pad_nd.default")
@@ -81,7 +81,7 @@ def spatial_pad(call: Call) -> list[Layers]:
     """Borders made of the tensor's own positions."""
     value = call.args[0]
     first = len(value.shape) - len(call.args[1]) // 2
-    return [_except(call, value, range(first, len(value.shape)), "positions that a padding repeats")]
+    return [all_but(call, value, range(first, len(value.shape)), "positions that a padding repeats")]
 
 
 def _channels_to(
@@ -91,7 +91,7 @@ def _channels_to(
     value = call.args[0]
     spatial = range(axis + 1, len(value.shape))
     layers = []
-    for layer in _except(call, value, spatial, "positions that the operator moves"):
+    for layer in all_but(call, value, spatial, "positions that the operator moves"):
         if layer.axis == axis:
             layer = Layer(axis if out_axis is None else out_axis, relabel(layer.ids), layer.soft)
         if layer.ids.size > 1:
@@ -140,7 +140,7 @@ def col2im(call: Call) -> list[Layers]:
 def unfold(call: Call) -> list[Layers]:
     """Sliding windows along one axis, which must not carry labels."""
     value = call.args[0]
-    return [_except(call, value, [call.args[1] % len(value.shape)], "cut into windows")]
+    return [all_but(call, value, [call.args[1] % len(value.shape)], "cut into windows")]
 
 
 @rule("aten.repeat_interleave.self_int")
@@ -152,3 +152,31 @@ def repeat_interleave(call: Call) -> list[Layers]:
         return [()]
     axis %= len(value.shape)
     return [tuple(x.with_ids(np.repeat(x.ids, times)) if x.axis == axis else x for x in value.layers)]
+
+
+@rule("aten.tril.default", "aten.triu.default")
+def triangle(call: Call) -> list[Layers]:
+    """Zero above or below the diagonal of the last two axes."""
+    value = call.args[0]
+    ndim = len(value.shape)
+    return [all_but(call, value, (ndim - 2, ndim - 1), "axes whose diagonal is counted from the corner")]
+
+
+@rule("aten.diagonal.default")
+def diagonal(call: Call) -> list[Layers]:
+    """Two axes become one, the last."""
+    value = call.args[0]
+    ndim = len(value.shape)
+    gone = {call.arg(place, place - 2) % ndim for place in (2, 3)}
+    kept = all_but(call, value, gone, "axes whose diagonal is taken")
+    return [tuple(layer.on(layer.axis - sum(a < layer.axis for a in gone)) for layer in kept)]
+
+
+@rule("aten.diag_embed.default")
+def diagonal_matrix(call: Call) -> list[Layers]:
+    """The last axis becomes the diagonal of two."""
+    value, ndim = call.args[0], len(call.shapes[0])
+    new = sorted({call.arg(2, -2) % ndim, call.arg(3, -1) % ndim})
+    places = [axis for axis in range(ndim) if axis not in new]
+    kept = all_but(call, value, [len(value.shape) - 1], "made the diagonal of two axes")
+    return [tuple(layer.on(places[layer.axis]) for layer in kept)]

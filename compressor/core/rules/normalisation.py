@@ -78,7 +78,7 @@ def group_norm(call: Call) -> list[Layers]:
         if option == "pin":
             call.pin(layer, "the number of normalisation groups is written into forward")
         elif option == "equal":
-            call.equal(layer, groups, "groups of a group norm stay of equal size")
+            call.equal(layer.ids.reshape(groups, -1), "groups of a group norm stay of equal size")
             call.changes_statistics(layer)
             call.restrict("group_norm", {0: [1]})
     own = tuple(layer for layer in out if layer.axis == 1)
@@ -89,8 +89,11 @@ def group_norm(call: Call) -> list[Layers]:
 def weight_norm(call: Call) -> list[Layers]:
     """W = g·v/‖v‖ for each position of `dim`: v's other axes enter the norm."""
     direction, scale, axis = call.args[0], call.args[1], call.arg(2, 0)
-    for layer in direction.layers:
-        if layer.axis != axis % len(direction.shape):
-            call.changes_statistics(layer)
+    mixed = [layer for layer in direction.layers if layer.axis != axis % len(direction.shape)]
+    for layer in mixed:
+        call.changes_statistics(layer)
+    if mixed:
+        # Inputs are silenced in v itself; the outputs of a transposed convolution are not.
+        call.restrict("contraction", {0: [layer.axis for layer in mixed]})
     out = combine(call, (direction, scale), direction.shape)
     return [out, *(tuple(x for x in out if shape[x.axis] > 1) for shape in call.shapes[1:])]

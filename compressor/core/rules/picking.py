@@ -1,16 +1,13 @@
-"""Operators that pick, write or add positions by index tensors.
-
-Along an axis that is indexed the labels are pinned: the numbers in the index would have to follow a
-cut. Along all other axes they carry on, and what is written meets what is overwritten.
-"""
+"""Reading and writing positions by index tensors. Indexed axes are pinned, the others carry on."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from compressor.core.labels import Value
 from compressor.core.rules.call import Call, Layers
 from compressor.core.rules.elementwise import combine
+from compressor.core.rules.movement import all_but
 from compressor.core.rules.table import rule
 
 __all__: list[str] = []
@@ -18,189 +15,190 @@ __all__: list[str] = []
 _PICKED = "picked by indices that do not follow a cut"
 
 
-def _beside(call: Call, value: Value, axes: Iterable[int]) -> Layers:
-    """The layers off the indexed `axes`; those on them are pinned."""
-    indexed = set(axes)
-    for layer in value.layers:
-        if layer.axis in indexed:
-            call.pin(layer, _PICKED)
-    return tuple(layer for layer in value.layers if layer.axis not in indexed)
+def _axis(call: Call, place: int = 1) -> int:
+    return int(call.args[place]) % max(len(call.args[0].shape), 1)
 
 
-def _pin_index(call: Call, items: Iterable[Value | None]) -> None:
-    for item in items:
-        for layer in item.layers if item is not None else ():
-            call.pin(layer, "positions of an index")
+def _beside(call: Call, values: Iterable[Value], axis: int, reason: str) -> list[Layers]:
+    """Operands that agree in every axis but `axis`, whose labels are pinned; the layers of the others."""
+    shape = tuple(1 if a == axis else n for a, n in enumerate(call.shapes[0]))
+    operands = []
+    for value in values:
+        own = all_but(call, value, [axis], reason)
+        if len(value.shape) == len(shape):
+            operands.append(Value(tuple(1 if a == axis else n for a, n in enumerate(value.shape)), own))
+    whole = [v for v in operands if all(m in (n, 1) for m, n in zip(v.shape, shape, strict=True))]
+    for value in operands:
+        for layer in value.layers if value not in whole else ():
+            call.pin(layer, "an index that covers a part of the axis")
+    return [combine(call, whole, shape)]
+
+
+# -- along one axis ------------------------------------------------------------------------------
 
 
 @rule("aten.index_select.default")
 def index_select(call: Call) -> list[Layers]:
-    """Positions of one axis."""
+    """Positions picked by number: the labels there are pinned, the others stay."""
+    return [all_but(call, call.args[0], [_axis(call)], _PICKED)]
+
+
+@rule("aten.gather.default")
+def gather(call: Call) -> list[Layers]:
+    """Positions picked along one axis, by an index for each position of the others."""
+    return _beside(call, (call.args[0], call.args[2]), _axis(call), _PICKED)
+
+
+_SCATTERS = (
+    *("scatter.src", "scatter.value", "scatter_add.default", "scatter_reduce.two", "scatter.reduce"),
+    *("scatter.value_reduce", "scatter_.src", "scatter_.value", "scatter_add_.default"),
+    *("scatter_reduce_.two", "scatter_.reduce", "scatter_.value_reduce"),
+)
+
+
+@rule(*(f"aten.{name}" for name in _SCATTERS))
+def scatter(call: Call) -> list[Layers]:
+    """Positions written along one axis, at an index for each position of the others."""
+    return _beside(call, list(call.values()), _axis(call), "written to by indices that do not follow a cut")
+
+
+_INDEXED_WRITES = (
+    *("index_add.default", "index_copy.default", "index_fill.int_Scalar", "index_fill.int_Tensor"),
+    *("index_add_.default", "index_copy_.default", "index_fill_.int_Scalar", "index_fill_.int_Tensor"),
+    *("index_reduce.default", "index_reduce_.default"),
+)
+
+
+@rule(*(f"aten.{name}" for name in _INDEXED_WRITES))
+def write_along(call: Call) -> list[Layers]:
+    """Whole slices written along one axis."""
+    operands = [v for v in (call.args[0], call.arg(3)) if isinstance(v, Value)]
+    return _beside(call, operands, _axis(call), "written to by indices that do not follow a cut")
+
+
+# -- several axes at once ------------------------------------------------------------------------
+
+
+@rule("aten.index.Tensor", "aten._unsafe_index.Tensor")
+def index(call: Call) -> list[Layers]:
+    """Advanced indexing: new axes come where the indexed ones stood side by side, else in front."""
     value = call.args[0]
-    _pin_index(call, call.args[2:3])
-    return [_beside(call, value, [call.args[1] % len(value.shape)])]
+    places = _places(call.args[1], len(value.shape), len(call.shapes[0]))
+    if places is None:
+        call.pin_all("beside an advanced index")
+        return [()]
+    kept = all_but(call, value, [a for a, to in enumerate(places) if to is None], _PICKED)
+    moved = tuple((layer, places[layer.axis]) for layer in kept)
+    return [tuple(layer.on(to) for layer, to in moved if to is not None)]
+
+
+@rule("aten.index_put.default", "aten.index_put_.default", "aten._unsafe_index_put.default")
+def index_put(call: Call) -> list[Layers]:
+    """What an advanced index reads is written; labels that meet there are one channel."""
+    target, source = call.args[0], call.args[2]
+    ndim = len(target.shape)
+    if _as_mask(call.args[1], target.shape) and all(n == 1 for n in source.shape):
+        # One number where a mask says so.
+        mask = next(v for v in call.args[1] if v is not None)
+        over = Value((*mask.shape, *(1 for _ in target.shape[len(mask.shape) :])), mask.layers)
+        return [combine(call, (target, over), target.shape)]
+    taken = _taken(call.args[1], None)
+    width = max((len(v.shape) for v in call.args[1] if isinstance(v, Value)), default=1)
+    masked = [v for v in call.args[1] if isinstance(v, Value) and len(v.shape) > 1]
+    if masked and _as_mask(call.args[1], target.shape):
+        taken, width = set(range(len(masked[0].shape))), 1
+    places = _placed(taken, width, ndim)
+    kept = all_but(call, target, taken, "written to by indices that do not follow a cut")
+    read = Value(target.shape, kept)
+    shape = tuple(target.shape[a] if a in dict(_kept(places)) else 1 for a in range(ndim))
+    lead = ndim - len(taken) + width - len(source.shape)
+    back = {to - lead: a for a, to in _kept(places)}
+    written = tuple(layer.on(back[layer.axis]) for layer in source.layers if layer.axis in back)
+    for layer in source.layers:
+        if layer.axis not in back:
+            call.pin(layer, "written to by indices that do not follow a cut")
+    own = tuple(
+        source.shape[to - lead] if to is not None and 0 <= to - lead < len(source.shape) else 1
+        for to in places
+    )
+    return [combine(call, (Value(shape, read.layers), Value(own, written)), shape)]
+
+
+def _as_mask(items: list[Value | None], shape: tuple[int, ...]) -> bool:
+    """Whether the one index has the shape of the leading axes, as a mask has."""
+    (only,) = items if len(items) == 1 else (None,)
+    return only is not None and only.shape == shape[: len(only.shape)]
+
+
+def _kept(places: list[int | None]) -> list[tuple[int, int]]:
+    return [(a, to) for a, to in enumerate(places) if to is not None]
+
+
+def _taken(items: list[Value | None], mask: int | None) -> set[int]:
+    """The indexed axes; a mask of several axes takes as many."""
+    return set(range(mask)) if mask else {a for a, item in enumerate(items) if item is not None}
+
+
+def _places(items: list[Value | None], ndim: int, new_ndim: int) -> list[int | None] | None:
+    """Where each axis goes, None for an indexed one; None altogether where that cannot be told."""
+    indices = [item for item in items if item is not None]
+    width = max(len(item.shape) for item in indices)
+    taken = _taken(items, None)
+    if ndim - len(taken) + width == new_ndim:
+        return _placed(taken, width, ndim)
+    if len(items) == len(indices) == 1 and ndim - width + 1 == new_ndim:
+        return _placed(_taken(items, width), 1, ndim)
+    return None
+
+
+def _placed(taken: set[int], width: int, ndim: int) -> list[int | None]:
+    """Where each axis goes when `taken` ones are replaced by `width` new ones."""
+    together = max(taken) - min(taken) + 1 == len(taken)
+    at = min(taken) if together else 0
+    places: list[int | None] = []
+    for axis in range(ndim):
+        before = axis - sum(a < axis for a in taken)
+        places.append(None if axis in taken else before + (width if before >= at else 0))
+    return places
+
+
+# -- tables --------------------------------------------------------------------------------------
 
 
 @rule("aten.embedding.default")
 def embedding(call: Call) -> list[Layers]:
     """Rows of a table: the vocabulary is pinned, the width carries on."""
-    return [_width(call, len(call.shapes[0]) - 1)]
+    table, last = call.args[0], len(call.shapes[0]) - 1
+    width = all_but(call, table, [0], "rows of an embedding")
+    return [tuple(layer.on(last) for layer in width)]
 
 
 @rule("aten._embedding_bag.default", "aten._embedding_bag_forward_only.default")
 def embedding_bag(call: Call) -> list[Layers]:
-    """Sums or means of rows of a table, and counts."""
-    return [_width(call, 1), *[()] * (len(call.shapes) - 1)]
+    """Rows of a table summed in bags: the width carries on, and so it does to the places of maxima."""
+    width = all_but(call, call.args[0], [0], "rows of an embedding")
+    size = call.args[0].shape[1]
+    return [width if shape[1:] == (size,) else () for shape in call.shapes]
 
 
-def _width(call: Call, axis: int) -> Layers:
-    table = call.args[0]
-    for layer in table.over(0):
-        call.pin(layer, "rows of an embedding")
-    return tuple(layer.on(axis) for layer in table.over(1))
-
-
-# -- advanced indexing: one index tensor for each of some axes ---------------------------------------
-
-
-@rule("aten.index.Tensor", "aten._unsafe_index.Tensor")
-def index(call: Call) -> list[Layers]:
-    """x[i, :, j]: the indexed axes make way for those of the index, the others move up."""
-    value, items = call.args[0], call.args[1]
-    _pin_index(call, items)
-    found = _indexed(value, items, len(call.shapes[0]))
-    if found is None:
-        call.pin_all("beside an advanced index")
+@rule("aten.bucketize.Tensor", "aten.isin.Tensor_Tensor", "aten.searchsorted.Tensor")
+def looked_up(call: Call) -> list[Layers]:
+    """Each element is looked up in a list, which stays."""
+    searched = call.args[0] if call.op.target == "aten.searchsorted.Tensor" else call.args[1]
+    value = call.args[1] if searched is call.args[0] else call.args[0]
+    all_but(call, searched, range(len(searched.shape)), "a list that is searched")
+    if len(searched.shape) > 1:
+        all_but(call, value, range(len(value.shape)), "looked up in several lists")
         return [()]
-    axes, places = found
-    return [tuple(layer.on(places[layer.axis]) for layer in _beside(call, value, axes))]
+    return [value.layers]
 
 
-@rule("aten.index_put.default", "aten.index_put_.default", "aten._unsafe_index_put.default")
-def index_put(call: Call) -> list[Layers]:
-    """x[i, :, j] = y: what is written is broadcast to the shape of what is picked."""
-    value, items, written = call.args[0], call.args[1], call.args[2]
-    _pin_index(call, items)
-    count = _index_dims(value, items)
-    if count is None:
-        call.pin_all("beside an advanced index")
-        return [()]
-    taken, ndim = count
-    found = _indexed(value, items, len(value.shape) - taken + ndim)
-    assert found is not None
-    axes, places = found
-    kept = _beside(call, value, axes)
-    shape = [2] * (len(value.shape) - taken + ndim)  # of an index nothing matters but that it varies
-    for axis, place in places.items():
-        shape[place] = value.shape[axis]
-    part = Value(tuple(shape), tuple(layer.on(places[layer.axis]) for layer in kept))
-    combine(call, [part, written], part.shape)
-    return [kept]
-
-
-def _indexed(
-    value: Value, items: Sequence[Value | None], ndim: int
-) -> tuple[list[int], dict[int, int]] | None:
-    """The indexed axes, and where the others stand in a result of `ndim` axes; None if unclear."""
-    axes = [axis for axis, item in enumerate(items) if item is not None]
-    dims = max(len(item.shape) for item in items if item is not None)
-    if len(value.shape) - len(axes) + dims != ndim:
-        axes = _masked(value, items)  # a mask stands for as many axes as it has
-        dims = 1
-        if len(value.shape) - len(axes) + dims != ndim:
-            return None
-    together = axes[-1] - axes[0] + 1 == len(axes)
-    before = axes[0] if together else 0
-    rest = [axis for axis in range(len(value.shape)) if axis not in axes]
-    return axes, {axis: place + (dims if place >= before else 0) for place, axis in enumerate(rest)}
-
-
-def _masked(value: Value, items: Sequence[Value | None]) -> list[int]:
-    axes: list[int] = []
-    position = 0
-    for item in items:
-        width = 1 if item is None else max(len(item.shape), 1)
-        if item is not None:
-            axes.extend(range(position, position + width))
-        position += width
-    return axes
-
-
-def _index_dims(value: Value, items: Sequence[Value | None]) -> tuple[int, int] | None:
-    """How many axes an index takes and how many it puts there, or None where that is not clear.
-
-    A write does not show its shape, so an index that may be a mask over several axes is unclear
-    unless it fits them.
-    """
-    given = [(axis, item) for axis, item in enumerate(items) if item is not None]
-    dims = max(len(item.shape) for _, item in given)
-    if len(given) == 1 and dims > 1:
-        axis, item = given[0]
-        if value.shape[axis : axis + dims] == item.shape:
-            return dims, 1
-    if len(given) > 1 and dims > 1:
-        return None
-    return len(given), max(dims, 0)
-
-
-# -- one axis, with an index as large as the result --------------------------------------------------
-
-
-@rule("aten.gather.default")
-def gather(call: Call) -> list[Layers]:
-    """out[i, j] = x[index[i, j], j]: off the axis, x and index meet position by position."""
-    value, picked = call.args[0], call.args[2]
-    axis = call.args[1] % len(value.shape)
-    return [combine(call, [_along(call, x, axis, picked) for x in (value, picked)], picked.shape)]
-
-
-_SCATTERS = ("scatter", "scatter_", "scatter_add", "scatter_add_")
-_OVERLOADS = ("src", "value", "default", "reduce", "value_reduce")
-
-
-@rule(
-    *(f"aten.{name}.{overload}" for name in _SCATTERS for overload in _OVERLOADS),
-    "aten.scatter_reduce.two",
-    "aten.scatter_reduce_.two",
-)
-def scatter(call: Call) -> list[Layers]:
-    """x[index[i, j], j] = source[i, j]: off the axis, all three meet position by position."""
-    value, picked = call.args[0], call.args[2]
-    axis = call.args[1] % len(value.shape)
-    operands = [x for x in (value, picked, call.arg(3)) if isinstance(x, Value)]
-    combine(call, [_along(call, x, axis, picked) for x in operands], picked.shape)
-    return [tuple(layer for layer in value.layers if layer.axis != axis)]
-
-
-def _along(call: Call, value: Value, axis: int, picked: Value) -> Value:
-    """The operand as large as the index, without labels along `axis`."""
-    layers = []
-    for layer in value.layers:
-        if layer.axis == axis:
-            call.pin(layer, _PICKED)
-        elif value.shape[layer.axis] == picked.shape[layer.axis]:
-            layers.append(layer)
-        else:
-            call.pin(layer, "longer than the index beside it")
-    return Value(picked.shape, tuple(layers))
-
-
-_INTO = ("index_add", "index_add_", "index_copy", "index_copy_", "index_reduce", "index_reduce_")
-_FILLS = (
-    "index_fill.int_Scalar",
-    "index_fill_.int_Scalar",
-    "index_fill.int_Tensor",
-    "index_fill_.int_Tensor",
-)
-
-
-@rule(*(f"aten.{name}.default" for name in _INTO), *(f"aten.{name}" for name in _FILLS))
-def index_into(call: Call) -> list[Layers]:
-    """x[:, index] = source: off the axis, both meet position by position."""
-    value, source = call.args[0], call.arg(3)
-    axis = call.args[1] % max(len(value.shape), 1)
-    _pin_index(call, [call.args[2]])
-    kept = _beside(call, value, [axis])
-    if isinstance(source, Value) and source.shape:
-        combine(call, [Value(source.shape, kept), source], source.shape)
-    return [kept]
+@rule("aten.slice_scatter.default", "aten.select_scatter.default")
+def write_slice(call: Call) -> list[Layers]:
+    """A part of one axis is replaced."""
+    target, source = call.args[0], call.args[1]
+    axis = call.arg(2, 0) % len(target.shape)
+    if len(source.shape) < len(target.shape):
+        moved = tuple(layer.on(layer.axis + (layer.axis >= axis)) for layer in source.layers)
+        source = Value((*source.shape[:axis], 1, *source.shape[axis:]), moved)
+    return _beside(call, (target, source), axis, "a part of the axis is replaced")

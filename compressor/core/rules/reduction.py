@@ -14,7 +14,11 @@ _AXES: dict[str, int | None] = {
     **dict.fromkeys(("var.dim", "std.dim", "max.dim", "min.dim", "logsumexp.default", "prod.dim_int"), 1),
     **dict.fromkeys(("linalg_vector_norm.default", "norm.ScalarOpt_dim"), 2),
     **dict.fromkeys(("sum.default", "mean.default", "max.default", "min.default", "prod.default"), None),
-    "norm.Scalar": None,
+    **dict.fromkeys(("any.dim", "any.dims", "all.dim", "all.dims", "nansum.default"), 1),
+    **dict.fromkeys(("count_nonzero.default", "count_nonzero.dim_IntList"), 1),
+    **dict.fromkeys(("any.default", "all.default", "norm.Scalar"), None),
+    # Named, not counted: the axis is a keyword.
+    "aminmax.default": 99,
 }
 
 
@@ -40,6 +44,7 @@ def reduce(call: Call) -> list[Layers]:
 _ALONG = {
     **dict.fromkeys(("_softmax.default", "_log_softmax.default", "_safe_softmax.default"), (1, -1)),
     **dict.fromkeys(("cumsum.default", "cumprod.default", "sort.default", "argsort.default"), (1, -1)),
+    **dict.fromkeys(("cummax.default", "cummin.default", "logcumsumexp.default"), (1, -1)),
     "topk.default": (2, -1),
     "sort.stable": (99, -1),
 }
@@ -57,19 +62,37 @@ def along_one_axis(call: Call) -> list[Layers]:
     return [kept] * len(call.shapes)
 
 
-@rule("aten._fft_c2c.default", "aten._fft_r2c.default", "aten._fft_c2r.default")
-def fourier(call: Call) -> list[Layers]:
-    """Fourier transforms of some axes, complex or real; the other axes carry on."""
+# Where the axis stands; None of it means all.
+_RANKED = {
+    **dict.fromkeys(("argmax.default", "argmin.default", "median.dim", "nanmedian.dim", "mode.default"), 1),
+    **dict.fromkeys(("kthvalue.default",), 2),
+}
+
+
+@rule(*(f"aten.{name}" for name in _RANKED))
+def ranked(call: Call) -> list[Layers]:
+    """One position of an axis, by its rank: labels of that axis are pinned, the others carry on."""
     value = call.args[0]
-    axes = {axis % len(value.shape) for axis in call.args[1]}
-    for layer in value.layers:
-        if layer.axis in axes:
-            call.pin(layer, "mixed by a Fourier transform")
-    return [tuple(layer for layer in value.layers if layer.axis not in axes)]
+    ndim = len(value.shape)
+    place = _RANKED[call.op.target.removeprefix("aten.")]
+    whole = call.op.target.startswith("aten.arg")
+    axis = call.arg(place, call.kwargs.get("dim", None if whole else -1))
+    if axis is None:
+        call.pin_all("read as a position")
+        return [()] * len(call.shapes)
+    for layer in value.over(axis % ndim):
+        call.pin(layer, "read as a position" if whole else "ordered along this axis")
+    kept = tuple(layer for layer in value.layers if layer.axis != axis % ndim)
+    if len(call.shapes[0]) < ndim:
+        kept = tuple(layer.on(layer.axis - (layer.axis > axis % ndim)) for layer in kept)
+    return [kept] * len(call.shapes)
 
 
-@rule("aten.argmax.default", "aten.argmin.default", "aten._local_scalar_dense.default")
+_READ = ("_local_scalar_dense", "is_nonzero", "equal", "allclose")
+
+
+@rule(*(f"aten.{name}.default" for name in _READ))
 def positions(call: Call) -> list[Layers]:
-    """Numbers of positions, or a number Python reads: every label that enters is pinned."""
-    call.pin_all("read as a position or a Python number")
+    """A number that Python reads: every label that enters is pinned."""
+    call.pin_all("read as a Python number")
     return [()] * len(call.shapes)

@@ -24,7 +24,13 @@ _SPATIAL_AXES = {name: count for count, names in _NAMES.items() for name in name
 @rule(*(f"aten.{name}.{overload}" for name in _SPATIAL_AXES for overload in ("default", "vec")))
 def spatial(call: Call) -> list[Layers]:
     """Labels of channels pass; labels along spatial axes are pinned."""
-    first = len(call.args[0].shape) - _SPATIAL_AXES[call.op.target.split(".")[1]]
+    name = call.op.target.split(".")[1]
+    first = len(call.args[0].shape) - _SPATIAL_AXES[name]
+    if name.startswith("fractional"):
+        # Random places for each sample and channel.
+        lead = call.args[0].shape[:first]
+        places = [Value(lead, _passing(call, value, first)) for value in (call.args[0], call.args[3])]
+        return [combine(call, places, lead)] * len(call.shapes)
     return [_passing(call, call.args[0], first)] * len(call.shapes)
 
 

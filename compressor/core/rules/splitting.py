@@ -8,6 +8,7 @@ import math
 import numpy as np
 
 from compressor.core.labels import NEUTRAL, Ids, Layer
+from compressor.core.pieces import PIECES
 from compressor.core.rules.call import MEETS_FIXED, Call, Layers
 from compressor.core.rules.meeting import join
 from compressor.core.rules.table import rule
@@ -49,7 +50,7 @@ def _cut_through(call: Call, layer: Layer, index: slice) -> Layer:
     if option == "equal":
         # Bounds computed from the length (`c // 4`) follow it as long as all runs between them do.
         run = math.gcd(size, index.start, index.stop)
-        call.equal(layer, size // run, "slices of equal size")
+        call.equal(layer.ids.reshape(-1, run), "slices of equal size")
     elif option != "free":
         for bound in (call.arg(2), call.arg(3)):
             call.pin(layer.with_ids(_fixed(layer.ids, bound)), "a slice bound written into forward")
@@ -66,6 +67,8 @@ def _fixed(ids: Ids, bound: int | None) -> Ids:
 @rule("aten.select.int")
 def select(call: Call) -> list[Layers]:
     """One position of an axis, which then disappears."""
+    if PIECES in call.kwargs:
+        return [call.kwargs[PIECES][0].layers]
     value = call.args[0]
     axis, index = call.args[1] % len(value.shape), call.args[2]
     for layer in value.over(axis):
@@ -83,11 +86,26 @@ def _dropped(layers: Layers, axis: int) -> Layers:
 @rule("aten.unbind.int")
 def unbind(call: Call) -> list[Layers]:
     """One output for each position of an axis, which keeps its length."""
+    if PIECES in call.kwargs:
+        return [piece.layers for piece in call.kwargs[PIECES]]
     value = call.args[0]
     axis = call.arg(1, 0) % len(value.shape)
     for layer in value.over(axis):
         call.pin(layer, "taken apart position by position")
-    return [_dropped(value.layers, axis)] * value.shape[axis]
+    whole = _dropped(value.layers, axis)
+    pieces = [whole] * value.shape[axis]
+    if call.op.is_loose:
+        pieces[1:] = [_anew(call, whole, number) for number in range(1, len(pieces))]
+        _as_many(call, pieces)
+    return pieces
+
+
+def _anew(call: Call, layers: Layers, number: int) -> Layers:
+    """Labels of their own for one more piece of a uniform constant."""
+    hard = tuple(layer for layer in layers if not layer.soft)
+    sizes = {layer.axis: layer.ids.size for layer in layers if layer.soft}
+    soft = (Layer(a, ids, True) for a, n in sizes.items() for ids in call.fresh(n, (number, a)))
+    return (*hard, *soft)
 
 
 @rule("aten.split.Tensor", "aten.split_with_sizes.default", "aten.unsafe_split.Tensor")
@@ -100,7 +118,7 @@ def split(call: Call) -> list[Layers]:
     for layer in value.over(axis) if len(sizes) > 1 else ():
         option = call.choose("free", "equal", "pin") if listed else call.choose("equal", "pin")
         if option == "equal" and len(set(sizes)) == 1:
-            call.equal(layer, len(sizes), "pieces of a split stay of equal size")
+            call.equal(layer.ids.reshape(len(sizes), -1), "pieces of a split stay of equal size")
         elif option != "free":
             call.pin(layer, "split into sizes that forward fixes")
     bounds = np.cumsum([0, *sizes]).tolist()
@@ -145,8 +163,25 @@ def _filled(ids: Ids, factors: int) -> Ids:
 def stack(call: Call) -> list[Layers]:
     """Operands along a new axis."""
     axis = call.arg(1, 0) % len(call.shapes[0])
-    agreed = _agreed(call, [value.layers for value in call.args[0]])
+    if call.op.is_loose:
+        agreed = _as_many(call, [value.layers for value in call.args[0]])
+    else:
+        agreed = _agreed(call, [value.layers for value in call.args[0]])
     return [tuple(layer.on(layer.axis + (layer.axis >= axis)) for layer in agreed)]
+
+
+def _as_many(call: Call, beside: list[Layers]) -> Layers:
+    """The layers of the first operand, of which the others lose as many channels."""
+    for axis in {layer.axis for layers in beside for layer in layers}:
+        own = [[layer for layer in layers if layer.axis == axis] for layers in beside]
+        if len({*map(len, own)}) > 1:
+            for layer in (layer for layers in own for layer in layers):
+                call.pin(layer, MEETS_FIXED)
+            continue
+        for factor in zip(*own, strict=True):
+            rows = np.stack([layer.ids for layer in factor])
+            call.space.equal(rows, f"pieces of a stack have one size ({call.where})")
+    return beside[0]
 
 
 def _agreed(call: Call, beside: list[Layers]) -> Layers:

@@ -93,7 +93,7 @@ CASES = [
         TOKENS, free=0, pinned={"stem": "picked by indices"}, second_batch=False,
     ),
     case("spectrum over channels", tokens(lambda m, y: torch.fft.fft(y).real), TOKENS, free=0,
-         pinned={"stem": "mixed by a Fourier transform"}),
+         pinned={"stem": "a Fourier transform"}),
 ]  # fmt: skip
 
 
