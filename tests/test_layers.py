@@ -34,6 +34,8 @@ STACK: tuple[tuple[str, ...], ...] = (
     ("core.rehearsal",),
     ("core.removals", "core.stand_in"),
     ("core.surgery",),
+    ("core.patch_rules", "core.patching"),
+    ("core.patch_mode", "core.patch_sizes"),
     ("core.sizes",),
     ("core.attention", "core.attributes", "core.computed", "core.copying"),
     ("core.recurrent_sizes", "core.units"),
@@ -43,7 +45,7 @@ STACK: tuple[tuple[str, ...], ...] = (
     ("core.rules.*",),
     ("core.labels", "core.pieces", "core.specialised"),
     ("core.tape",),
-    ("core.nested", "core.recurrent", "core.restoring"),
+    ("core.calls", "core.nested", "core.recurrent", "core.restoring"),
     ("core.channels", "core.plan"),  # the value everyone passes around: any layer may import it
     ("errors",),
 )

@@ -30,6 +30,9 @@ class Factors:
     def refine(self, space: LabelSpace, splits: Sequence[tuple[int, Split]]) -> None:
         """Split the axes that `splits` (of tape, split) ask for; what fails becomes unsplittable."""
         classes = space.solve()
+        passing = np.zeros(space.count, dtype=bool)
+        for ids in space.provisional:
+            passing[classes[ids]] = True
         tables = [_Table.of(classes[split.ids], split.parts) for _, split in splits]
         used = [False] * len(splits)
         table_of = np.full(space.count, -1, dtype=np.int64)
@@ -38,7 +41,10 @@ class Factors:
             if table is not None and (table_of[table.classes] < 0).all():
                 table_of[table.classes] = number
         waiting = [
-            table is not None and not (table_of[table.classes] == n).any() for n, table in enumerate(tables)
+            # Labels of this pass only are others in the next.
+            passing[classes[split.ids]].any()
+            or (table is not None and not (table_of[table.classes] == number).any())
+            for number, (table, (_, split)) in enumerate(zip(tables, splits, strict=True))
         ]
         for origin, position, start, count in sorted(space.origins, key=lambda o: -o[1]):
             owners = table_of[classes[start : start + count]]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import cached_property
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy.typing as npt
 from torch import nn
 
 from compressor.core.channels import Mask, UnitArray, free, gone, sites
-from compressor.core.plan import Cut, Plan, Role, Signature, Size, SizeValue
+from compressor.core.plan import Cut, Patch, PatchValue, Plan, Role, Signature, Size, SizeValue
 from compressor.core.tape import Tape
 from compressor.errors import PlanError
 
@@ -27,6 +28,7 @@ __all__ = [
     "Graph",
     "Group",
     "Mask",
+    "PatchRule",
     "Restriction",
     "SizeRule",
     "UnitArray",
@@ -138,6 +140,41 @@ class SizeRule:
 
 
 @dataclass(frozen=True, eq=False)
+class PatchRule:
+    """A number in a call of a forward, and what it becomes when any of `units` go; see `Patch`.
+
+    With `fixed` it becomes that, whatever goes (without `units`: also when nothing of it is known to).
+    With `relative` it becomes as large a part of what is there as stays of the units. Else it is
+    kept(units) // divisor; of several unit arrays the list of those.
+    """
+
+    module: str
+    function: str
+    call: int
+    argument: str
+    old: PatchValue
+    units: tuple[UnitArray, ...]
+    divisor: int = 1
+    fixed: PatchValue = None
+    relative: bool = False
+
+    def patch(self, padded: Mask) -> Patch | None:
+        """The patch once the units flagged in `padded` [n_units + 1] are gone; None where none is needed."""
+        away = [gone(units, padded) for units in self.units]
+        if away and not any(a.any() for a in away):
+            return None
+        kept = [int((~a).sum()) // self.divisor for a in away]
+        new: PatchValue = self.fixed
+        if new is None and self.relative:
+            new = Fraction(kept[0], len(away[0]) // self.divisor)
+        elif new is None:
+            new = kept[0] if len(kept) == 1 else tuple(kept)
+        needless = self.fixed is None and new == self.old
+        patch = Patch(self.module, self.function, self.call, self.argument, self.old, new)
+        return None if needless else patch
+
+
+@dataclass(frozen=True, eq=False)
 class Restriction:
     """An operator that reads across removable channels without a parameter that could be silenced.
 
@@ -172,6 +209,7 @@ class Graph:
     restrictions: tuple[Restriction, ...]
     axes_of: Callable[[int], Mapping[int, UnitArray]] = field(repr=False)
     reasons: Mapping[tuple[str, int], tuple[str, ...]] = field(repr=False)
+    patch_rules: tuple[PatchRule, ...] = ()
 
     def __repr__(self) -> str:
         return (
@@ -213,7 +251,9 @@ class Graph:
             if away.any():
                 keep = tuple(np.flatnonzero(~away).tolist())
                 cuts.append(Cut(axis.tensor, axis.axis, axis.size, keep, axis.role, axis.blocks))
-        return Plan(tuple(cuts), self._sizes(padded), self.signature, note)
+        patches = [rule.patch(padded) for rule in self.patch_rules] if cuts else []
+        needed = tuple(patch for patch in patches if patch is not None)
+        return Plan(tuple(cuts), self._sizes(padded), self.signature, note, needed)
 
     def _sizes(self, padded: Mask) -> tuple[Size, ...]:
         modules = dict(self.model.named_modules())

@@ -104,6 +104,7 @@ class LabelSpace:
     axes: list[ParameterAxis] = field(default_factory=list)
     origins: list[tuple[Origin, int, int, int]] = field(default_factory=list)
     splits: list[Split] = field(default_factory=list)
+    provisional: list[Ids] = field(default_factory=list)
     edges: list[tuple[Ids, Ids]] = field(default_factory=list)
     pins: list[tuple[Ids, str]] = field(default_factory=list)
     equals: list[tuple[Ids, str]] = field(default_factory=list)

@@ -10,17 +10,22 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
 from compressor.errors import FileError, PlanError, PlanMismatchError
 
-__all__ = ["FORMAT_VERSION", "Cut", "Plan", "Signature", "Size"]
+__all__ = ["FORMAT_VERSION", "Cut", "Patch", "PatchValue", "Plan", "Signature", "Size", "compose"]
 
 FORMAT_VERSION = 1
+# Of plans with patches: a library that does not know them must not apply the rest.
+_PATCHED_VERSION = 2
 
 Role = Literal["writer", "reader"]
 SizeValue = int | tuple[int, ...]
+# A fraction stands for "so much of what is there", where what is there may also hold a batch size.
+PatchValue = int | float | Fraction | tuple[int, ...] | None
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,50 @@ class Size:
 
 
 @dataclass(frozen=True)
+class Patch:
+    """A number written into a forward: in the `call`-th call (from 0) of a function it becomes `new`.
+
+    Calls are counted in each run of the module's own forward, without its submodules. `argument` is a
+    path: "2" (the tensor of a method is "0"), "1.0", "size.1", "scale", "1.1.stop".
+
+    >>> print(Patch("block.0.attn", "torch.Tensor.reshape", 1, "3", 768, 384))
+    block.0.attn: torch.Tensor.reshape (call 2) argument 3: 768 -> 384
+    """
+
+    module: str
+    function: str
+    call: int
+    argument: str
+    old: PatchValue
+    new: PatchValue
+
+    @property
+    def key(self) -> tuple[str, str, int, str]:
+        """Where the number is."""
+        return self.module, self.function, self.call, self.argument
+
+    def __str__(self) -> str:
+        what = f"{self.function} (call {self.call + 1}) argument {self.argument}"
+        new = f"times {self.new}" if isinstance(self.new, Fraction) else f"{self.new}"
+        change = f"stays {new}" if self.new == self.old else f"{self.old} -> {new}"
+        return f"{self.module or 'the model itself'}: {what}: {change}"
+
+
+def compose(first: Sequence[Patch], second: Sequence[Patch]) -> tuple[Patch, ...]:
+    """The patches that do `first`, then `second`."""
+    patches = {patch.key: patch for patch in first}
+    for patch in second:
+        earlier = patches.get(patch.key)
+        if earlier is not None:
+            new = patch.new
+            if isinstance(new, Fraction) and isinstance(earlier.new, (int, Fraction)):
+                new = earlier.new * new if isinstance(earlier.new, Fraction) else int(earlier.new * new)
+            patch = replace(patch, old=earlier.old, new=new)
+        patches[patch.key] = patch
+    return tuple(patches.values())
+
+
+@dataclass(frozen=True)
 class Signature:
     """What a model must look like for a plan to fit: its class and every tensor's name and shape."""
 
@@ -130,6 +179,7 @@ class Plan:
     sizes: tuple[Size, ...]
     signature: Signature
     note: str = field(default="", compare=False)
+    patches: tuple[Patch, ...] = ()
 
     def __post_init__(self) -> None:
         shapes = dict(self.signature.tensors)
@@ -143,15 +193,24 @@ class Plan:
             if (cut.tensor, cut.axis) in seen:
                 raise PlanError(f"{cut.tensor!r} axis {cut.axis} is cut twice in one plan")
             seen.add((cut.tensor, cut.axis))
+        keys = [patch.key for patch in self.patches]
+        if len(set(keys)) < len(keys):
+            twice = next(patch for patch in self.patches if keys.count(patch.key) > 1)
+            raise PlanError(f"{twice}: patched twice in one plan")
 
     # -- reading ---------------------------------------------------------------------------------
 
     def __str__(self) -> str:
         head = f"Plan for {self.signature.model}: {len(self.cuts)} cuts, {len(self.sizes)} sizes"
-        return "\n".join([head, *(f"  {item}" for item in (*self.cuts, *self.sizes))])
+        if self.patches:
+            head += f", {len(self.patches)} patched calls"
+        return "\n".join([head, *(f"  {item}" for item in (*self.cuts, *self.sizes, *self.patches))])
 
     def summary(self) -> str:
-        """A table with one row for each layer: channels written and read, before and after."""
+        """A table with one row for each layer: channels written and read, before and after.
+
+        Below it, what is patched in the calls of forwards.
+        """
         rows: dict[str, dict[Role, str]] = {}
         for cut in self.cuts:
             layer = cut.tensor.rpartition(".")[0] or cut.tensor
@@ -162,6 +221,8 @@ class Plan:
         for layer, by_role in rows.items():
             written, read = by_role.get("writer", "-"), by_role.get("reader", "-")
             lines.append(f"{layer:<{width}}  {written:>14}  {read:>14}")
+        if self.patches:
+            lines += ["numbers in calls of a forward:", *(f"  {patch}" for patch in self.patches)]
         return "\n".join(lines)
 
     @property
@@ -191,7 +252,8 @@ class Plan:
         for size in self.sizes:
             earlier = sizes.get((size.module, size.attribute))
             sizes[size.module, size.attribute] = replace(size, old=earlier.old) if earlier else size
-        return Plan(tuple(cuts.values()), tuple(sizes.values()), first.signature, self.note)
+        patches = compose(first.patches, self.patches)
+        return Plan(tuple(cuts.values()), tuple(sizes.values()), first.signature, self.note, patches)
 
     def diff(self, other: Plan) -> str:
         """How `other` differs from this plan, one line for each axis; empty where they agree."""
@@ -211,6 +273,8 @@ class Plan:
                 lines.append(f"{name}: {_kept(a)} | {_kept(b)}, only first {gone}, only second {new}")
         for size in sorted(set(self.sizes) ^ set(other.sizes), key=str):
             lines.append(f"{size} ({'first' if size in self.sizes else 'second'} only)")
+        for patch in sorted(set(self.patches) ^ set(other.patches), key=str):
+            lines.append(f"{patch} ({'first' if patch in self.patches else 'second'} only)")
         return "\n".join(lines)
 
     # -- files -----------------------------------------------------------------------------------
@@ -226,7 +290,12 @@ class Plan:
             "sizes": [[size.module, size.attribute, size.old, size.new] for size in self.sizes],
             "note": self.note,
         }
-        head = {"format": "compressor-plan", "version": FORMAT_VERSION, "digest": _digest(content)}
+        if self.patches:
+            content["patches"] = [
+                [*patch.key, _written(patch.old), _written(patch.new)] for patch in self.patches
+            ]
+        version = _PATCHED_VERSION if self.patches else FORMAT_VERSION
+        head = {"format": "compressor-plan", "version": version, "digest": _digest(content)}
         return json.dumps({**head, **content})
 
     @classmethod
@@ -238,10 +307,11 @@ class Plan:
             raise FileError(f"the plan is not complete JSON (truncated?): {error}") from error
         if not isinstance(data, dict) or data.get("format") != "compressor-plan":
             raise FileError("the text is not a plan: its 'format' is not 'compressor-plan'")
-        if data.get("version") != FORMAT_VERSION:
+        if data.get("version") not in (FORMAT_VERSION, _PATCHED_VERSION):
             raise FileError(
                 f"the plan has format version {data.get('version')!r}, this library reads "
-                f"{FORMAT_VERSION}; use the library version that wrote it, or plan again"
+                f"{FORMAT_VERSION} and {_PATCHED_VERSION}; use the library version that wrote it, or plan "
+                f"again"
             )
         content = {k: v for k, v in data.items() if k not in ("format", "version", "digest")}
         if data.get("digest") != _digest(content):
@@ -290,8 +360,25 @@ def _plan_of(content: Mapping[str, Any]) -> Plan:
         Size(str(module), str(attribute), _size_value(old), _size_value(new))
         for module, attribute, old, new in content["sizes"]
     )
-    return Plan(cuts, sizes, Signature(str(content["model"]), tensors), str(content["note"]))
+    patches = tuple(
+        Patch(str(module), str(function), int(call), str(argument), _patch_value(old), _patch_value(new))
+        for module, function, call, argument, old, new in content.get("patches", ())
+    )
+    return Plan(cuts, sizes, Signature(str(content["model"]), tensors), str(content["note"]), patches)
 
 
 def _size_value(value: int | Sequence[int]) -> SizeValue:
     return value if isinstance(value, int) else tuple(map(int, value))
+
+
+def _written(value: PatchValue) -> int | float | str | list[int] | None:
+    """The value as JSON has it; a fraction is a text."""
+    if isinstance(value, Fraction):
+        return f"{value.numerator}/{value.denominator}"
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _patch_value(value: float | str | Sequence[int] | None) -> PatchValue:
+    if isinstance(value, str):
+        return Fraction(value)
+    return value if value is None or isinstance(value, (int, float)) else tuple(map(int, value))

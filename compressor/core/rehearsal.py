@@ -24,7 +24,7 @@ from compressor.core.attention import sized
 from compressor.core.channels import Mask, UnitArray
 from compressor.core.coupling import PIN_ALL, Choices, Coupling, couple
 from compressor.core.factors import Factors
-from compressor.core.graph import Graph, SizeRule
+from compressor.core.graph import PINNED, Graph, SizeRule
 from compressor.core.plan import Plan
 from compressor.core.removals import Rival, can_refute, removals
 from compressor.core.sizes import Number, Sizes
@@ -67,8 +67,9 @@ Attributes = tuple[_Attribute, ...]
 class _State:
     """How operators are read so far, and which attributes were found to hold sizes.
 
-    `failing` holds the operators before which a cut copy was seen to fail, `real` the tapes that cannot
-    be followed on shapes alone.
+    `ties` are numbers (place, which) that one attribute holds, so that they stay equal. `failing` holds
+    the operators before which a cut copy was seen to fail, `real` the tapes that cannot be followed on
+    shapes alone.
     """
 
     choices: dict[Place, str] = field(default_factory=dict)
@@ -76,6 +77,7 @@ class _State:
     found: dict[Place, Attributes] = field(default_factory=dict)
     refuted: dict[Place, set[Attributes]] = field(default_factory=dict)
     held: list[_Held] = field(default_factory=list)
+    ties: set[frozenset[tuple[Place, int]]] = field(default_factory=set)
     failing: set[Place] = field(default_factory=set)
     real: set[int] = field(default_factory=set)
 
@@ -109,6 +111,7 @@ def read(
         coupling = couple(tapes, state.choices, state.factors)
         for held in state.held:
             coupling.space.pin_factor(held.tensor, held.axis, held.factor, held.channels, held.reason)
+        _tie(state, tapes, coupling)
         units = find_units(coupling.space)
         rules = _rules(state, tapes, coupling, units)
         graph = build(coupling, units)
@@ -141,7 +144,11 @@ def _correct(
         by_size = trips
     refuted = [trip.place for trip in by_size if trip.place in state.found]
     for place in refuted:
-        state.refuted.setdefault(place, set()).add(state.found.pop(place))
+        ties = set(_shared(state, place)) - state.ties
+        if ties:
+            state.ties |= ties
+        else:
+            state.refuted.setdefault(place, set()).add(state.found.pop(place))
     if refuted:
         return
     found = trial.attributes_for(by_size, removed, rules)
@@ -150,6 +157,32 @@ def _correct(
     left = [trip.place for trip in by_size if trip.place not in found]
     if not found or not left:
         _read_otherwise(state, trial, left)
+
+
+def _shared(state: _State, place: Place) -> Iterator[frozenset[tuple[Place, int]]]:
+    """Pairs of a number of this operator and one of another that the same attribute is to hold."""
+    for mine in state.found[place]:
+        for other, attributes in state.found.items():
+            for theirs in attributes if other != place else ():
+                if replace(theirs, which=mine.which) == mine:
+                    yield frozenset(((place, mine.which), (other, theirs.which)))
+
+
+def _tie(state: _State, tapes: Sequence[Tape], coupling: Coupling) -> None:
+    """State that numbers which one attribute holds stay equal: their axes lose equally many channels."""
+    # Lengths need no units yet: labels say all.
+    blank = Units(0, np.full(coupling.space.count + 2, PINNED, dtype=np.int64), (), (), {})
+    for tie in state.ties:
+        rows = []
+        for (tape, index), which in sorted(tie):
+            sizes = Sizes(tapes[tape], tape, coupling, blank)
+            op = tapes[tape].ops[index]
+            numbers = [*sizes.numbers(op), *sizes.entering(op)]
+            labels = numbers[which].labels if which < len(numbers) else None
+            if labels is not None:
+                rows.append(labels)
+        if len(rows) > 1 and len({len(row) for row in rows}) == 1:
+            coupling.space.equal(np.stack(rows), "one attribute holds several sizes")
 
 
 def _read_otherwise(state: _State, trial: _Trial, places: Sequence[Place]) -> None:
@@ -167,7 +200,10 @@ def _read_otherwise(state: _State, trial: _Trial, places: Sequence[Place]) -> No
             home = tape, trial.tapes[tape].ops[index].module
             if home not in seen:
                 seen.add(home)
-                _pin_at(state, (tape, index))
+                pinned = state.choices.get((tape, index)) == PIN_ALL
+                # What is pinned and trips all the same is tripped by something that was changed.
+                if not (pinned and _forget(state, trial, (tape, index))):
+                    _pin_at(state, (tape, index))
     for tape, index in places:
         op = trial.tapes[tape].ops[index]
         log.info(
@@ -184,6 +220,19 @@ def _pin_at(state: _State, place: Place) -> None:
     while index > 0 and state.choices.get((tape, index)) == PIN_ALL:
         index -= 1
     state.choices[tape, index] = PIN_ALL
+
+
+def _forget(state: _State, trial: _Trial, place: Place) -> bool:
+    """Take back every attribute found for the module of an operator, or one around it; whether any was."""
+    module = trial.tapes[place[0]].ops[place[1]].module
+    wrong = [
+        other
+        for other, attributes in state.found.items()
+        if any(f"{module}.".startswith(f"{a.module}." if a.module else "") for a in attributes)
+    ]
+    for other in wrong:
+        state.refuted.setdefault(other, set()).add(state.found.pop(other))
+    return bool(wrong)
 
 
 def _rules(state: _State, tapes: Sequence[Tape], coupling: Coupling, units: Units) -> tuple[SizeRule, ...]:

@@ -97,7 +97,9 @@ def _some_units(units: Units, *, early: bool, stride: int = 0, phase: int = 0) -
             share = (0.35 if early else 0.25) + 0.3 * (position * _GOLDEN % 1)
             ranks = np.arange(group.size) if early else np.arange(group.size)[::-1]
             order = np.argsort(ranks * _GOLDEN % 1 + 0.5 * ranks / group.size)
-            gone = order[: min(max(1, round(share * group.size)), group.size - 1)]
+            # Two stay where they can: torch takes other ways for axes of length one.
+            least = 2 if group.size > 2 else 1
+            gone = order[: min(max(1, round(share * group.size)), group.size - least)]
             for cell in group.cells:
                 removed[cell[gone]] = True
     return removed

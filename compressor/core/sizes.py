@@ -14,6 +14,7 @@ import numpy as np
 
 from compressor.core.channels import Mask, UnitArray, gone
 from compressor.core.coupling import Coupling
+from compressor.core.labels import Ids
 from compressor.core.tape import RECURRENT_WEIGHTS, Op, Ref, Tape, references
 from compressor.core.units import Units
 
@@ -24,12 +25,14 @@ __all__ = ["Mask", "Number", "Sizes", "actual", "kind_of", "numbers_of", "scalar
 class Number:
     """A number among an operator's sizes: kept(units) // divisor.
 
-    `place` says which size argument it is, see `_actual`.
+    `place` says which size argument it is, see `actual`; `labels` [n] are those of the units where it
+    is the length of an axis without factors.
     """
 
     units: UnitArray
     divisor: int = 1
     place: int = 0
+    labels: Ids | None = None
 
     def follows(self, other: Number) -> bool:
         """Whether it is the same number under every removal."""
@@ -106,12 +109,18 @@ class Sizes:
         yield from self.arguments(op)
         for out in op.outputs:
             if out is not None:
-                yield from (Number(units) for units in self.axes(out).values())
+                yield from self._lengths(out)
 
     def entering(self, op: Op) -> Iterator[Number]:
         """The lengths of what `op` takes: a forward may have checked them before."""
         for value in references(op.args):
-            yield from (Number(units) for units in self.axes(value).values())
+            yield from self._lengths(value)
+
+    def _lengths(self, value: int) -> Iterator[Number]:
+        known = self._coupling.value(self._number, value)
+        for axis, units in self.axes(value).items():
+            own = known.over(axis)
+            yield Number(units, labels=own[0].ids if len(own) == 1 else None)
 
     def is_static(self, value: int) -> bool:
         """Whether the value depends on nothing but parameters and constants, not on inputs."""

@@ -48,10 +48,6 @@ _ANSWERED = frozenset(
         "_softmax.default",
         "_safe_softmax.default",
         "cat.default",
-        "permute.default",
-        "transpose.int",
-        "t.default",
-        "unsqueeze.default",
     )
 )
 
@@ -251,12 +247,25 @@ class Walk(TorchDispatchMode):
         shape = self._sizes.shape(out, self._padded)
         if self._real:
             return torch.zeros(shape, dtype=meta.dtype, device=self._device)
-        return torch.empty(shape, dtype=meta.dtype, device="meta")
+        # Whether a reshape has to copy, and with it what is run, depends on the order in memory.
+        return torch.empty_strided(shape, _ordered_as(meta.strides, shape), dtype=meta.dtype, device="meta")
 
 
 @cache
 def _name(func: Any) -> str:
     return str(func)
+
+
+def _ordered_as(strides: Sequence[int], shape: Sequence[int]) -> list[int]:
+    """Strides of a tensor of `shape` without gaps, its axes in the order that `strides` have."""
+    result, size = [0] * len(shape), 1
+    if len(strides) != len(shape):
+        strides = range(len(shape), 0, -1)
+    for axis in sorted(range(len(shape)), key=lambda axis: (strides[axis], -axis)):
+        if strides[axis] > 0:
+            result[axis] = size
+            size *= max(shape[axis], 1)
+    return result
 
 
 def _holds_tensors(arg: Any) -> bool:

@@ -19,6 +19,7 @@ from torch.utils import _pytree
 from compressor.core.attention import resize
 from compressor.core.computed import recompute
 from compressor.core.copying import copy_module
+from compressor.core.patching import check_patches, patch
 from compressor.core.plan import Cut, Plan, Signature, Size, SizeValue
 from compressor.core.recurrent import refresh
 from compressor.core.tape import named_tensors
@@ -62,6 +63,7 @@ def check_plan(model: nn.Module, plan: Plan) -> None:
         found = getattr(modules[size.module], size.attribute, None)
         if _plain(found) != size.old:
             raise PlanMismatchError(f"the plan changes {size}, and the model has {found!r} there")
+    check_patches(modules, plan.patches)
 
 
 def apply(model: nn.Module, plan: Plan) -> nn.Module:
@@ -76,6 +78,7 @@ def apply(model: nn.Module, plan: Plan) -> nn.Module:
         small = cut_copy(model, plan.cuts, cut_tensor)
     set_sizes(small, plan.sizes)
     _follow(small, plan)
+    patch(small, plan.patches)
     _remember_next(small, plan, plan_of(model))
     return small
 
@@ -96,6 +99,7 @@ def apply_(model: nn.Module, plan: Plan, *, optimizer: Optimizer | None = None) 
         changes += _size_changes(model, plan.sizes)
         _all_or_nothing(changes)
         _follow(model, plan)
+    patch(model, plan.patches)
     _remember_next(model, plan, plan_of(model))
 
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from compressor.core.calls import Call, Calls, has_hooks
 from compressor.core.nested import output_tensors, outside_of_torch, with_tensors
 from compressor.core.recurrent import RECURRENT, cells_of
 from compressor.core.restoring import Contents, restored, undisturbed
@@ -57,6 +58,7 @@ class TensorMeta:
     dtype: torch.dtype
     name: str = ""
     is_constant: bool = False
+    strides: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,8 @@ class Op:
     """One operator call. `mutated` pairs the value an in-place operator took with the one it left.
 
     `is_listed` is true where it returns a list, `scalar` is a plain number that it returned. `is_loose`
-    marks a stack or unbind whose pieces nothing sees side by side, see `core.pieces`.
+    marks a stack or unbind whose pieces nothing sees side by side, see `core.pieces`. `call` is the call
+    in the forward that it is part of; None where a hook made it, say.
     """
 
     index: int
@@ -80,6 +83,7 @@ class Op:
     is_listed: bool = False
     scalar: Any = None
     is_loose: bool = False
+    call: Call | None = None
 
 
 @dataclass(frozen=True)
@@ -169,8 +173,11 @@ def _run(
     for leaf in output_tensors((args, kwargs)):
         recorder.remember(leaf)
     recorder.inputs = tuple(recorder.find(leaf) for leaf in output_tensors((args, kwargs)))
-    with conditions(model, training=training) as contents, recorder.following_modules(), recorder:
-        recorder.contents = contents
+    with ExitStack() as stack:
+        recorder.contents = stack.enter_context(conditions(model, training=training))
+        stack.enter_context(recorder.following_modules())
+        stack.enter_context(recorder.calls)
+        stack.enter_context(recorder)
         return model(*args, **kwargs)
 
 
@@ -255,6 +262,7 @@ class _Recorder(TorchDispatchMode):
         self._types = {name: type(module).__name__ for name, module in modules}
         self._paths = {id(module): name for name, module in modules}
         self._stack: list[str] = [""]
+        self.calls = Calls(hooked=has_hooks(model))
         self.inputs: tuple[int, ...] = ()
         self.contents: Contents | None = None
 
@@ -275,7 +283,7 @@ class _Recorder(TorchDispatchMode):
     def remember(self, tensor: Tensor, *, is_constant: bool = False) -> int:
         """Give `tensor` a new value number."""
         name = self._named.get(id(tensor), "")
-        self.values.append(TensorMeta(tuple(tensor.shape), tensor.dtype, name, is_constant))
+        self.values.append(TensorMeta(tuple(tensor.shape), tensor.dtype, name, is_constant, _strides(tensor)))
         value = len(self.values) - 1
         self._known[id(tensor)] = (weakref.ref(tensor), value)
         if name and name not in self.by_name:
@@ -341,6 +349,7 @@ class _Recorder(TorchDispatchMode):
                 indices,
                 isinstance(result, list),
                 None if isinstance(result, (Tensor, list, tuple)) else result,
+                call=self.calls.current,
             )
         )
         return result
@@ -359,7 +368,9 @@ class _Recorder(TorchDispatchMode):
             leave.remove()
 
     def _enter(self, module: nn.Module, _args: Any) -> None:
-        self._stack.append(self._paths.get(id(module), self._stack[-1]))
+        path = self._paths.get(id(module))
+        self._stack.append(self._stack[-1] if path is None else path)
+        self.calls.enter(module, path)
         if isinstance(module, RECURRENT):
             self._write_recurrent(module)
 
@@ -378,6 +389,11 @@ class _Recorder(TorchDispatchMode):
     def _leave(self, _module: nn.Module, _args: Any, _result: Any) -> None:
         if len(self._stack) > 1:
             self._stack.pop()
+            self.calls.leave()
+
+
+def _strides(tensor: Tensor) -> tuple[int, ...]:
+    return tensor.stride() if tensor.layout is torch.strided else ()
 
 
 def references(tree: Any) -> Iterator[int]:

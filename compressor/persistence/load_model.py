@@ -1,5 +1,7 @@
 """Loads the pruned network saved in this folder; needs torch and safetensors, nothing else.
 
+(Where its plan patches numbers in a forward, it also needs the library that wrote it, compressor.)
+
     from load_model import load
     model = load(Net)  # Net() builds the original, unpruned network
 
@@ -97,6 +99,8 @@ def fill(
     for path, attribute, _, new in plan["sizes"]:
         old = getattr(modules[path], attribute)
         setattr(modules[path], attribute, new if isinstance(new, int) else type(old)(new))
+    if plan.get("patches"):
+        patch_forwards(model, plan)
     trainable, training = set(manifest["trainable"]), set(manifest["training"])
     for name, tensor in named.items():
         new, stride = weights[name].clone(), manifest["tensors"][name].get("stride")
@@ -107,6 +111,21 @@ def fill(
         tensor.requires_grad_(name in trainable)
     for name, module in modules.items():
         module.training = name in training
+
+
+def patch_forwards(model: nn.Module, plan: dict[str, Any]) -> None:
+    """Change the numbers that forwards of the network hold; see `patches` in plan.json."""
+    try:
+        patching = importlib.import_module("compressor.core.patching")
+        plans = importlib.import_module("compressor.core.plan")
+    except ImportError as error:
+        module, function, call, argument, old, new = plan["patches"][0]
+        raise LoadError(
+            f"the forward of {module or 'the network'!r} holds numbers that pruning changed (the first: "
+            f"{function}, call {call + 1}, argument {argument}: {old} -> {new}); to load this network, "
+            f"install the library that pruned it: pip install compressor"
+        ) from error
+    patching.patch(model, plans.Plan.from_json(json.dumps(plan)).patches)
 
 
 def tie(model: nn.Module, aliases: dict[str, str]) -> None:

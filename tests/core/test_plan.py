@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from torch import nn
 
 from compressor.core.capture import capture
 from compressor.core.graph import Graph
-from compressor.core.plan import Cut, Plan, Signature, Size
+from compressor.core.plan import Cut, Patch, PatchValue, Plan, Signature, Size
 from compressor.core.surgery import apply
 from compressor.errors import FileError, PlanError, PlanMismatchError
 
@@ -263,3 +264,59 @@ def test_a_fault_names_its_file(tmp_path: Path) -> None:
 def test_a_plan_that_cannot_be_written_says_where(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="nowhere"):
         example().save(tmp_path / "nowhere" / "plan.json")
+
+
+# -- patches -------------------------------------------------------------------------------------
+
+
+def patched(*changes: tuple[PatchValue, PatchValue]) -> Plan:
+    """A plan that cuts nothing and patches the arguments 0, 1, … of one call."""
+    patches = [Patch("a", "torch.Tensor.view", 1, str(i), old, new) for i, (old, new) in enumerate(changes)]
+    return Plan((), (), BEFORE, patches=tuple(patches))
+
+
+def test_every_kind_of_patch_survives_a_file(tmp_path: Path) -> None:
+    plan = patched((8, 4), (None, 0.125), (6, Fraction(2, 3)), (4, (1, 3)), (-1, -1), (0.1, 0.1))
+    plan.save(tmp_path / "plan.json")
+    assert Plan.load(tmp_path / "plan.json") == plan
+    assert str(plan).splitlines()[1:4] == [
+        "  a: torch.Tensor.view (call 2) argument 0: 8 -> 4",
+        "  a: torch.Tensor.view (call 2) argument 1: None -> 0.125",
+        "  a: torch.Tensor.view (call 2) argument 2: 6 -> times 2/3",
+    ]
+    assert "argument 5: stays 0.1" in plan.summary()
+
+
+def test_plans_without_patches_are_written_as_ever() -> None:
+    data = json.loads(example().to_json())
+    assert data["version"] == 1
+    assert "patches" not in data
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "both"),
+    [
+        ((8, 4), (4, 2), (8, 2)),
+        ((None, 0.5), (0.5, 0.5), (None, 0.5)),
+        ((8, Fraction(1, 2)), (4, Fraction(1, 2)), (8, Fraction(1, 4))),
+        ((8, 4), (4, Fraction(1, 2)), (8, 2)),
+        ((8, Fraction(1, 2)), (4, 2), (8, 2)),
+    ],
+)
+def test_a_patch_after_a_patch_is_one_patch(
+    first: tuple[PatchValue, PatchValue],
+    second: tuple[PatchValue, PatchValue],
+    both: tuple[PatchValue, PatchValue],
+) -> None:
+    assert patched(second).after(patched(first)) == patched(both)
+
+
+def test_patches_of_two_plans_are_told_apart() -> None:
+    (line,) = patched((8, 4), (6, 3)).diff(patched((8, 4))).splitlines()
+    assert line == "a: torch.Tensor.view (call 2) argument 1: 6 -> 3 (first only)"
+
+
+def test_a_number_is_patched_once_in_a_plan() -> None:
+    patch = Patch("a", "torch.Tensor.view", 0, "1", 8, 4)
+    with pytest.raises(PlanError, match=r"patched twice"):
+        Plan((), (), BEFORE, patches=(patch, patch))

@@ -74,7 +74,9 @@ def _reshaped(
         grid = np.indices(sizes)
         if call.split(ids.ravel(), [grid[position].ravel() for position in varying], _SPLIT):
             for position in varying:
-                yield Layer(news[position], call.space.new(sizes[position]), layer.soft)
+                ids = call.space.new(sizes[position])
+                call.space.provisional.append(ids)
+                yield Layer(news[position], ids, layer.soft)
 
 
 _SPLIT = "split by a view in a way that its labels cannot follow"

@@ -1,0 +1,244 @@
+"""Networks that write numbers into their forward, and a bare rehearsal that patches what trips."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from compressor.core.capture import _graph
+from compressor.core.coupling import Choices, couple
+from compressor.core.graph import Graph, Mask
+from compressor.core.patch_rules import firm_rules, rules_for
+from compressor.core.patching import patched
+from compressor.core.sizes import Sizes, numbers_of, steps
+from compressor.core.surgery import cut_copy, cut_tensor, set_sizes, signature_of
+from compressor.core.tape import Op, record, record_attempt
+from compressor.core.units import find_units
+from tests.core.driver import masks
+
+
+def patched_graph(model: nn.Module, *args: Tensor, choices: Choices | None = None) -> Graph:
+    """The model's graph with a patch rule for every number that trips under one of `masks`.
+
+    As plain as can be, and apart from the library's own rehearsal: real runs, no other remedies.
+    """
+    tape = record(model, args, {})
+    coupling = couple((tape,), choices or {})
+    units = find_units(coupling.space)
+    sizes = Sizes(tape, 0, coupling, units)
+    graph = _graph(model, args, {}, (tape,), signature_of(model), coupling, units)
+    for _ in range(200):
+        # Where a whole piece goes, torch skips its slice, and operators no longer stand side by side.
+        gentle = itertools.islice(masks(graph), 3)
+        trips = (_trip(model, args, graph, Sizes(tape, 0, coupling, units), mask) for mask in gentle)
+        op = next((trip for trip in trips if trip is not None), None)
+        if op is None:
+            return graph
+        rules = rules_for(op, tape, sizes.axes)
+        assert rules is not None, f"{op.target}: {op.call}"
+        known = {(r.module, r.function, r.call, r.argument) for r in graph.patch_rules}
+        new = [r for r in rules if (r.module, r.function, r.call, r.argument) not in known]
+        new = new or list(firm_rules(op, tape, sizes.axes) or ())
+        assert new, f"patched in vain: {op.target} {op.call}"
+        graph = replace(graph, patch_rules=(*graph.patch_rules, *new))
+    raise AssertionError("no end of patches")
+
+
+def _trip(model: nn.Module, args: Any, graph: Graph, sizes: Sizes, mask: Mask) -> Op | None:
+    plan, padded = graph.plan(mask), np.append(mask, False)
+    small = cut_copy(model, plan.cuts, cut_tensor)
+    set_sizes(small, plan.sizes)
+    with patched(small, plan.patches):
+        found, error = record_attempt(small, args, {})
+    expected, ran = steps(graph.tape), steps(found)
+    for op, other in zip(expected, ran, strict=False):
+        if not sizes.agrees(op, other, found.values, padded):
+            return op
+    if error is not None or len(ran) != len(expected):
+        return expected[min(len(ran), len(expected) - 1)]
+    pairs = zip(expected, ran, strict=True)
+    return next((op for op, other in pairs if numbers_of(op) != numbers_of(other)), None)
+
+
+class Forward(nn.Module):
+    """A convolution or linear layer, a function with numbers in it, another layer."""
+
+    def __init__(self, function: Callable[[Any, Tensor], Tensor], **layers: nn.Module) -> None:
+        super().__init__()
+        self.function = function
+        for name, layer in layers.items():
+            setattr(self, name, layer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(self, x)
+
+
+def _convs(function: Callable[[Any, Tensor], Tensor], middle: int = 8, **more: nn.Module) -> nn.Module:
+    return Forward(function, a=nn.Conv2d(3, 8, 3, padding=1), b=nn.Conv2d(middle, 4, 1), **more)
+
+
+def _linears(function: Callable[[Any, Tensor], Tensor], width: int = 16, **more: nn.Module) -> nn.Module:
+    return Forward(function, a=nn.Linear(6, width), b=nn.Linear(width, 5), **more)
+
+
+IMAGE, TOKENS = (2, 3, 4, 4), (2, 5, 6)
+
+
+def padded_shortcut(self: Any, x: Tensor) -> Tensor:
+    y = torch.relu(self.a(x))
+    wide = functional.pad(y, (0, 0, 0, 0, 2, 2))
+    return self.b(torch.relu(self.c(y)) + wide)
+
+
+def split_listed(self: Any, x: Tensor) -> Tensor:
+    left, right = torch.relu(self.a(x)).split([3, 5], 1)
+    return self.b(torch.cat([torch.sigmoid(right), left], 1))
+
+
+def two_slices(self: Any, x: Tensor) -> Tensor:
+    y = self.a(x)
+    return self.b(torch.cat([torch.relu(y[:, 3:]), torch.sigmoid(y[:, :3])], 1))
+
+
+def slice_from_the_end(self: Any, x: Tensor) -> Tensor:
+    y = self.a(x)
+    return self.b(torch.cat([torch.relu(y[..., -5:]), torch.sigmoid(y[..., :-5])], -1))
+
+
+def narrowed(self: Any, x: Tensor) -> Tensor:
+    y = self.a(x)
+    return self.b(torch.cat([torch.relu(y.narrow(1, 3, 5)), torch.sigmoid(torch.narrow(y, 1, 0, 3))], 1))
+
+
+def zeros_beside(self: Any, x: Tensor) -> Tensor:
+    y = torch.relu(self.a(x))
+    return self.b(y + torch.zeros(x.shape[0], 8, 4, 4) + y.new_ones((x.shape[0], 8, 1, 1)))
+
+
+def filled(self: Any, x: Tensor) -> Tensor:
+    canvas = torch.full((x.shape[0], 8, 4, 4), 0.5)
+    canvas[:, :, 1:3] = torch.relu(self.a(x))[:, :, 1:3]
+    return self.b(canvas)
+
+
+def expanded(self: Any, x: Tensor) -> Tensor:
+    y = torch.relu(self.a(x))
+    gate = y.mean((1, 2, 3), keepdim=True).expand(-1, 8, 4, 4)
+    return self.b(y * gate)
+
+
+def repeated(self: Any, x: Tensor) -> Tensor:
+    return self.b(torch.relu(self.a(x)) + x[:, :1].repeat(1, 8, 1, 1))
+
+
+def flattened(self: Any, x: Tensor) -> Tensor:
+    return self.b(torch.relu(self.a(x)).view(-1, 8 * 16))
+
+
+def folded_with_the_batch(self: Any, x: Tensor) -> Tensor:
+    y = torch.relu(self.a(x)).reshape(x.shape[0] * 8, 16)
+    return self.b(torch.sigmoid(y).reshape(x.shape[0], 8, 4, 4))
+
+
+def folded_twice(self: Any, x: Tensor) -> Tensor:
+    y = torch.relu(self.a(x)).reshape(x.shape[0] * 8, -1)
+    return self.b(torch.sigmoid(y).reshape(-1, 8, 4, 4))
+
+
+def normalised(self: Any, x: Tensor) -> Tensor:
+    return self.b(functional.layer_norm(self.a(x), (16,)))
+
+
+def normalised_by_roots(self: Any, x: Tensor) -> Tensor:
+    return self.b(functional.rms_norm(self.a(x), normalized_shape=[16]))
+
+
+def grouped(self: Any, x: Tensor) -> Tensor:
+    y = functional.conv2d(torch.relu(self.a(x)), self.c.weight, None, padding=1, groups=8)
+    return self.b(functional.group_norm(y, 8))
+
+
+def attention(self: Any, x: Tensor) -> Tensor:
+    b, n, _ = x.shape
+    qkv = self.a(x).reshape(b, n, 3, 2, 4).permute(2, 0, 3, 1, 4)
+    y = functional.scaled_dot_product_attention(*qkv.unbind(0))
+    return self.b(y.transpose(1, 2).reshape(b, n, 8))
+
+
+def attention_by_hand(self: Any, x: Tensor) -> Tensor:
+    b, n, _ = x.shape
+    q, k, v = (layer(x).view(b, -1, 2, 4).transpose(1, 2) for layer in (self.q, self.k, self.v))
+    weights = (q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])).softmax(-1)
+    return self.b((weights @ v).transpose(1, 2).reshape(b, n, 8))
+
+
+def attention_scaled_first(self: Any, x: Tensor) -> Tensor:
+    b, n, _ = x.shape
+    q, k, v = (layer(x).unflatten(-1, (2, 4)).transpose(1, 2) for layer in (self.q, self.k, self.v))
+    weights = ((q * q.size(-1) ** -0.5) @ k.mT).softmax(-1)
+    return self.b((weights @ v).transpose(1, 2).reshape(b, n, 8))
+
+
+def attention_scaled_by_a_tensor(self: Any, x: Tensor) -> Tensor:
+    b, n, _ = x.shape
+    q, k, v = (layer(x).reshape([b, n, 2, 4]).transpose(1, 2) for layer in (self.q, self.k, self.v))
+    weights = (q @ k.mT / torch.sqrt(torch.tensor(q.shape[-1], dtype=q.dtype))).softmax(-1)
+    return self.b((weights @ v).transpose(1, 2).flatten(2))
+
+
+def attention_over_channels(self: Any, x: Tensor) -> Tensor:
+    """The dims of a head are computed from a width that shrinks, though they cannot."""
+    b, n, _ = x.shape
+    x = self.c(x)
+    dims = x.shape[-1] // 2
+    y = self.a(x).reshape(b, n, 2, dims)
+    y = y * torch.arange(1.0, 5.0).roll(1, 0)  # channels by their place
+    return self.b(y.reshape(b, n, 8))
+
+
+def set_in_two_parts(self: Any, x: Tensor) -> Tensor:
+    y = self.a(x)
+    z = torch.zeros_like(y)
+    z[:, :3] = torch.relu(y)[:, :3]
+    z[:, 3:] = torch.sigmoid(y)[:, 3:]
+    return self.b(z)
+
+
+def _qkv() -> dict[str, nn.Module]:
+    return {"q": nn.Linear(6, 8), "k": nn.Linear(6, 8), "v": nn.Linear(6, 8), "b": nn.Linear(8, 5)}
+
+
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "pad": (lambda: _convs(padded_shortcut, 12, c=nn.Conv2d(8, 12, 1)), IMAGE),
+    "split": (lambda: _convs(split_listed), IMAGE),
+    "slices": (lambda: _convs(two_slices), IMAGE),
+    "slices from the end": (lambda: _linears(slice_from_the_end), TOKENS),
+    "narrow": (lambda: _convs(narrowed), IMAGE),
+    "zeros": (lambda: _convs(zeros_beside), IMAGE),
+    "full": (lambda: _convs(filled), IMAGE),
+    "expand": (lambda: _convs(expanded), IMAGE),
+    "repeat": (lambda: _convs(repeated), IMAGE),
+    "view": (lambda: Forward(flattened, a=nn.Conv2d(3, 8, 3, padding=1), b=nn.Linear(128, 5)), IMAGE),
+    "fold": (lambda: _convs(folded_with_the_batch), IMAGE),
+    "fold twice": (lambda: _convs(folded_twice), IMAGE),
+    "layer_norm": (lambda: _linears(normalised), TOKENS),
+    "rms_norm": (lambda: _linears(normalised_by_roots), TOKENS),
+    "groups": (lambda: _convs(grouped, c=nn.Conv2d(8, 8, 3, padding=1, groups=8, bias=False)), IMAGE),
+    "attention": (lambda: Forward(attention, a=nn.Linear(6, 24), b=nn.Linear(8, 5)), TOKENS),
+    "attention by hand": (lambda: Forward(attention_by_hand, **_qkv()), TOKENS),
+    "attention scaled first": (lambda: Forward(attention_scaled_first, **_qkv()), TOKENS),
+    "attention scaled by a tensor": (lambda: Forward(attention_scaled_by_a_tensor, **_qkv()), TOKENS),
+    "dims from another width": (
+        lambda: Forward(attention_over_channels, c=nn.Linear(6, 8), a=nn.Linear(8, 8), b=nn.Linear(8, 5)),
+        TOKENS,
+    ),
+    "slice assignment": (lambda: _convs(set_in_two_parts), IMAGE),
+}
