@@ -7,7 +7,6 @@ import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -77,8 +76,7 @@ def _capture(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any])
     def build(coupling: Coupling, units: Units) -> Graph:
         return _graph(model, args, kwargs, tapes, signature, coupling, units)
 
-    reading = read(model, args, kwargs, tapes, build)
-    return replace(reading.graph, size_rules=(*reading.graph.size_rules, *reading.rules))
+    return read(model, args, kwargs, tapes, build).graph
 
 
 # -- checks --------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ the next pass. Passes repeat until nothing is split that was whole.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -15,6 +16,9 @@ import numpy as np
 from compressor.core.labels import NEUTRAL, Ids, LabelSpace, Origin, Split
 
 __all__ = ["Factors"]
+
+# A view splits into a few axes, each of which may be split once more from either side.
+_MOST_PASSES = 6
 
 
 @dataclass(slots=True)
@@ -26,9 +30,12 @@ class Factors:
 
     by_origin: dict[Origin, tuple[Ids, ...]] = field(default_factory=dict)
     unsplittable: set[tuple[int, int]] = field(default_factory=set)
+    asked: Counter[tuple[int, int]] = field(default_factory=Counter)
 
     def refine(self, space: LabelSpace, splits: Sequence[tuple[int, Split]]) -> None:
         """Split the axes that `splits` (of tape, split) ask for; what fails becomes unsplittable."""
+        if self._restless(splits):
+            return
         classes = space.solve()
         passing = np.zeros(space.count, dtype=bool)
         for ids in space.provisional:
@@ -56,6 +63,20 @@ class Factors:
         for done, wait, (tape, split) in zip(used, waiting, splits, strict=True):
             if not done and not wait:
                 self.unsplittable.add((tape, split.op))
+
+    def _restless(self, splits: Sequence[tuple[int, Split]]) -> bool:
+        """Whether an operator asks pass after pass; then it cannot be split, and all starts anew.
+
+        Two axes joined and viewed as [2, n] are such a case: each factor found is in two parts again.
+        """
+        places = {(tape, split.op) for tape, split in splits}
+        self.asked.update(places)
+        restless = {place for place in places if self.asked[place] > _MOST_PASSES}
+        if restless:
+            self.unsplittable.update(restless)
+            self.by_origin.clear()
+            self.asked.clear()
+        return bool(restless)
 
     def _replace(self, origin: Origin, position: int, count: int, columns: list[Ids]) -> None:
         known = self.by_origin.get(origin, (np.arange(count),))

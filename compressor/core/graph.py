@@ -145,7 +145,8 @@ class PatchRule:
 
     With `fixed` it becomes that, whatever goes (without `units`: also when nothing of it is known to).
     With `relative` it becomes as large a part of what is there as stays of the units. Else it is
-    kept(units) // divisor; of several unit arrays the list of those.
+    kept(units) // divisor; of several unit arrays the list of those, or the
+    one number that all of them are.
     """
 
     module: str
@@ -168,7 +169,9 @@ class PatchRule:
         if new is None and self.relative:
             new = Fraction(kept[0], len(away[0]) // self.divisor)
         elif new is None:
-            new = kept[0] if len(kept) == 1 else tuple(kept)
+            # One number for all pieces of a split stays one where they are of one size.
+            alike = len(set(kept)) == 1 and kept[0] > 0 and isinstance(self.old, int)
+            new = kept[0] if alike or len(kept) == 1 else tuple(kept)
         needless = self.fixed is None and new == self.old
         patch = Patch(self.module, self.function, self.call, self.argument, self.old, new)
         return None if needless else patch

@@ -124,7 +124,7 @@ class LabelSpace:
             values = int(column.max()) + 1
             self.origins.append((origin, position, self.count, values))
             ids = self.new(values)
-            found.append(np.where(column >= 0, ids[column], NEUTRAL))
+            found.append(np.where(column >= 0, ids[np.maximum(column, 0)], NEUTRAL))
         return tuple(found)
 
     def parameter_axis(self, tensor: str, axis: int, size: int, blocks: int = 1) -> tuple[Ids, ...]:

@@ -199,6 +199,11 @@ def _edited(
     head, rest = path[0], path[1:]
     if head.isdigit():
         position = int(head)
+        if position >= len(args):
+            raise ModelError(
+                f"a call that was patched at argument {head} has only {len(args)} arguments: the forward "
+                f"takes another way than on the captured example (training instead of eval mode?)"
+            )
         new = _put(args[position], rest, value)
         return (*args[:position], new, *args[position + 1 :]), kwargs
     return args, {**kwargs, head: _put(kwargs.get(head), rest, value)}

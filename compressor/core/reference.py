@@ -6,6 +6,7 @@ on the kept positions, which is what the pruned model does; no tolerance is loos
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -17,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from compressor.core.channels import Mask, UnitArray, gone
 from compressor.core.graph import Restriction
-from compressor.core.tape import plain_kernels
+from compressor.core.tape import Tape, plain_kernels
 
 __all__ = ["Doubling", "Restricted", "call_in_double", "kept_positions", "plainly", "take"]
 
@@ -85,12 +86,28 @@ class Restricted(Doubling):
         super().__init__(watch)
         padded = np.append(removed, False)
         self._wanted = {}
+        self._lengths: dict[tuple[str, int], list[dict[int, int]]] = {}
         for restriction in restrictions:
             keeps = tuple(kept_positions(operand, padded) for operand in restriction.operands)
             if any(keeps):
                 self._wanted[restriction.target, restriction.call] = (restriction.kind, keeps)
+                self._lengths[restriction.target, restriction.call] = [
+                    {axis: units.shape[-1] for axis, units in operand.items()}
+                    for operand in restriction.operands
+                ]
         self._calls: dict[str, int] = {}
+        self._misfit = False
         self.used = 0
+
+    def strays_from(self, tape: Tape) -> bool:
+        """Whether operators that were to be restricted ran otherwise than on the tape.
+
+        More or less often, or on axes of other lengths: those that batch and channels share.
+        """
+        on_tape = Counter(op.target for op in tape.ops)
+        return self._misfit or any(
+            self._calls.get(target, 0) != on_tape[target] for target, _ in self._wanted
+        )
 
     def call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run one operator, restricted where the graph says so."""
@@ -98,6 +115,13 @@ class Restricted(Doubling):
         number = self._calls[target] = self._calls.get(target, 0) + 1
         wanted = self._wanted.get((target, number))
         if wanted is None:
+            return super().call(func, args, kwargs)
+        if any(
+            arg.shape[axis] != length
+            for arg, axes in zip(args, self._lengths[target, number], strict=False)
+            for axis, length in axes.items()
+        ):
+            self._misfit = True
             return super().call(func, args, kwargs)
         kind, keeps = wanted
         self.used += kind != "contraction"

@@ -24,7 +24,9 @@ from compressor.core.attention import sized
 from compressor.core.channels import Mask, UnitArray
 from compressor.core.coupling import PIN_ALL, Choices, Coupling, couple
 from compressor.core.factors import Factors
-from compressor.core.graph import PINNED, Graph, SizeRule
+from compressor.core.graph import PINNED, Graph, PatchRule, SizeRule
+from compressor.core.patch_rules import firm_rules, number_rules, size_rules
+from compressor.core.patching import patched
 from compressor.core.plan import Plan
 from compressor.core.removals import Rival, can_refute, removals
 from compressor.core.sizes import Number, Sizes
@@ -44,10 +46,9 @@ Place = tuple[int, int]
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """The outcome: labels read in a way that a trial confirmed, and the attributes that hold sizes."""
+    """The outcome: a graph whose labels are read in a way that trials confirmed, with rules for numbers."""
 
     graph: Graph
-    rules: tuple[SizeRule, ...]
 
 
 @dataclass(frozen=True)
@@ -67,14 +68,17 @@ Attributes = tuple[_Attribute, ...]
 class _State:
     """How operators are read so far, and which attributes were found to hold sizes.
 
-    `ties` are numbers (place, which) that one attribute holds, so that they stay equal. `failing` holds
-    the operators before which a cut copy was seen to fail, `real` the tapes that cannot be followed on
-    shapes alone.
+    `patched` says by which kind of rule the call that an operator came from is patched, `tried` what did
+    not help. `ties` are numbers (place, which) that one attribute holds, so that they stay equal.
+    `failing` holds the operators before which a cut copy was seen to fail, `real` the tapes that cannot
+    be followed on shapes alone.
     """
 
     choices: dict[Place, str] = field(default_factory=dict)
     factors: Factors = field(default_factory=Factors)
     found: dict[Place, Attributes] = field(default_factory=dict)
+    patched: dict[Place, str] = field(default_factory=dict)
+    tried: set[tuple[Place, str]] = field(default_factory=set)
     refuted: dict[Place, set[Attributes]] = field(default_factory=dict)
     held: list[_Held] = field(default_factory=list)
     ties: set[frozenset[tuple[Place, int]]] = field(default_factory=set)
@@ -113,9 +117,8 @@ def read(
             coupling.space.pin_factor(held.tensor, held.axis, held.factor, held.channels, held.reason)
         _tie(state, tapes, coupling)
         units = find_units(coupling.space)
-        rules = _rules(state, tapes, coupling, units)
-        graph = build(coupling, units)
-        trial = _Trial(model, args, kwargs, tapes, coupling, units, graph, state)
+        trial = _Trial(model, args, kwargs, tapes, coupling, units, build(coupling, units), state)
+        rules = trial.known_rules()
         removed, trips = trial.first_trips(rules) if units.count else (None, [])
         idle = [] if trips else trial.idle()
         if removed is not None:
@@ -123,7 +126,7 @@ def read(
         elif idle:
             state.choices.update(dict.fromkeys(idle, "pin"))
         else:
-            return Reading(graph, rules)
+            return Reading(rules.of(trial.graph))
     raise CaptureError(
         f"{type(model).__name__}: its forward could not be followed for a pruned copy; the last operator "
         f"that tripped was {trips[0] if trips else None}. Please report the model, or ignore the layers "
@@ -131,32 +134,57 @@ def read(
     )
 
 
-def _correct(
-    state: _State, trial: _Trial, trips: list[Trip], removed: Mask, rules: tuple[SizeRule, ...]
-) -> None:
-    """Record what explains the trips: what a number counts, attributes, else other readings, else pins."""
-    by_size = [trip for trip in trips if not trip.by_number]
-    if not by_size:
+def _correct(state: _State, trial: _Trial, trips: list[Trip], removed: Mask, rules: _Rules) -> None:
+    """Record what explains the trips: attributes, patched calls, else other readings, else pins."""
+    places = [trip.place for trip in trips if not trip.by_number]
+    if not places:
+        _correct_numbers(state, trial, trips, removed, rules)
+        return
+    if _refute(state, places):
+        return
+    found = trial.attributes_for(places, removed, rules)
+    state.found.update(found)
+    state.found.update(trial.likewise(found))
+    left = [place for place in places if place not in found]
+    patched = trial.patches_for(left, removed, rules.with_attributes(trial, found))
+    state.patched.update(patched)
+    left = [place for place in left if place not in patched]
+    if not (found or patched) or not left:
+        _read_otherwise(state, trial, left)
+
+
+def _correct_numbers(state: _State, trial: _Trial, trips: list[Trip], removed: Mask, rules: _Rules) -> None:
+    """A number that is computed with stays what it was, or else the channels that it counts do."""
+    places = [trip.place for trip in trips]
+    for place in places:
+        if state.patched.get(place) == "number":
+            state.tried.add((place, state.patched.pop(place)))
+    new = {
+        place: "number"
+        for place in places
+        if (place, "number") not in state.tried and trial.patch_rules(place, "number")
+    }
+    state.patched.update(new)
+    if not new:
         held = trial.counted(removed, rules)
-        if held:
-            state.held.extend(held)
-            return
-        by_size = trips
-    refuted = [trip.place for trip in by_size if trip.place in state.found]
-    for place in refuted:
+        state.held.extend(held)
+        if not held:
+            _read_otherwise(state, trial, places)
+
+
+def _refute(state: _State, places: Sequence[Place]) -> bool:
+    """Take back what was found for operators that trip all the same; whether anything was."""
+    wrong = [place for place in places if place in state.found or place in state.patched]
+    for place in wrong:
+        if place in state.patched:
+            state.tried.add((place, state.patched.pop(place)))
+            continue
         ties = set(_shared(state, place)) - state.ties
         if ties:
             state.ties |= ties
         else:
             state.refuted.setdefault(place, set()).add(state.found.pop(place))
-    if refuted:
-        return
-    found = trial.attributes_for(by_size, removed, rules)
-    state.found.update(found)
-    state.found.update(trial.likewise(found))
-    left = [trip.place for trip in by_size if trip.place not in found]
-    if not found or not left:
-        _read_otherwise(state, trial, left)
+    return bool(wrong)
 
 
 def _shared(state: _State, place: Place) -> Iterator[frozenset[tuple[Place, int]]]:
@@ -235,12 +263,33 @@ def _forget(state: _State, trial: _Trial, place: Place) -> bool:
     return bool(wrong)
 
 
-def _rules(state: _State, tapes: Sequence[Tape], coupling: Coupling, units: Units) -> tuple[SizeRule, ...]:
-    rules = []
-    for (tape, index), attributes in state.found.items():
-        op, sizes = tapes[tape].ops[index], Sizes(tapes[tape], tape, coupling, units)
-        rules.extend(_as_rules(attributes, [*sizes.numbers(op), *sizes.entering(op)]))
-    return tuple(rules)
+@dataclass(frozen=True, eq=False)
+class _Rules:
+    """Numbers that follow a cut: attributes of modules, arguments of calls."""
+
+    sizes: tuple[SizeRule, ...] = ()
+    patches: tuple[PatchRule, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.sizes or self.patches)
+
+    def of(self, graph: Graph) -> Graph:
+        """The graph with these rules."""
+        return replace(graph, size_rules=(*graph.size_rules, *self.sizes), patch_rules=self.patches)
+
+    def and_sizes(self, sizes: Sequence[SizeRule]) -> _Rules:
+        """With more attributes."""
+        return replace(self, sizes=(*self.sizes, *sizes))
+
+    def and_patches(self, patches: Sequence[PatchRule]) -> _Rules:
+        """With more arguments of calls, each once."""
+        known = {(p.module, p.function, p.call, p.argument) for p in self.patches}
+        new = {(p.module, p.function, p.call, p.argument): p for p in patches}
+        return replace(self, patches=(*self.patches, *(p for key, p in new.items() if key not in known)))
+
+    def with_attributes(self, trial: _Trial, found: Mapping[Place, Attributes]) -> _Rules:
+        """With the attributes that a trial found."""
+        return self.and_sizes([r for place, a in found.items() for r in _as_rules(a, trial.numbers(place))])
 
 
 def _as_rules(attributes: Attributes, numbers: Sequence[Number]) -> list[SizeRule]:
@@ -275,7 +324,7 @@ class _Trial:
         """How ambiguous operators are read."""
         return self.state.choices
 
-    def first_trips(self, rules: tuple[SizeRule, ...]) -> tuple[Mask | None, list[Trip]]:
+    def first_trips(self, rules: _Rules) -> tuple[Mask | None, list[Trip]]:
         """The first removal under which anything trips, and everything that does (None where none does)."""
         for removed in self._removals(rules):
             trips = self.trips(removed, rules)
@@ -283,7 +332,7 @@ class _Trial:
                 return removed, trips
         return None, []
 
-    def trips(self, removed: Mask, rules: tuple[SizeRule, ...]) -> list[Trip]:
+    def trips(self, removed: Mask, rules: _Rules) -> list[Trip]:
         """Every operator, of all tapes, that a cut model runs otherwise than expected."""
         plan = self._plan(removed, rules)
         return [trip for number in range(len(self.tapes)) for trip in self._walk(number, plan, removed)]
@@ -291,7 +340,7 @@ class _Trial:
     def _walk(self, number: int, plan: Plan, removed: Mask) -> list[Trip]:
         tape, sizes, padded = self.tapes[number], self.sizes[number], np.append(removed, False)
         if number not in self.state.real and self._runs_alike():
-            with disguised(self.model, plan):
+            with disguised(self.model, plan), patched(self.model, plan.patches):
                 args, kwargs = without_numbers((self.args, self.kwargs))
                 trips, error = walk(self.model, args, kwargs, tape, number, sizes, padded)
             if error is None or trips[-1].place in self.state.failing:
@@ -300,7 +349,7 @@ class _Trial:
         # Some operators and branches need real numbers; only a real failure counts.
         small = cut_copy(self.model, plan.cuts, cut_tensor)
         set_sizes(small, plan.sizes)
-        with sized(small):
+        with sized(small), patched(small, plan.patches):
             trips, error = walk(small, self.args, self.kwargs, tape, number, sizes, padded, real=True)
         if error is None:
             self.state.real.add(number)
@@ -322,7 +371,7 @@ class _Trial:
 
     # -- removals --------------------------------------------------------------------------------
 
-    def _removals(self, rules: tuple[SizeRule, ...]) -> Iterator[Mask]:
+    def _removals(self, rules: _Rules) -> Iterator[Mask]:
         """What is removed in trial after trial; one trial does where nothing had to be interpreted."""
         several = any(len({*options} - {"pin"}) > 1 for options in self.coupling.options.values())
         rivals = list(self._rivals())
@@ -358,12 +407,12 @@ class _Trial:
             if op.target == "aten.constant_pad_nd.default" and self.choices.get((tape, index)) != "pin":
                 yield from (Rival(*pair, fixed=False) for pair in self.sizes[tape].shares(op))
 
-    def _plan(self, removed: Mask, rules: tuple[SizeRule, ...]) -> Plan:
-        return replace(self.graph, size_rules=(*self.graph.size_rules, *rules)).plan(removed)
+    def _plan(self, removed: Mask, rules: _Rules) -> Plan:
+        return rules.of(self.graph).plan(removed)
 
     # -- plain numbers ---------------------------------------------------------------------------
 
-    def counted(self, removed: Mask, rules: tuple[SizeRule, ...]) -> list[_Held]:
+    def counted(self, removed: Mask, rules: _Rules) -> list[_Held]:
         """The channels whose count enters arithmetic as a plain number, found group by group."""
         held: list[_Held] = []
         for group in self.units.groups:
@@ -385,16 +434,57 @@ class _Trial:
                 if channels:
                     yield _Held(axis.tensor, axis.axis, factor, channels, reason)
 
+    # -- calls -----------------------------------------------------------------------------------
+
+    def known_rules(self) -> _Rules:
+        """What was found so far."""
+        rules = _Rules().with_attributes(self, self.state.found)
+        return rules.and_patches(
+            [r for place, kind in self.state.patched.items() for r in self.patch_rules(place, kind)]
+        )
+
+    def patch_rules(self, place: Place, kind: str) -> tuple[PatchRule, ...]:
+        """Rules of one kind for the call that an operator came from; none where it cannot be patched."""
+        tape, op = self.tapes[place[0]], self.tapes[place[0]].ops[place[1]]
+        axes_of = self.sizes[place[0]].axes
+        if kind == "number":
+            return number_rules(op) or ()
+        rules = size_rules(op, tape, axes_of) or ()
+        return rules if kind == "size" else (*rules, *(firm_rules(op, tape, axes_of) or ()))
+
+    def patches_for(self, places: Sequence[Place], removed: Mask, rules: _Rules) -> dict[Place, str]:
+        """For operators whose calls, once patched, let them run as expected, the kind of rule that does."""
+        found: dict[Place, str] = {}
+        for kind in ("size", "firm"):
+            tried = {
+                place: own
+                for place in places
+                if place not in found and (place, kind) not in self.state.tried
+                if (own := self.patch_rules(place, kind))
+            }
+            if not tried:
+                continue
+            known = [r for place, k in found.items() for r in self.patch_rules(place, k)]
+            more = rules.and_patches([*known, *(rule for own in tried.values() for rule in own)])
+            after = {trip.place for trip in self.trips(removed, more) if not trip.by_number}
+            reached = max(after, default=None)
+            for place in tried:
+                if place not in after and (reached is None or place < reached):
+                    found[place] = kind
+                else:
+                    self.state.tried.add((place, kind))
+        return found
+
     # -- attributes ------------------------------------------------------------------------------
 
     def attributes_for(
-        self, trips: Sequence[Trip], removed: Mask, rules: tuple[SizeRule, ...]
+        self, places: Sequence[Place], removed: Mask, rules: _Rules
     ) -> dict[Place, Attributes]:
         """Attributes which, once they follow the cut, let operators run as expected.
 
         Every trip tries its next candidates in the same run, until they are used up.
         """
-        numbers = {t.place: self.numbers(t.place) for t in trips}
+        numbers = {place: self.numbers(place) for place in places}
         padded = np.append(removed, False)
         waiting = {place: list(self._combinations(place, numbers[place], padded)) for place in numbers}
         found: dict[Place, Attributes] = {}
@@ -409,7 +499,7 @@ class _Trial:
             if not tried:
                 break
             extra = [r for p, a in (*found.items(), *tried.items()) for r in _as_rules(a, numbers[p])]
-            after = {trip.place for trip in self.trips(removed, (*rules, *extra)) if not trip.by_number}
+            after = {trip.place for trip in self.trips(removed, rules.and_sizes(extra)) if not trip.by_number}
             reached = max(after, default=None)
             for place, attributes in tried.items():
                 if place not in after and (reached is None or place < reached or len(after) == 0):

@@ -1,71 +1,14 @@
-"""Networks that write numbers into their forward, and a bare rehearsal that patches what trips."""
+"""Networks that write numbers into their forward."""
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-
-from compressor.core.capture import _graph
-from compressor.core.coupling import Choices, couple
-from compressor.core.graph import Graph, Mask
-from compressor.core.patch_rules import firm_rules, rules_for
-from compressor.core.patching import patched
-from compressor.core.sizes import Sizes, numbers_of, steps
-from compressor.core.surgery import cut_copy, cut_tensor, set_sizes, signature_of
-from compressor.core.tape import Op, record, record_attempt
-from compressor.core.units import find_units
-from tests.core.driver import masks
-
-
-def patched_graph(model: nn.Module, *args: Tensor, choices: Choices | None = None) -> Graph:
-    """The model's graph with a patch rule for every number that trips under one of `masks`.
-
-    As plain as can be, and apart from the library's own rehearsal: real runs, no other remedies.
-    """
-    tape = record(model, args, {})
-    coupling = couple((tape,), choices or {})
-    units = find_units(coupling.space)
-    sizes = Sizes(tape, 0, coupling, units)
-    graph = _graph(model, args, {}, (tape,), signature_of(model), coupling, units)
-    for _ in range(200):
-        # Where a whole piece goes, torch skips its slice, and operators no longer stand side by side.
-        gentle = itertools.islice(masks(graph), 3)
-        trips = (_trip(model, args, graph, Sizes(tape, 0, coupling, units), mask) for mask in gentle)
-        op = next((trip for trip in trips if trip is not None), None)
-        if op is None:
-            return graph
-        rules = rules_for(op, tape, sizes.axes)
-        assert rules is not None, f"{op.target}: {op.call}"
-        known = {(r.module, r.function, r.call, r.argument) for r in graph.patch_rules}
-        new = [r for r in rules if (r.module, r.function, r.call, r.argument) not in known]
-        new = new or list(firm_rules(op, tape, sizes.axes) or ())
-        assert new, f"patched in vain: {op.target} {op.call}"
-        graph = replace(graph, patch_rules=(*graph.patch_rules, *new))
-    raise AssertionError("no end of patches")
-
-
-def _trip(model: nn.Module, args: Any, graph: Graph, sizes: Sizes, mask: Mask) -> Op | None:
-    plan, padded = graph.plan(mask), np.append(mask, False)
-    small = cut_copy(model, plan.cuts, cut_tensor)
-    set_sizes(small, plan.sizes)
-    with patched(small, plan.patches):
-        found, error = record_attempt(small, args, {})
-    expected, ran = steps(graph.tape), steps(found)
-    for op, other in zip(expected, ran, strict=False):
-        if not sizes.agrees(op, other, found.values, padded):
-            return op
-    if error is not None or len(ran) != len(expected):
-        return expected[min(len(ran), len(expected) - 1)]
-    pairs = zip(expected, ran, strict=True)
-    return next((op for op, other in pairs if numbers_of(op) != numbers_of(other)), None)
 
 
 class Forward(nn.Module):
@@ -204,6 +147,12 @@ def attention_over_channels(self: Any, x: Tensor) -> Tensor:
     return self.b(y.reshape(b, n, 8))
 
 
+def attention_split(self: Any, x: Tensor) -> Tensor:
+    b, n, _ = x.shape
+    q, k, v = (y.view(b, n, 2, 4).transpose(1, 2) for y in self.a(x).split(8, dim=2))
+    return self.b(functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, 8))
+
+
 def set_in_two_parts(self: Any, x: Tensor) -> Tensor:
     y = self.a(x)
     z = torch.zeros_like(y)
@@ -240,5 +189,6 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         lambda: Forward(attention_over_channels, c=nn.Linear(6, 8), a=nn.Linear(8, 8), b=nn.Linear(8, 5)),
         TOKENS,
     ),
+    "attention split": (lambda: Forward(attention_split, a=nn.Linear(6, 24), b=nn.Linear(8, 5)), TOKENS),
     "slice assignment": (lambda: _convs(set_in_two_parts), IMAGE),
 }

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from compressor.core.capture import capture
 from compressor.core.copying import copy_module
 from compressor.core.graph import Graph, Mask
 from compressor.core.patching import Patched, patch, patched, patches_of
@@ -26,14 +27,14 @@ from compressor.core.verify import verify
 from compressor.errors import ModelError, PlanMismatchError
 from compressor.export import onnx
 from tests.core.driver import TOLERANCE, assert_mask, masks
-from tests.core.forwards import NETWORKS, Forward, patched_graph
+from tests.core.forwards import NETWORKS, Forward
 
 
 def _case(name: str) -> tuple[nn.Module, Tensor, Graph]:
     torch.manual_seed(0)
     make, shape = NETWORKS[name]
     model, x = make().eval(), torch.randn(shape)
-    return model, x, patched_graph(model, x)
+    return model, x, capture(model, x)
 
 
 def _mask(graph: Graph) -> Mask:
@@ -287,6 +288,14 @@ def test_torch_compile_counts_as_an_ordinary_run_does() -> None:
         torch.compile(model, backend="eager")(X)
 
 
+def test_a_call_with_other_arguments_is_refused() -> None:
+    model = Forward(lambda self, x: x.reshape(2, 3) if len(x) == 6 else x.reshape(-1))
+    patch(model, [Patch("", "torch.Tensor.reshape", 0, "2", 3, 3)])
+    assert model(X).shape == (2, 3)
+    with pytest.raises(ModelError, match=r"takes another way than on the captured"):
+        model(X[:4])
+
+
 def test_a_forward_put_on_the_object_is_refused() -> None:
     model = Scaled()
     model.forward = lambda x: x / 3.0  # type: ignore[method-assign]
@@ -402,7 +411,7 @@ def test_a_pruned_model_is_captured_with_the_numbers_it_runs_with() -> None:
     model, x, graph = _case("attention by hand")
     plan = graph.plan(_mask(graph))
     small = apply(model, plan)
-    second_graph = patched_graph(small, x)
+    second_graph = capture(small, x)
     second = second_graph.plan(_mask(second_graph))
     smaller = apply(small, second)
     assert verify(small, smaller, second, x, graph=second_graph).error <= TOLERANCE

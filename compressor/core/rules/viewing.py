@@ -71,12 +71,22 @@ def _reshaped(
         )
     else:
         # Heads times dims, groups times channels: labels are known as factors in the next pass.
-        grid = np.indices(sizes)
-        if call.split(ids.ravel(), [grid[position].ravel() for position in varying], _SPLIT):
-            for position in varying:
-                ids = call.space.new(sizes[position])
-                call.space.provisional.append(ids)
-                yield Layer(news[position], ids, layer.soft)
+        parts = [_alike(ids, position) for position in varying]
+        spread = [
+            np.broadcast_to(part.reshape([-1 if i == at else 1 for i in range(ids.ndim)]), sizes).ravel()
+            for at, part in zip(varying, parts, strict=True)
+        ]
+        if call.split(ids.ravel(), spread, _SPLIT):
+            for position, part in zip(varying, parts, strict=True):
+                fresh = call.space.new(int(part.max()) + 1)
+                call.space.provisional.append(fresh)
+                yield Layer(news[position], fresh[part], layer.soft)
+
+
+def _alike(ids: np.ndarray, axis: int) -> np.ndarray:
+    """A number for each position along an axis; the same where all that is there has the same labels."""
+    rows = np.moveaxis(ids, axis, 0).reshape(ids.shape[axis], -1)
+    return np.unique(rows, axis=0, return_inverse=True)[1].ravel()
 
 
 _SPLIT = "split by a view in a way that its labels cannot follow"
