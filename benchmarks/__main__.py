@@ -13,7 +13,7 @@ from benchmarks import zoo
 
 # Name: (what it measures, about how many minutes its small mode and its full run take).
 BENCHMARKS = {
-    "coverage": ("exactness on every convolutional classifier of torchvision", 5, 25),
+    "coverage": ("exactness on networks of torchvision, timm and transformers", 8, 90),
     "speed": ("time and peak memory beside torch-pruning", 3, 12),
     "accuracy": ("accuracy of ResNet-56 by scorer, beside torch-pruning", 2, 40),
 }

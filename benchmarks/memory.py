@@ -54,7 +54,7 @@ def main() -> None:
     zoo.add_shared_option(parser)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    models = zoo.torchvision(options.shared)
+    models = zoo.import_torchvision(options.shared)
     prune = CONTENDERS[options.contender]
     # What is imported and built on first use is no part of the pruning.
     prune(_tiny(), torch.randn(2, 3, 8, 8))

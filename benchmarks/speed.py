@@ -76,7 +76,7 @@ def main() -> int:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     try:
-        models = zoo.torchvision(options.shared)
+        models = zoo.import_torchvision(options.shared)
     except zoo.Missing as missing:
         print(f"skipped: {missing}")
         return 0

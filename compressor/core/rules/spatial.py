@@ -31,15 +31,25 @@ def spatial(call: Call) -> list[Layers]:
         lead = call.args[0].shape[:first]
         places = [Value(lead, _passing(call, value, first)) for value in (call.args[0], call.args[3])]
         return [combine(call, places, lead)] * len(call.shapes)
-    return [_passing(call, call.args[0], first)] * len(call.shapes)
+    return [_passing(call, call.args[0], first, _untouched(call, name, first))] * len(call.shapes)
 
 
-def _passing(call: Call, value: Value, first: int) -> Layers:
-    """The layers before the axis `first`; those from there on are pinned."""
-    for layer in value.layers:
-        if layer.axis >= first:
-            call.pin(layer, "positions that pooling or interpolation mixes")
-    return tuple(layer for layer in value.layers if layer.axis < first)
+def _untouched(call: Call, name: str, first: int) -> frozenset[int]:
+    """Axes on which a pooling has windows of one position, one after the other."""
+    if not name.startswith(("avg_pool", "max_pool")):
+        return frozenset()
+    count = _SPATIAL_AXES[name]
+    kernel, padding = call.args[1], call.arg(3) or [0]
+    steps = [list(given) * (count // len(given)) for given in (kernel, call.arg(2) or kernel, padding)]
+    return frozenset(first + i for i, step in enumerate(zip(*steps, strict=True)) if step == (1, 1, 0))
+
+
+def _passing(call: Call, value: Value, first: int, untouched: frozenset[int] = frozenset()) -> Layers:
+    """The layers before the axis `first` and on `untouched` ones; those on the others are pinned."""
+    mixed = [layer for layer in value.layers if layer.axis >= first and layer.axis not in untouched]
+    for layer in mixed:
+        call.pin(layer, "positions that pooling or interpolation mixes")
+    return tuple(layer for layer in value.layers if layer not in mixed)
 
 
 @rule("aten.max_unpool2d.default", "aten.max_unpool3d.default")

@@ -131,3 +131,21 @@ CASES = [
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_cuts_are_exact(case: Case) -> None:
     assert_case(case)
+
+
+@pytest.mark.parametrize("pool", [F.avg_pool2d, F.max_pool2d])
+def test_pooling_over_tokens_alone_lets_their_features_pass(pool: Any) -> None:
+    """Windows of one feature each: what Funnel transformers pool by."""
+
+    def forward(m: Net, x: torch.Tensor) -> torch.Tensor:
+        pooled: torch.Tensor = m.head(pool(m.stem(x)[:, None], (2, 1), (2, 1))[:, 0])
+        return pooled
+
+    assert_case(
+        case(
+            "tokens pooled",
+            lambda: Net(forward, stem=nn.Linear(5, 8), head=nn.Linear(8, 2)),
+            (2, 6, 5),
+            free=8,
+        )
+    )
