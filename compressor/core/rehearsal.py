@@ -231,7 +231,7 @@ def _read_otherwise(state: _State, trial: _Trial, places: Sequence[Place]) -> No
                 pinned = state.choices.get((tape, index)) == PIN_ALL
                 # What is pinned and trips all the same is tripped by something that was changed.
                 if not (pinned and _forget(state, trial, (tape, index))):
-                    _pin_at(state, (tape, index))
+                    _pin_at(state, trial, (tape, index))
     for tape, index in places:
         op = trial.tapes[tape].ops[index]
         log.info(
@@ -242,12 +242,24 @@ def _read_otherwise(state: _State, trial: _Trial, places: Sequence[Place]) -> No
         )
 
 
-def _pin_at(state: _State, place: Place) -> None:
-    """Pin all that enters an operator, or, where that was done, the nearest one before it."""
+def _pin_at(state: _State, trial: _Trial, place: Place) -> None:
+    """Pin all that enters an operator; where that was done, all that enters its module, or one around it."""
     tape, index = place
-    while index > 0 and state.choices.get((tape, index)) == PIN_ALL:
-        index -= 1
-    state.choices[tape, index] = PIN_ALL
+    if state.choices.get(place) != PIN_ALL:
+        state.choices[place] = PIN_ALL
+        return
+    path = trial.tapes[tape].ops[index].module
+    while True:
+        inside = [
+            (tape, op.index)
+            for op in trial.tapes[tape].ops
+            if f"{op.module}.".startswith(f"{path}." if path else "")
+            and state.choices.get((tape, op.index)) != PIN_ALL
+        ]
+        if inside or not path:
+            state.choices.update(dict.fromkeys(inside, PIN_ALL))
+            return
+        path = path.rpartition(".")[0]
 
 
 def _forget(state: _State, trial: _Trial, place: Place) -> bool:

@@ -54,6 +54,10 @@ _ANSWERED = frozenset(
 )
 
 
+# Operators of others have no kernels for shapes alone.
+_OWN = ("aten", "prims", "prim")
+
+
 @dataclass(frozen=True, order=True)
 class Trip:
     """An operator of a tape that ran otherwise than expected; or only a plain number of it did."""
@@ -180,8 +184,8 @@ class Walk(TorchDispatchMode):
         if op.scalar is not None and not all(map(self._sizes.is_static, references(op.args))):
             # A number read off the inputs is the example's, as the branch that was recorded.
             return op.scalar
-        # How many positions a mask picks is no matter of channels.
-        is_counted = torch.Tag.dynamic_output_shape in func.tags
+        # How many positions a mask picks, or boxes stay, is no matter of channels.
+        is_counted = torch.Tag.dynamic_output_shape in func.tags or func.namespace not in _OWN
         if (is_counted or self._is_answered(op, name)) and self._as_expected(op.args, args):
             if not self._follows(op, name, args):
                 self._trip(op)
@@ -191,6 +195,9 @@ class Walk(TorchDispatchMode):
         except Exception as error:
             if op.scalar is not None:
                 return op.scalar
+            if not self._real and self._is_untouched(op) and self._as_expected(op.args, args):
+                # Nothing that is removed passes here; the operator asks more than a shape of its operands.
+                return self._answer(op, args)
             if isinstance(error, NotImplementedError) and not self._real:
                 # Not a wrong size: the operator needs numbers, which a meta tensor does not have.
                 raise
@@ -214,6 +221,11 @@ class Walk(TorchDispatchMode):
         elif self._announce is not None:
             self._announce(func, args, kwargs)
         return func(*args, **kwargs)
+
+    def _is_untouched(self, op: Op) -> bool:
+        """Whether the removal changes no shape of its operands and results."""
+        values = (*references(op.args), *(out for out in op.outputs if out is not None))
+        return all(self._sizes.shape(v, self._padded) == self._tape.values[v].shape for v in values)
 
     def _is_answered(self, op: Op, name: str) -> bool:
         if self._real:

@@ -288,7 +288,7 @@ CASES = [
         "last channels by a negative bound",
         one(lambda m, y: torch.cat([y[:, -4:].relu(), y[:, :-4]], 1)),
         IMAGE,
-        free=4,
+        free=8,
     ),
     # one channel is a mask, the others are features
     case(
