@@ -54,7 +54,6 @@ _ANSWERED = frozenset(
 )
 
 
-# Operators of others have no kernels for shapes alone.
 _OWN = ("aten", "prims", "prim")
 
 
@@ -133,11 +132,13 @@ class Walk(TorchDispatchMode):
         first = self._steps[self._at] if self._at < len(self._steps) else None
         if first is None or first.call is None or first.call.function != name:
             raise LookupError(name)
-        self._trip(first)
-        last = first
+        last, start = first, self._at
         while self._at < len(self._steps) and self._steps[self._at].call is first.call:
             last = self._steps[self._at]
             self._at += 1
+        # Where nothing that is removed passes, it failed for want of numbers.
+        if not all(map(self._is_untouched, self._steps[start : self._at])):
+            self._trip(first)
         self._paused = True
         try:
             return self._answer(last, ())
@@ -185,7 +186,7 @@ class Walk(TorchDispatchMode):
             # A number read off the inputs is the example's, as the branch that was recorded.
             return op.scalar
         # How many positions a mask picks, or boxes stay, is no matter of channels.
-        is_counted = torch.Tag.dynamic_output_shape in func.tags or func.namespace not in _OWN
+        is_counted = torch.Tag.dynamic_output_shape in func.tags or _is_foreign(func, op)
         if (is_counted or self._is_answered(op, name)) and self._as_expected(op.args, args):
             if not self._follows(op, name, args):
                 self._trip(op)
@@ -299,6 +300,11 @@ class _Catching(TorchFunctionMode):
                 return self._walk.instead_of(function_name(func))
             except LookupError:
                 raise error from None
+
+
+def _is_foreign(func: Any, op: Op) -> bool:
+    """Whether an operator of another library made tensors: it has no kernel for shapes alone."""
+    return func.namespace not in _OWN and bool(op.outputs) and None not in op.outputs
 
 
 @cache

@@ -216,8 +216,8 @@ CASES = [
         IMAGE,
         free=8,
     ),
-    case("maxout", one(maxout, leaving=4), IMAGE, free=6),
-    case("maxout of halves", one(maxout_of_halves, leaving=4), IMAGE, free=6),
+    case("maxout", one(maxout, leaving=4), IMAGE, free=6, statistics=True),
+    case("maxout of halves", one(maxout_of_halves, leaving=4), IMAGE, free=6, statistics=True),
 ]
 
 

@@ -163,6 +163,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], int]] = {
     # 6 of the stem, 8 of the state
     "minimal scan": (net(minimal_scan, stem=linear(5, 6), gates=linear(6, 16), head=linear(8, 2)), 14),
     "quasi-recurrent": (net(quasi_recurrent, conv=lambda: nn.Conv1d(5, 24, 2), head=linear(8, 2)), 8),
+    # 8 of the stream, 2 of the step, 3 of the state, whose sizes forward holds
     "selective scan": (
         net(
             selective_scan,
@@ -174,7 +175,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], int]] = {
             skip=parameter(8),
             head=linear(8, 5),
         ),
-        8,
+        13,
     ),
     "functional cell": (
         net(functional_cell, w=parameter(32, 5), u=parameter(32, 8), b=parameter(32), head=linear(8, 2)),
