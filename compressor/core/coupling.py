@@ -17,7 +17,7 @@ from compressor.core.labels import Ids, LabelSpace, Layer, Split, Value
 from compressor.core.rules import RULES
 from compressor.core.rules.call import Call, Layers, Restriction, WorkFact
 from compressor.core.rules.elementwise import pointwise
-from compressor.core.tape import Op, Ref, Tape
+from compressor.core.tape import Op, Ref, Tape, references
 
 __all__ = ["PIN_ALL", "Choices", "Coupling", "couple"]
 
@@ -134,6 +134,17 @@ class _Aliases:
         return self._families[ref]
 
 
+def _without_use(tape: Tape) -> set[int]:
+    """Operators whose results nothing reads: no output, no operator, no number that Python reads."""
+    live, dead = set(tape.outputs), set()
+    for op in reversed(tape.ops):
+        if op.mutated or None in op.outputs or not op.outputs or not live.isdisjoint(op.outputs):
+            live.update(references((*op.args, *op.kwargs.values())))
+        else:
+            dead.add(op.index)
+    return dead
+
+
 class _Runner:
     """One tape's labels."""
 
@@ -151,6 +162,7 @@ class _Runner:
         self.values: list[Value | None] = [None] * len(tape.values)
         self.inputs = frozenset(tape.inputs)
         self._aliases = _Aliases()
+        self._dead = _without_use(tape)
         coupling.values.append(self.values)
 
     def run(self) -> None:
@@ -196,7 +208,8 @@ class _Runner:
         )
         if call.choice == PIN_ALL:
             call.pin_all("a size written into forward, or a branch on one")
-        results = self._apply_rule(call)
+        # What is computed and dropped (a slice taken for its shape) says nothing of channels.
+        results = [()] * len(shapes) if op.index in self._dead else self._apply_rule(call)
         static = all(value.static for value in call.values())
         moved = op.is_view or op.target in _COPIES
         silent = moved and all(value.silent for value in call.values())

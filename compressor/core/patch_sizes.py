@@ -112,6 +112,9 @@ def _shaped(
             continue
         if bool(free(units).any()) is site.firm:
             continue
+        if site.firm and first + k == 0:
+            # Labels that are fixed may be folded with the batch there, whose size is not.
+            continue
         if site.firm:
             yield patch_rule(site.call, path, value, (), fixed=value)
         elif not _repeats(units):

@@ -43,6 +43,8 @@ def removals(units: Units, rivals: Sequence[Rival], *, thorough: bool = False) -
     """
     yield _some_units(units, early=True)
     yield _some_units(units, early=False)
+    if thorough:
+        yield _half(units)
     rivals = list(rivals)
     # Narrow groups can only lose the same number: leave some whole, in turn, so that a bound
     # between two of them is not right by chance (or by rounding).
@@ -81,6 +83,15 @@ def _single_ranks(units: Units, rival: Rival) -> Iterator[Mask]:
                     removed = np.zeros(units.count, dtype=bool)
                     removed[units_gone] = True
                     yield removed
+
+
+def _half(units: Units) -> Mask:
+    """Half of every group: sizes that are a power of two apart meet there, and a branch may compare them."""
+    removed = np.zeros(units.count, dtype=bool)
+    for group in units.groups:
+        for cell in group.cells:
+            removed[cell[: group.size // 2]] = True
+    return removed
 
 
 def _some_units(units: Units, *, early: bool, stride: int = 0, phase: int = 0) -> Mask:
