@@ -17,7 +17,7 @@ from compressor.core.labels import Ids, LabelSpace, Layer, Split, Value
 from compressor.core.rules import RULES
 from compressor.core.rules.call import Call, Layers, Restriction, WorkFact
 from compressor.core.rules.elementwise import pointwise
-from compressor.core.tape import Op, Ref, Tape, references
+from compressor.core.tape import Op, Ref, Tape, without_use
 
 __all__ = ["PIN_ALL", "Choices", "Coupling", "couple"]
 
@@ -134,17 +134,6 @@ class _Aliases:
         return self._families[ref]
 
 
-def _without_use(tape: Tape) -> set[int]:
-    """Operators whose results nothing reads: no output, no operator, no number that Python reads."""
-    live, dead = set(tape.outputs), set()
-    for op in reversed(tape.ops):
-        if op.mutated or None in op.outputs or not op.outputs or not live.isdisjoint(op.outputs):
-            live.update(references((*op.args, *op.kwargs.values())))
-        else:
-            dead.add(op.index)
-    return dead
-
-
 class _Runner:
     """One tape's labels."""
 
@@ -162,7 +151,7 @@ class _Runner:
         self.values: list[Value | None] = [None] * len(tape.values)
         self.inputs = frozenset(tape.inputs)
         self._aliases = _Aliases()
-        self._dead = _without_use(tape)
+        self._dead = without_use(tape)
         coupling.values.append(self.values)
 
     def run(self) -> None:

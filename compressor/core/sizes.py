@@ -15,7 +15,7 @@ import numpy as np
 from compressor.core.channels import Mask, UnitArray, gone
 from compressor.core.coupling import Coupling
 from compressor.core.labels import Ids
-from compressor.core.tape import RECURRENT_WEIGHTS, Op, Ref, Tape, references
+from compressor.core.tape import RECURRENT_WEIGHTS, Op, Ref, Tape, references, without_use
 from compressor.core.units import Units
 
 __all__ = ["Mask", "Number", "Sizes", "actual", "kind_of", "numbers_of", "scalars_of", "steps"]
@@ -58,7 +58,9 @@ class Sizes:
         self._removal: Mask | None = None
         self._kept: dict[int, int] = {}
         # Kernels leave by-products (saved statistics, indices) whose shapes depend on the device.
-        self._used = {*tape.outputs, *(ref for op in tape.ops for ref in references(op.args))}
+        self._dead = without_use(tape)
+        live = (op for op in tape.ops if op.index not in self._dead)
+        self._used = {*tape.outputs, *(ref for op in live for ref in references(op.args))}
 
     def axes(self, value: int) -> dict[int, UnitArray]:
         """For each labelled axis of a value the unit of each position."""
@@ -121,6 +123,10 @@ class Sizes:
         for axis, units in self.axes(value).items():
             own = known.over(axis)
             yield Number(units, labels=own[0].ids if len(own) == 1 else None)
+
+    def is_dead(self, op: Op) -> bool:
+        """Whether nothing reads what the operator computes."""
+        return op.index in self._dead
 
     def is_static(self, value: int) -> bool:
         """Whether the value depends on nothing but parameters and constants, not on inputs."""

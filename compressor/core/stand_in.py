@@ -180,6 +180,8 @@ class Walk(TorchDispatchMode):
         self._at += 1
         if self._real and args and isinstance(args[0], Tensor):
             self._device = args[0].device
+        if self._sizes.is_dead(op):
+            return self._dropped(op, func, args, kwargs)
         if numbers_of(op) != scalars_of(op, name, args, kwargs):
             self._trip(op, by_number=True)
         if op.scalar is not None and not all(map(self._sizes.is_static, references(op.args))):
@@ -222,6 +224,13 @@ class Walk(TorchDispatchMode):
         elif self._announce is not None:
             self._announce(func, args, kwargs)
         return func(*args, **kwargs)
+
+    def _dropped(self, op: Op, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """What an operator gives that nothing reads, whatever it is."""
+        try:
+            return self._run(func, args, kwargs)
+        except Exception:
+            return self._answer(op, args)
 
     def _is_untouched(self, op: Op) -> bool:
         """Whether the removal changes no shape of its operands and results."""

@@ -40,6 +40,7 @@ __all__ = [
     "record",
     "references",
     "undisturbed",
+    "without_use",
 ]
 
 
@@ -403,6 +404,17 @@ def references(tree: Any) -> Iterator[int]:
             yield item.value
         elif isinstance(item, (list, tuple)):
             yield from references(item)
+
+
+def without_use(tape: Tape) -> set[int]:
+    """Operators whose results nothing reads: no output, no operator, no number that Python reads."""
+    live, dead = set(tape.outputs), set()
+    for op in reversed(tape.ops):
+        if op.mutated or None in op.outputs or not op.outputs or not live.isdisjoint(op.outputs):
+            live.update(references((*op.args, *op.kwargs.values())))
+        else:
+            dead.add(op.index)
+    return dead
 
 
 def _listed(result: Any) -> Sequence[Any]:
