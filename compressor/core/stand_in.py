@@ -124,7 +124,7 @@ class Walk(TorchDispatchMode):
         with _Catching(self), self:
             yield
 
-    def instead_of(self, name: str) -> Any:
+    def instead_of(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """What a call that failed before its operators ran should have returned, after noting a trip.
 
         Raises LookupError where the call is not the one that the recording has here.
@@ -137,7 +137,9 @@ class Walk(TorchDispatchMode):
             last = self._steps[self._at]
             self._at += 1
         # Where nothing that is removed passes, it failed for want of numbers.
-        if not all(map(self._is_untouched, self._steps[start : self._at])):
+        untouched = all(map(self._is_untouched, self._steps[start : self._at]))
+        given, recorded = (args, kwargs), (first.call.args, dict(first.call.kwargs))
+        if not untouched or _plain(given) != _plain(recorded):
             self._trip(first)
         self._paused = True
         try:
@@ -198,7 +200,8 @@ class Walk(TorchDispatchMode):
         except Exception as error:
             if op.scalar is not None:
                 return op.scalar
-            if not self._real and self._is_untouched(op) and self._as_expected(op.args, args):
+            untouched = self._is_untouched(op) and _plain(args) == _plain(op.args)
+            if not self._real and untouched and self._as_expected(op.args, args):
                 # Nothing that is removed passes here; the operator asks more than a shape of its operands.
                 return self._answer(op, args)
             if isinstance(error, NotImplementedError) and not self._real:
@@ -306,9 +309,14 @@ class _Catching(TorchFunctionMode):
             return func(*args, **(kwargs or {}))
         except (RuntimeError, IndexError, ValueError) as error:
             try:
-                return self._walk.instead_of(function_name(func))
+                return self._walk.instead_of(function_name(func), args, kwargs or {})
             except LookupError:
                 raise error from None
+
+
+def _plain(tree: Any) -> list[Any]:
+    """The numbers among the arguments of a call, in order."""
+    return [leaf for leaf in _pytree.tree_leaves(tree) if isinstance(leaf, (bool, int, float))]
 
 
 def _is_foreign(func: Any, op: Op) -> bool:
