@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -481,14 +481,20 @@ class _Trial:
                 continue
             known = [r for place, k in found.items() for r in self.patch_rules(place, k)]
             more = rules.and_patches([*known, *(rule for own in tried.values() for rule in own)])
-            after = {trip.place for trip in self.trips(removed, more) if not trip.by_number}
-            reached = max(after, default=None)
+            helped = self._helped(tried, removed, more)
             for place in tried:
-                if place not in after and (reached is None or place < reached):
+                if place in helped:
                     found[place] = kind
                 else:
                     self.state.tried.add((place, kind))
         return found
+
+    def _helped(self, places: Collection[Place], removed: Mask, rules: _Rules) -> set[Place]:
+        """Those of the places that run as expected under these rules, as far as the forward comes."""
+        after = [trip for trip in self.trips(removed, rules) if not trip.by_number]
+        end = min((trip.place for trip in after if trip.stops), default=None)
+        tripping = {trip.place for trip in after}
+        return {place for place in places if place not in tripping and (end is None or place < end)}
 
     # -- attributes ------------------------------------------------------------------------------
 
@@ -514,10 +520,9 @@ class _Trial:
             if not tried:
                 break
             extra = [r for p, a in (*found.items(), *tried.items()) for r in _as_rules(a, numbers[p])]
-            after = {trip.place for trip in self.trips(removed, rules.and_sizes(extra)) if not trip.by_number}
-            reached = max(after, default=None)
+            helped = self._helped(tried, removed, rules.and_sizes(extra))
             for place, attributes in tried.items():
-                if place not in after and (reached is None or place < reached or len(after) == 0):
+                if place in helped:
                     found[place] = attributes
                     waiting[place] = []
         return found

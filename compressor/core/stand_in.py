@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -59,11 +59,15 @@ _OWN = ("aten", "prims", "prim")
 
 @dataclass(frozen=True, order=True)
 class Trip:
-    """An operator of a tape that ran otherwise than expected; or only a plain number of it did."""
+    """An operator of a tape that ran otherwise than expected; or only a plain number of it did.
+
+    `stops` says that the forward could not be followed any further.
+    """
 
     tape: int
     op: int
     by_number: bool = False
+    stops: bool = field(default=False, compare=False)
 
     @property
     def place(self) -> tuple[int, int]:
@@ -150,17 +154,18 @@ class Walk(TorchDispatchMode):
     def stop(self) -> None:
         """Note that the forward failed before the next operator."""
         last = self._steps[min(self._at, len(self._steps) - 1)]
-        self._trip(last)
+        self._trip(last, stops=True)
 
     def finish(self) -> None:
         """Note operators that the forward left out."""
         if self._at < len(self._steps):
             self._trip(self._steps[self._at])
 
-    def _trip(self, op: Op, *, by_number: bool = False) -> None:
-        trip = Trip(self._number, op.index, by_number)
-        if trip not in self.trips:
-            self.trips.append(trip)
+    def _trip(self, op: Op, *, by_number: bool = False, stops: bool = False) -> None:
+        trip = Trip(self._number, op.index, by_number, stops)
+        if trip in self.trips:
+            self.trips.remove(trip)
+        self.trips.append(trip)
 
     def __torch_dispatch__(
         self,
