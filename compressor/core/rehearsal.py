@@ -40,6 +40,8 @@ __all__ = ["Reading", "read"]
 
 log = logging.getLogger(__name__)
 _MOST_COMBINATIONS = 64
+# So many are tried before the call itself is patched.
+_LIKELY = 8
 
 Place = tuple[int, int]
 
@@ -142,14 +144,16 @@ def _correct(state: _State, trial: _Trial, trips: list[Trip], removed: Mask, rul
         return
     if _refute(state, places):
         return
-    found = trial.attributes_for(places, removed, rules)
-    state.found.update(found)
-    state.found.update(trial.likewise(found))
+    found = trial.attributes_for(places, removed, rules, _LIKELY)
     left = [place for place in places if place not in found]
     patched = trial.patches_for(left, removed, rules.with_attributes(trial, found))
-    state.patched.update(patched)
     left = [place for place in left if place not in patched]
-    if not (found or patched) or not left:
+    if left and not (found or patched):
+        found = trial.attributes_for(left, removed, rules, _MOST_COMBINATIONS)
+    state.found.update(found)
+    state.found.update(trial.likewise(found))
+    state.patched.update(patched)
+    if not (found or patched):
         _read_otherwise(state, trial, left)
 
 
@@ -499,7 +503,7 @@ class _Trial:
     # -- attributes ------------------------------------------------------------------------------
 
     def attributes_for(
-        self, places: Sequence[Place], removed: Mask, rules: _Rules
+        self, places: Sequence[Place], removed: Mask, rules: _Rules, most: int
     ) -> dict[Place, Attributes]:
         """Attributes which, once they follow the cut, let operators run as expected.
 
@@ -507,7 +511,10 @@ class _Trial:
         """
         numbers = {place: self.numbers(place) for place in places}
         padded = np.append(removed, False)
-        waiting = {place: list(self._combinations(place, numbers[place], padded)) for place in numbers}
+        waiting = {
+            place: list(itertools.islice(self._combinations(place, numbers[place], padded), most))
+            for place in numbers
+        }
         found: dict[Place, Attributes] = {}
         while any(waiting.values()):
             tried: dict[Place, Attributes] = {}
