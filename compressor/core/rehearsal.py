@@ -465,11 +465,9 @@ class _Trial:
         axes_of = self.sizes[place[0]].axes
         if kind == "number":
             return number_rules(op) or ()
-        rules = size_rules(op, tape, axes_of) or ()
-        if kind == "size":
-            return rules
-        always = tuple(replace(rule, always=True) for rule in rules)
-        return (*always, *(firm_rules(op, tape, axes_of) or ()))
+        # Also where a plan leaves the number as it was: forward takes it from something else, which may go.
+        rules = tuple(replace(rule, always=True) for rule in size_rules(op, tape, axes_of) or ())
+        return rules if kind == "size" else (*rules, *(firm_rules(op, tape, axes_of) or ()))
 
     def patches_for(self, places: Sequence[Place], removed: Mask, rules: _Rules) -> dict[Place, str]:
         """For operators whose calls, once patched, let them run as expected, the kind of rule that does."""

@@ -376,7 +376,10 @@ def disguised(model: nn.Module, plan: Plan) -> Iterator[None]:
             meta[id(tensor)] = tensor
             continue
         empty = torch.empty(shapes[name], dtype=tensor.dtype, device="meta")
-        meta[id(tensor)] = nn.Parameter(empty, False) if isinstance(tensor, nn.Parameter) else empty
+        if isinstance(tensor, nn.Parameter):
+            # torch takes another way through a product with a weight that is trained.
+            empty = nn.Parameter(empty, tensor.requires_grad)
+        meta[id(tensor)] = empty
     modules = list(model.modules())
     before = [
         (module, dict(vars(module)), dict(module._parameters), dict(module._buffers)) for module in modules
