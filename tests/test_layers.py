@@ -43,9 +43,9 @@ STACK: tuple[tuple[str, ...], ...] = (
     ("core.coupling",),
     ("core.factors",),
     ("core.rules.*",),
-    ("core.labels", "core.pieces", "core.specialised"),
+    ("core.labels", "core.picks", "core.pieces", "core.specialised"),
     ("core.tape",),
-    ("core.calls", "core.nested", "core.recurrent", "core.restoring"),
+    ("core.aside", "core.calls", "core.nested", "core.recurrent", "core.restoring"),
     ("core.channels", "core.plan"),  # the value everyone passes around: any layer may import it
     ("errors",),
 )

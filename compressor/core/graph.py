@@ -147,7 +147,8 @@ class PatchRule:
     With `relative` it becomes as large a part of what is there as stays of the units. Else it is
     kept(units) // divisor; of several unit arrays the list of those, or the one number that all of them
     are. With `always` it is written down also where it is what was recorded: forward may compute
-    something else from what was cut.
+    something else from what was cut. With `picks` the old value is positions along the units, and the
+    new one says where those of them are that stay.
     """
 
     module: str
@@ -160,6 +161,7 @@ class PatchRule:
     fixed: PatchValue = None
     relative: bool = False
     always: bool = False
+    picks: bool = False
 
     def patch(self, padded: Mask) -> Patch | None:
         """The patch once the units flagged in `padded` [n_units + 1] are gone; None where none is needed."""
@@ -168,7 +170,11 @@ class PatchRule:
             return None
         kept = [int((~a).sum()) // self.divisor for a in away]
         new: PatchValue = self.fixed
-        if new is None and self.relative:
+        if self.picks:
+            positions = np.array(self.old, dtype=np.int64)
+            ranks = np.cumsum(~away[0]) - 1
+            new = tuple(ranks[positions[~away[0][positions]]].tolist())
+        elif new is None and self.relative:
             new = Fraction(kept[0], len(away[0]) // self.divisor)
         elif new is None:
             # One number for all pieces of a split stays one where they are of one size.

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from compressor.core.aside import Following
 from compressor.core.calls import function_name
 from compressor.core.nested import with_tensors
 from compressor.core.plan import Plan
@@ -104,7 +104,7 @@ def walk(
     return steps_of.trips, None
 
 
-class Walk(TorchDispatchMode):
+class Walk(Following):
     """One forward beside one tape under one removal; `trips` holds what did not follow."""
 
     def __init__(self, tape: Tape, number: int, sizes: Sizes, padded: Mask, *, real: bool) -> None:
