@@ -37,6 +37,7 @@ STACK: tuple[tuple[str, ...], ...] = (
     ("core.patch_rules", "core.patching"),
     ("core.patch_mode", "core.patch_sizes"),
     ("core.sizes",),
+    ("core.pick_rules",),
     ("core.attention", "core.attributes", "core.computed", "core.copying"),
     ("core.recurrent_sizes", "core.units"),
     ("core.graph",),

@@ -14,7 +14,10 @@ import numpy as np
 
 from compressor.core.channels import Mask, UnitArray, gone
 from compressor.core.coupling import Coupling
+from compressor.core.graph import PatchRule
 from compressor.core.labels import Ids
+from compressor.core.pick_rules import pick_rule, spare
+from compressor.core.picks import Pick, Shift
 from compressor.core.tape import RECURRENT_WEIGHTS, Op, Ref, Tape, references
 from compressor.core.units import Units
 
@@ -59,6 +62,8 @@ class Sizes:
         self._kept: dict[int, int] = {}
         # Kernels leave by-products (saved statistics, indices) whose shapes depend on the device.
         self._used = {*tape.outputs, *(ref for op in tape.ops for ref in references(op.args))}
+        self._picks = {op: own for (tape_, op), own in coupling.picks.items() if tape_ == number}
+        self._used.difference_update(spare(tape, self._picks))
 
     def axes(self, value: int) -> dict[int, UnitArray]:
         """For each labelled axis of a value the unit of each position."""
@@ -127,8 +132,16 @@ class Sizes:
         return self._coupling.value(self._number, value).static
 
     def is_used(self, value: int) -> bool:
-        """Whether anything reads the value."""
+        """Whether anything reads the value, but for its numbers as positions that follow a cut."""
         return value in self._used
+
+    def picks(self, op: Op) -> Iterator[tuple[Pick | Shift, PatchRule]]:
+        """The positions in a call that must follow what is removed, and the rules for them."""
+        for pick in self._picks.get(op.index, ()):
+            units = self.axes(op.args[0].value).get(pick.axis)
+            rule = None if units is None else pick_rule(op, pick, units)
+            if rule is not None:
+                yield pick, rule
 
     def bounds(self, op: Op) -> Iterator[tuple[Number, Number]]:
         """Where a slice or split cuts through a labelled axis, each with the length of that axis."""

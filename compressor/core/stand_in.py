@@ -22,6 +22,7 @@ from torch.utils import _pytree
 from compressor.core.aside import Following
 from compressor.core.calls import function_name
 from compressor.core.nested import with_tensors
+from compressor.core.pick_rules import picks_as_expected
 from compressor.core.plan import Plan
 from compressor.core.recurrent import relisted
 from compressor.core.sizes import Mask, Sizes, actual, kind_of, numbers_of, scalars_of, steps
@@ -180,7 +181,7 @@ class Walk(Following):
         self._at += 1
         if self._real and args and isinstance(args[0], Tensor):
             self._device = args[0].device
-        if numbers_of(op) != scalars_of(op, name, args, kwargs):
+        if self._matters(op) and numbers_of(op) != scalars_of(op, name, args, kwargs):
             self._trip(op, by_number=True)
         if op.scalar is not None and not all(map(self._sizes.is_static, references(op.args))):
             # A number read off the inputs is the example's, as the branch that was recorded.
@@ -252,7 +253,13 @@ class Walk(Following):
         return all(
             number.new(self._padded) == actual(name, args, number.place)
             for number in self._sizes.arguments(op)
+        ) and all(
+            picks_as_expected(op, pick, rule, args, self._padded) for pick, rule in self._sizes.picks(op)
         )
+
+    def _matters(self, op: Op) -> bool:
+        """Whether anything reads what the operator computes."""
+        return not op.outputs or any(out is None or self._sizes.is_used(out) for out in op.outputs)
 
     def _fits(self, op: Op, result: Any) -> bool:
         found = result if isinstance(result, (list, tuple)) else (result,)

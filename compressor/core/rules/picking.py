@@ -81,7 +81,7 @@ def _picked(call: Call, pick: Pick) -> Layers:
 def gather(call: Call) -> list[Layers]:
     """Positions picked along one axis, by an index for each position of the others."""
     value, index, axis = call.args[0], call.args[2], _axis(call)
-    beside = [(m, n) for a, (m, n) in enumerate(zip(value.shape, index.shape, strict=True)) if a != axis]
+    beside = [(m, n) for a, (m, n) in enumerate(zip(value.shape, index.shape, strict=False)) if a != axis]
     pick = _followed(call, index) if all(m == n for m, n in beside) else None
     if pick is None:
         return _beside(call, (value, index), axis, _PICKED)
