@@ -180,7 +180,7 @@ class PatchRule:
             # One number for all pieces of a split stays one where they are of one size.
             alike = len(set(kept)) == 1 and kept[0] > 0 and isinstance(self.old, int)
             new = kept[0] if alike or len(kept) == 1 else tuple(kept)
-        needless = self.fixed is None and not self.always and new == self.old
+        needless = self.fixed is None and not (self.always or self.picks) and new == self.old
         patch = Patch(self.module, self.function, self.call, self.argument, self.old, new)
         return None if needless else patch
 

@@ -10,7 +10,7 @@ from compressor.core.graph import PatchRule
 from compressor.core.picks import Pick, Shift, actual_positions, actual_shift
 from compressor.core.tape import Op, Tape, references
 
-__all__ = ["is_random", "origins", "pick_rule", "picks_as_expected", "spare"]
+__all__ = ["is_random", "makers", "origins", "pick_rule", "picks_as_expected", "spare"]
 
 Picks = Mapping[int, tuple[Pick | Shift, ...]]
 
@@ -22,12 +22,13 @@ def pick_rule(op: Op, pick: Pick | Shift, units: UnitArray) -> PatchRule | None:
     if isinstance(pick, Pick):
         return PatchRule(*place, tuple(pick.positions.tolist()), (units,), picks=True)
     size, number = units.shape[-1], pick.number
+    if number == 0:
+        return None
+    # Always, as forward may compute the shift from the length.
     if -size <= number < 0:
-        return PatchRule(*place, number, (units[..., :-number],), divisor=-1)
-    # By more than the length: what is left of the shift depends on the length.
-    last = number if number <= size and number >= 0 else number % size
-    rule = PatchRule(*place, number, (units[..., size - last :],), always=last != number)
-    return rule if number else None
+        return PatchRule(*place, number, (units[..., :-number],), divisor=-1, always=True)
+    last = number if 0 < number <= size else number % size
+    return PatchRule(*place, number, (units[..., size - last :],), always=True)
 
 
 def picks_as_expected(op: Op, pick: Pick | Shift, rule: PatchRule, args: Sequence[Any], padded: Mask) -> bool:
@@ -44,15 +45,24 @@ def picks_as_expected(op: Op, pick: Pick | Shift, rule: PatchRule, args: Sequenc
 # -- where indices come from ---------------------------------------------------------------------
 
 
-def origins(tape: Tape, value: int) -> set[int]:
+def makers(tape: Tape) -> dict[int, int]:
+    """For each computed value the operator that made it what it is."""
+    made = {}
+    for op in tape.ops:
+        made.update(dict.fromkeys((out for out in op.outputs if out is not None), op.index))
+        made.update(dict.fromkeys((new for _, new in op.mutated), op.index))
+    return made
+
+
+def origins(tape: Tape, made_by: Mapping[int, int], value: int) -> set[int]:
     """The operators that a value was computed by."""
     found: set[int] = set()
-    wanted = {value}
-    for op in reversed(tape.ops):
-        made = {*(out for out in op.outputs if out is not None), *(new for _, new in op.mutated)}
-        if wanted & made:
-            found.add(op.index)
-            wanted.update(_operands(op))
+    waiting = [value]
+    while waiting:
+        op = made_by.get(waiting.pop())
+        if op is not None and op not in found:
+            found.add(op)
+            waiting.extend(_operands(tape.ops[op]))
     return found
 
 

@@ -28,8 +28,7 @@ from compressor.core.factors import Factors
 from compressor.core.graph import PINNED, Graph, PatchRule, SizeRule
 from compressor.core.patch_rules import firm_rules, number_rules, size_rules
 from compressor.core.patching import patched
-from compressor.core.pick_rules import is_random, origins
-from compressor.core.picks import Pick
+from compressor.core.pick_rules import is_random
 from compressor.core.plan import Plan
 from compressor.core.removals import Rival, can_refute, removals
 from compressor.core.sizes import Number, Sizes
@@ -481,13 +480,9 @@ class _Trial:
             if (
                 not (alike and all(map(np.array_equal, rule.units, fixed.units)))
                 or "forward" in vars(modules[rule.module])
-                or any(is_random(self.tapes[place[0]].ops[op]) for op in self._pick_origins(place))
+                or any(is_random(self.tapes[place[0]].ops[op]) for op in self.sizes[place[0]].behind_picks(place[1]))
             ):
                 yield from (other for other, own, _ in self._pick_rules() if own == key)
-
-    def _pick_origins(self, place: Place) -> set[int]:
-        indices = [pick.index for pick in self.coupling.picks[place] if isinstance(pick, Pick)]
-        return set().union(*(origins(self.tapes[place[0]], index) for index in indices))
 
     def picks_behind(self, places: Sequence[Place]) -> list[Place]:
         """Picks that tripped, or whose positions are computed where something did."""
@@ -495,7 +490,8 @@ class _Trial:
         return [
             place
             for place in self.coupling.picks
-            if place in tripped or tripped & {(place[0], op) for op in self._pick_origins(place)}
+            if place in tripped
+            or tripped & {(place[0], op) for op in self.sizes[place[0]].behind_picks(place[1])}
         ]
 
     # -- calls -----------------------------------------------------------------------------------

@@ -125,6 +125,11 @@ class Walk(Following):
         with _Catching(self), self:
             yield
 
+    @property
+    def position(self) -> int:
+        """How many operators were followed."""
+        return self._at
+
     def instead_of(self, name: str) -> Any:
         """What a call that failed before its operators ran should have returned, after noting a trip.
 
@@ -225,7 +230,12 @@ class Walk(Following):
         return func(*args, **kwargs)
 
     def _is_untouched(self, op: Op) -> bool:
-        """Whether the removal changes no shape of its operands and results."""
+        """Whether the removal changes no shape of its operands and results.
+
+        What computes positions that channels are picked by may do so from what is removed all the same.
+        """
+        if op.index in self._sizes.behind_picks():
+            return False
         values = (*references(op.args), *(out for out in op.outputs if out is not None))
         return all(self._sizes.shape(v, self._padded) == self._tape.values[v].shape for v in values)
 
@@ -300,13 +310,26 @@ class _Catching(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
+        kwargs, before = kwargs or {}, self._walk.position
         try:
-            return func(*args, **(kwargs or {}))
+            return func(*args, **kwargs)
         except (RuntimeError, IndexError, ValueError) as error:
+            try:
+                if self._walk.position == before and _is_mixed(args, kwargs):
+                    # Some calls ask for tensors on one device before their operators run.
+                    return func(*_pytree.tree_map_only(Tensor, _meta, args), **_pytree.tree_map_only(Tensor, _meta, dict(kwargs)))
+            except (RuntimeError, IndexError, ValueError):
+                pass
             try:
                 return self._walk.instead_of(function_name(func))
             except LookupError:
                 raise error from None
+
+
+def _is_mixed(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether some of the tensors have numbers and some have none."""
+    leaves = _pytree.tree_leaves((args, dict(kwargs)))
+    return len({leaf.device.type == "meta" for leaf in leaves if isinstance(leaf, Tensor)}) > 1
 
 
 def _is_foreign(func: Any, op: Op) -> bool:
