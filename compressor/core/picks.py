@@ -111,18 +111,16 @@ def actual_positions(op: Op, pick: Pick, args: Sequence[Any]) -> list[int] | Non
 
 def _in_getitem(call: Call, _axis: int, shape: tuple[int, ...]) -> str | None:
     index = call.args[1]
-    if not isinstance(index, tuple) or not any(_is_basic(item) or isinstance(item, Held) for item in index):
-        index, lead = (index,), "1"
+    if not isinstance(index, tuple) or _is_list(index, shape):
+        # Numbers alone were a list: as a tuple they would have been one position of several axes.
+        chosen = {"1": index}
     else:
-        lead = "1."
-    chosen = [(i, item) for i, item in enumerate(index) if not _is_basic(item)]
+        chosen = {f"1.{i}": item for i, item in enumerate(index) if not _is_basic(item)}
     if len(chosen) != 1:
         return None
-    position, item = chosen[0]
+    ((path, item),) = chosen.items()
     fits = item.shape == shape if isinstance(item, (Held, np.ndarray)) else _is_list(item, shape)
-    if not fits:
-        return None
-    return lead if lead == "1" else f"{lead}{position}"
+    return path if fits else None
 
 
 def _is_basic(item: Any) -> bool:
@@ -131,11 +129,8 @@ def _is_basic(item: Any) -> bool:
 
 
 def _is_list(item: Any, shape: tuple[int, ...]) -> bool:
-    return isinstance(item, (list, tuple)) and (len(item),) == shape and not any(map(_holds, item))
-
-
-def _holds(entry: Any) -> bool:
-    return not isinstance(entry, (int, np.integer))
+    whole = isinstance(item, (list, tuple)) and all(isinstance(entry, (int, np.integer)) for entry in item)
+    return whole and (len(item),) == shape
 
 
 def _named(position: int, name: str, *, deep: bool = False) -> Callable[[Call, int, tuple[int, ...]], Any]:

@@ -480,7 +480,10 @@ class _Trial:
             if (
                 not (alike and all(map(np.array_equal, rule.units, fixed.units)))
                 or "forward" in vars(modules[rule.module])
-                or any(is_random(self.tapes[place[0]].ops[op]) for op in self.sizes[place[0]].behind_picks(place[1]))
+                or any(
+                    is_random(self.tapes[place[0]].ops[op])
+                    for op in self.sizes[place[0]].behind_picks(place[1])
+                )
             ):
                 yield from (other for other, own, _ in self._pick_rules() if own == key)
 

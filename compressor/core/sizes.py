@@ -66,9 +66,7 @@ class Sizes:
         self._used.difference_update(spare(tape, self._picks))
         made_by = makers(tape) if self._picks else {}
         self._origins = {
-            op: set().union(
-                *(origins(tape, made_by, pick.index) for pick in own if isinstance(pick, Pick))
-            )
+            op: set().union(*(origins(tape, made_by, pick.index) for pick in own if isinstance(pick, Pick)))
             for op, own in self._picks.items()
         }
         self._behind = set().union(*self._origins.values())

@@ -317,7 +317,10 @@ class _Catching(TorchFunctionMode):
             try:
                 if self._walk.position == before and _is_mixed(args, kwargs):
                     # Some calls ask for tensors on one device before their operators run.
-                    return func(*_pytree.tree_map_only(Tensor, _meta, args), **_pytree.tree_map_only(Tensor, _meta, dict(kwargs)))
+                    return func(
+                        *_pytree.tree_map_only(Tensor, _meta, args),
+                        **_pytree.tree_map_only(Tensor, _meta, dict(kwargs)),
+                    )
             except (RuntimeError, IndexError, ValueError):
                 pass
             try:
