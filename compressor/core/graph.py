@@ -141,7 +141,7 @@ class SizeRule:
 
 @dataclass(frozen=True, eq=False)
 class PatchRule:
-    """A number in a call of a forward, and what it becomes when any of `units` go; see `Patch`.
+    """What a call of a forward holds, a number, and what it becomes when any of `units` go; see `Patch`.
 
     With `fixed` it becomes that, whatever goes (without `units`: also when nothing of it is known to).
     With `relative` it becomes as large a part of what is there as stays of the units. Else it is

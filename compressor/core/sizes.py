@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from compressor.core.channels import Mask, UnitArray, gone
+from compressor.core.channels import Mask, UnitArray, free, gone
 from compressor.core.coupling import Coupling
 from compressor.core.graph import PatchRule
 from compressor.core.labels import Ids
@@ -145,7 +145,7 @@ class Sizes:
         """The positions in a call that must follow what is removed, and the rules for them."""
         for pick in self._picks.get(op.index, ()):
             units = self.axes(op.args[0].value).get(pick.axis)
-            rule = None if units is None else pick_rule(op, pick, units)
+            rule = None if units is None or not free(units).any() else pick_rule(op, pick, units)
             if rule is not None:
                 yield pick, rule
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -14,7 +15,7 @@ from compressor.core.capture import capture
 from compressor.core.plan import Plan
 from compressor.core.surgery import apply
 from compressor.core.verify import verify
-from compressor.errors import VerifyError
+from compressor.errors import ModelError, VerifyError
 from tests.core.driver import TOLERANCE, Case, Net, assert_case, case, plan_without
 
 TOKENS = (3, 6, 5)  # batch, tokens, features
@@ -250,7 +251,30 @@ def test_a_pruned_network_is_pruned_again(one: Case) -> None:
     for least, plan, start in ((apply(small, second), second, small), (apply(model, both), both, model)):
         assert verify(start, least, plan, *one.inputs).error <= TOLERANCE
     x = torch.randn(IMAGE)
-    torch.testing.assert_close(apply(small, second)(x), apply(model, both)(x))
+    torch.testing.assert_close(copy.deepcopy(apply(small, second))(x), apply(model, both)(x))
+
+
+def test_a_call_that_holds_something_else_in_training_is_refused() -> None:
+    def forward(m: Any, x: Tensor) -> Tensor:
+        y = m.stem(x)
+        y = y[:, :, 1:] if m.training else y
+        return m.head(y[:, ORDER])
+
+    model = Net(forward, stem=nn.Conv2d(3, 8, 1), head=nn.Conv2d(8, 2, 1)).eval()
+    small = apply(model, plan_without(capture(model, torch.randn(IMAGE)), "stem.weight", 0, [1]))
+    small(torch.randn(IMAGE))
+    with pytest.raises(ModelError, match="takes another way"):
+        small.train()(torch.randn(IMAGE))
+
+
+def test_axes_that_nothing_can_shrink_are_rolled_as_they_were() -> None:
+    """Windows of tokens that are shifted, say."""
+
+    def forward(m: Any, x: Tensor) -> Tensor:
+        return m.head((m.stem(x) + torch.zeros(6, 1)).roll(2, 1))
+
+    net = Net(forward, stem=nn.Linear(5, 8), head=nn.Linear(8, 2))
+    assert not assert_case(case("shifted", lambda: net, TOKENS, free=8)).patch_rules
 
 
 def test_a_wrong_position_is_caught() -> None:
