@@ -17,7 +17,7 @@ from torch import Tensor
 from compressor.core.calls import Call, Held
 from compressor.core.tape import Op, Ref
 
-__all__ = ["Pick", "Shift", "actual_positions", "actual_shift", "pick_of", "shifts_of"]
+__all__ = ["PICKING", "Pick", "Shift", "actual_positions", "actual_shift", "pick_of", "shifts_of"]
 
 Positions = npt.NDArray[np.int64]
 
@@ -193,3 +193,6 @@ def actual_shift(shift: Shift, args: Sequence[Any]) -> int:
 
 
 _ROLLS = ("torch.roll", "torch.Tensor.roll")
+
+# What picks and shifts are made of.
+PICKING = frozenset(("aten.roll.default", *(target for target, _ in _PATHS)))

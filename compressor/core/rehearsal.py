@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -29,6 +29,7 @@ from compressor.core.graph import PINNED, Graph, PatchRule, SizeRule
 from compressor.core.patch_rules import firm_rules, number_rules, size_rules
 from compressor.core.patching import patched
 from compressor.core.pick_rules import is_random
+from compressor.core.picks import PICKING
 from compressor.core.plan import Plan
 from compressor.core.removals import Rival, can_refute, removals
 from compressor.core.sizes import Number, Sizes
@@ -473,19 +474,31 @@ class _Trial:
 
     def loose_picks(self) -> Iterator[Place]:
         """Picks that no rule can be given: of random positions, or one call that picks from several."""
+        rules = list(self._pick_rules())
+        loose = self._shared_calls({place for place, _, _ in rules}, {key[:3] for _, key, _ in rules})
         modules = dict(self.model.named_modules())
-        for place, key, rule in self._pick_rules():
+        for (tape, index), key, rule in rules:
             fixed = self.picks[key]
             alike = rule.old == fixed.old and len(rule.units) == len(fixed.units)
             if (
                 not (alike and all(map(np.array_equal, rule.units, fixed.units)))
                 or "forward" in vars(modules[rule.module])
-                or any(
-                    is_random(self.tapes[place[0]].ops[op])
-                    for op in self.sizes[place[0]].behind_picks(place[1])
-                )
+                or any(is_random(self.tapes[tape].ops[op]) for op in self.sizes[tape].behind_picks(index))
             ):
-                yield from (other for other, own, _ in self._pick_rules() if own == key)
+                loose.add(key[:3])
+        yield from (place for place, key, _ in rules if key[:3] in loose)
+
+    def _shared_calls(
+        self, followed: Collection[Place], calls: Collection[tuple[str, str, int]]
+    ) -> set[tuple[str, str, int]]:
+        """Those of the calls that in another run of their module pick what does not follow."""
+        return {
+            key
+            for number, tape in enumerate(self.tapes)
+            for op in (tape.ops if calls else ())
+            if op.call is not None and op.target in PICKING and (number, op.index) not in followed
+            if (key := (op.call.module, op.call.function, op.call.ordinal)) in calls
+        }
 
     def picks_behind(self, places: Sequence[Place]) -> list[Place]:
         """Picks that tripped, or whose positions are computed where something did."""

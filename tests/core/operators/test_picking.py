@@ -216,6 +216,22 @@ def test_one_call_that_picks_from_several_groups_pins_them() -> None:
     assert_case(case("apart", lambda: net, IMAGE, free=16))
 
 
+class Turn(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.roll(3, 1)
+
+
+@pytest.mark.parametrize("shared", [Pick(), Turn()])
+def test_one_call_that_also_picks_from_what_stays_pins(shared: nn.Module) -> None:
+    """The input has as many channels, and loses none."""
+
+    def forward(m: Any, x: Tensor) -> Tensor:
+        return m.b(torch.tanh(m.pick(m.a(m.pick(x)))))
+
+    net = Net(forward, a=nn.Conv2d(8, 8, 1), b=nn.Conv2d(8, 2, 1), pick=shared)
+    assert capture(net.eval(), torch.randn(2, 8, 6, 6)).n_units == 0
+
+
 def test_a_forward_put_on_the_object_keeps_what_it_picks() -> None:
     net = channels(lambda m, y: m.pick(y), pick=Pick())()
     net.pick.forward = lambda x: x[:, ORDER]
