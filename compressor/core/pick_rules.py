@@ -75,7 +75,17 @@ def is_random(op: Op) -> bool:
     return any(op.target.startswith(f"aten.{name}") for name in _RANDOM)
 
 
-_RANDOM = ("rand", "normal", "bernoulli", "multinomial", "uniform", "poisson", "exponential", "_sample")
+_RANDOM = (
+    "rand",
+    "normal",
+    "bernoulli",
+    "multinomial",
+    "uniform",
+    "poisson",
+    "exponential",
+    "geometric",
+    "native_dropout",
+)
 
 
 def spare(tape: Tape, picks: Picks) -> Collection[int]:
