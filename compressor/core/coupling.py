@@ -14,6 +14,7 @@ import numpy as np
 
 from compressor.core.factors import Factors
 from compressor.core.labels import Ids, LabelSpace, Layer, Split, Value
+from compressor.core.picks import Pick, Shift
 from compressor.core.rules import RULES
 from compressor.core.rules.call import Call, Layers, Restriction, WorkFact
 from compressor.core.rules.elementwise import pointwise
@@ -29,13 +30,17 @@ _COPIES = frozenset(f"aten.{name}.default" for name in ("clone", "_to_copy", "de
 
 @dataclass(slots=True)
 class Coupling:
-    """Everything the rules stated. `values[t][v]` is value `v` of tape `t`."""
+    """Everything the rules stated. `values[t][v]` is value `v` of tape `t`.
+
+    `picks` are the positions in calls that must follow what is removed, by tape and operator.
+    """
 
     space: LabelSpace
     values: list[list[Value | None]] = field(default_factory=list)
     works: list[tuple[int, WorkFact]] = field(default_factory=list)
     restrictions: list[tuple[int, Restriction]] = field(default_factory=list)
     options: dict[tuple[int, int], tuple[str, ...]] = field(default_factory=dict)
+    picks: dict[tuple[int, int], tuple[Pick | Shift, ...]] = field(default_factory=dict)
 
     def value(self, tape: int, ref: int) -> Value:
         """The labelled value behind a reference of a tape."""
@@ -215,6 +220,8 @@ class _Runner:
                 self._overwritten(alias, static)
         self.coupling.works.extend((self.number, work) for work in call.works)
         self.coupling.restrictions.extend((self.number, r) for r in call.restrictions)
+        if call.picks:
+            self.coupling.picks[self.number, op.index] = tuple(call.picks)
         for index, options in call.choices.items():
             self.coupling.options[self.number, index] = options
 

@@ -15,6 +15,7 @@ import itertools
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,8 @@ from compressor.core.factors import Factors
 from compressor.core.graph import PINNED, Graph, PatchRule, SizeRule
 from compressor.core.patch_rules import firm_rules, number_rules, size_rules
 from compressor.core.patching import patched
+from compressor.core.pick_rules import is_random
+from compressor.core.picks import PICKING
 from compressor.core.plan import Plan
 from compressor.core.removals import Rival, can_refute, removals
 from compressor.core.sizes import Number, Sizes
@@ -120,6 +123,10 @@ def read(
         _tie(state, tapes, coupling)
         units = find_units(coupling.space)
         trial = _Trial(model, args, kwargs, tapes, coupling, units, build(coupling, units), state)
+        loose = list(trial.loose_picks())
+        if loose:
+            state.choices.update(dict.fromkeys(loose, "pin"))
+            continue
         rules = trial.known_rules()
         removed, trips = trial.first_trips(rules) if units.count else (None, [])
         idle = [] if trips else trial.idle()
@@ -141,6 +148,10 @@ def _correct(state: _State, trial: _Trial, trips: list[Trip], removed: Mask, rul
     places = [trip.place for trip in trips if not trip.by_number]
     if not places:
         _correct_numbers(state, trial, trips, removed, rules)
+        return
+    picks = trial.picks_behind(places)
+    if picks:
+        state.choices.update(dict.fromkeys(picks, "pin"))
         return
     if _refute(state, places):
         return
@@ -450,11 +461,64 @@ class _Trial:
                 if channels:
                     yield _Held(axis.tensor, axis.axis, factor, channels, reason)
 
+    # -- picks -----------------------------------------------------------------------------------
+
+    @cached_property
+    def picks(self) -> dict[tuple[str, str, int, str], PatchRule]:
+        """The rules for constant picks, by the argument that holds one.
+
+        They are no guess that a trip would refute: a wrong position has the right shape.
+        """
+        return {key: rule for _, key, rule in self._pick_rules()}
+
+    def _pick_rules(self) -> Iterator[tuple[Place, tuple[str, str, int, str], PatchRule]]:
+        for place in self.coupling.picks:
+            for _, rule in self.sizes[place[0]].picks(self.tapes[place[0]].ops[place[1]]):
+                yield place, (rule.module, rule.function, rule.call, rule.argument), rule
+
+    def loose_picks(self) -> Iterator[Place]:
+        """Picks that no rule can be given: of random positions, or one call that picks from several."""
+        rules = list(self._pick_rules())
+        loose = self._shared_calls({place for place, _, _ in rules}, {key[:3] for _, key, _ in rules})
+        modules = dict(self.model.named_modules())
+        for (tape, index), key, rule in rules:
+            fixed = self.picks[key]
+            alike = rule.old == fixed.old and len(rule.units) == len(fixed.units)
+            if (
+                not (alike and all(map(np.array_equal, rule.units, fixed.units)))
+                or "forward" in vars(modules[rule.module])
+                or any(is_random(self.tapes[tape].ops[op]) for op in self.sizes[tape].behind_picks(index))
+            ):
+                loose.add(key[:3])
+        yield from (place for place, key, _ in rules if key[:3] in loose)
+
+    def _shared_calls(
+        self, followed: Collection[Place], calls: Collection[tuple[str, str, int]]
+    ) -> set[tuple[str, str, int]]:
+        """Those of the calls that in another run of their module pick what does not follow."""
+        return {
+            key
+            for number, tape in enumerate(self.tapes)
+            for op in (tape.ops if calls else ())
+            if op.call is not None and op.target in PICKING and (number, op.index) not in followed
+            if (key := (op.call.module, op.call.function, op.call.ordinal)) in calls
+        }
+
+    def picks_behind(self, places: Sequence[Place]) -> list[Place]:
+        """Picks that tripped, or whose positions are computed where something did."""
+        tripped = set(places)
+        return [
+            place
+            for place in self.coupling.picks
+            if place in tripped
+            or tripped & {(place[0], op) for op in self.sizes[place[0]].behind_picks(place[1])}
+        ]
+
     # -- calls -----------------------------------------------------------------------------------
 
     def known_rules(self) -> _Rules:
         """What was found so far."""
-        rules = _Rules().with_attributes(self, self.state.found)
+        rules = _Rules().with_attributes(self, self.state.found).and_patches(list(self.picks.values()))
         return rules.and_patches(
             [r for place, kind in self.state.patched.items() for r in self.patch_rules(place, kind)]
         )

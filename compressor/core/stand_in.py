@@ -18,10 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from compressor.core.aside import Following
 from compressor.core.calls import function_name
 from compressor.core.nested import with_tensors
+from compressor.core.pick_rules import picks_as_expected
 from compressor.core.plan import Plan
 from compressor.core.recurrent import relisted
 from compressor.core.sizes import Mask, Sizes, actual, kind_of, numbers_of, scalars_of, steps
@@ -108,7 +109,7 @@ def walk(
     return steps_of.trips, None
 
 
-class Walk(TorchDispatchMode):
+class Walk(Following):
     """One forward beside one tape under one removal; `trips` holds what did not follow."""
 
     def __init__(self, tape: Tape, number: int, sizes: Sizes, padded: Mask, *, real: bool) -> None:
@@ -127,6 +128,11 @@ class Walk(TorchDispatchMode):
         self._announce = announce
         with _Catching(self), self:
             yield
+
+    @property
+    def position(self) -> int:
+        """How many operators were followed."""
+        return self._at
 
     def instead_of(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """What a call that failed before its operators ran should have returned, after noting a trip.
@@ -189,7 +195,7 @@ class Walk(TorchDispatchMode):
             self._device = args[0].device
         if self._sizes.is_dead(op):
             return self._dropped(op, func, args, kwargs)
-        if numbers_of(op) != scalars_of(op, name, args, kwargs):
+        if self._matters(op) and numbers_of(op) != scalars_of(op, name, args, kwargs):
             self._trip(op, by_number=True)
         if op.scalar is not None and not all(map(self._sizes.is_static, references(op.args))):
             # A number read off the inputs is the example's, as the branch that was recorded.
@@ -241,7 +247,12 @@ class Walk(TorchDispatchMode):
             return self._answer(op, args)
 
     def _is_untouched(self, op: Op) -> bool:
-        """Whether the removal changes no shape of its operands and results."""
+        """Whether the removal changes no shape of its operands and results.
+
+        What computes positions that channels are picked by may do so from what is removed all the same.
+        """
+        if op.index in self._sizes.behind_picks():
+            return False
         values = (*references(op.args), *(out for out in op.outputs if out is not None))
         return all(self._sizes.shape(v, self._padded) == self._tape.values[v].shape for v in values)
 
@@ -269,7 +280,13 @@ class Walk(TorchDispatchMode):
         return all(
             number.new(self._padded) == actual(name, args, number.place)
             for number in self._sizes.arguments(op)
+        ) and all(
+            picks_as_expected(op, pick, rule, args, self._padded) for pick, rule in self._sizes.picks(op)
         )
+
+    def _matters(self, op: Op) -> bool:
+        """Whether anything reads what the operator computes."""
+        return not op.outputs or any(out is None or self._sizes.is_used(out) for out in op.outputs)
 
     def _fits(self, op: Op, result: Any) -> bool:
         found = result if isinstance(result, (list, tuple)) else (result,)
@@ -310,11 +327,21 @@ class _Catching(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
+        kwargs, before = kwargs or {}, self._walk.position
         try:
-            return func(*args, **(kwargs or {}))
+            return func(*args, **kwargs)
         except (RuntimeError, IndexError, ValueError) as error:
             try:
-                return self._walk.instead_of(function_name(func), args, kwargs or {})
+                if self._walk.position == before and _is_mixed(args, kwargs):
+                    # Some calls ask for tensors on one device before their operators run.
+                    return func(
+                        *_pytree.tree_map_only(Tensor, _meta, args),
+                        **_pytree.tree_map_only(Tensor, _meta, dict(kwargs)),
+                    )
+            except (RuntimeError, IndexError, ValueError):
+                pass
+            try:
+                return self._walk.instead_of(function_name(func), args, kwargs)
             except LookupError:
                 raise error from None
 
@@ -322,6 +349,12 @@ class _Catching(TorchFunctionMode):
 def _plain(tree: Any) -> list[Any]:
     """The numbers among the arguments of a call, in order."""
     return [leaf for leaf in _pytree.tree_leaves(tree) if isinstance(leaf, (bool, int, float))]
+
+
+def _is_mixed(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether some of the tensors have numbers and some have none."""
+    leaves = _pytree.tree_leaves((args, dict(kwargs)))
+    return len({leaf.device.type == "meta" for leaf in leaves if isinstance(leaf, Tensor)}) > 1
 
 
 def _is_foreign(func: Any, op: Op) -> bool:

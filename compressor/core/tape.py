@@ -19,8 +19,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from compressor.core.aside import Following
 from compressor.core.calls import Call, Calls, has_hooks
 from compressor.core.nested import output_tensors, outside_of_torch, with_tensors
 from compressor.core.recurrent import RECURRENT, cells_of
@@ -249,7 +249,7 @@ def _schema(target: Any) -> _Schema:
     return _Schema(str(target), view, torch.Tag.pointwise in target.tags, tuple(mutates))
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(Following):
     """Writes operators down while they run, naming tensors by identity."""
 
     def __init__(self, model: nn.Module) -> None:
