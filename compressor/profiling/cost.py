@@ -226,11 +226,15 @@ def removed_by(graph: Graph, plan: Plan) -> Mask:
     implied = {(cut.tensor, cut.axis): set(cut.removed) for cut in graph.plan(removed).cuts}
     for tensor, position in dict.fromkeys((*asked, *implied)):
         wanted, due = asked.get((tensor, position), set()), implied.get((tensor, position), set())
-        if wanted != due:
+        if wanted - due:
             raise PlanMismatchError(
-                f"{tensor!r} axis {position}: the plan removes {sorted(wanted)}, but the channels "
-                "it "
-                f"removes elsewhere are coupled with {sorted(due)} here"
+                f"{tensor!r} axis {position}: the plan removes {sorted(wanted - due)}, and keeps channels "
+                f"elsewhere that are coupled with them"
+            )
+        if due - wanted:
+            raise PlanMismatchError(
+                f"{tensor!r} axis {position}: the plan keeps {sorted(due - wanted)}, and removes all that is "
+                f"coupled with them elsewhere"
             )
     return removed
 
