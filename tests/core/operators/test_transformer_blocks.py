@@ -165,7 +165,7 @@ CASES = [
         statistics=True,
     ),
     # and the two registers, which nothing looks at here
-    case("class and register tokens", Tokens, (2, 3, 6, 6), free=10, statistics=True),
+    case("class and register tokens", Tokens, (2, 3, 6, 6), free=10),
     case("tied embeddings", Language, WORDS, free=8, statistics=True, second_batch=False),
 ]
 
