@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from fractions import Fraction
 from itertools import chain
 
@@ -19,11 +19,10 @@ from compressor.core.graph import Graph, Group
 from compressor.profiling.cost import Cost
 from compressor.profiling.counting import RemovalOrder, Term, products
 
-__all__ = ["Least", "Lost", "Product", "channels", "factors_of", "partners", "shared"]
+__all__ = ["Lost", "Product", "channels", "factors_of", "partners", "shared", "widths"]
 
 Lost = npt.NDArray[np.int64]
 Product = tuple[int, ...]
-Least = Callable[[Product], Fraction]
 
 
 def factors_of(graph: Graph) -> frozenset[int]:
@@ -37,20 +36,37 @@ def partners(graph: Graph, position: int) -> frozenset[int]:
     return frozenset(met) - {position}
 
 
-def shared(graph: Graph, rungs: Sequence[Lost], least: Least, moving: Collection[int]) -> Lost:
-    """The ranks lost [n_groups] when at least `least(product)` of the channels of every product stay.
+def widths(graph: Graph) -> dict[Product, int]:
+    """For the channels of axes that groups of several factors are named after: how many a group has.
 
-    `rungs[g]` are the numbers of ranks that group g may lose, ascending; groups that are not `moving`
+    Of the groups of a product the least number.
+    """
+    found: dict[Product, int] = {}
+    padded = np.append(graph.group_of, -1)
+    for position in factors_of(graph):
+        group = graph.groups[position]
+        owners = padded[np.atleast_2d(graph.axes[_home(graph, group)].units)]
+        for column in np.unique(owners[:, (owners == position).any(0)], axis=1).T.tolist():
+            product = tuple(g for g in column if g >= 0)
+            width = group.size * group.channels
+            found[product] = min(width, found.get(product, width))
+    return found
+
+
+def shared(graph: Graph, rungs: Sequence[Lost], least: Mapping[Product, Fraction]) -> Lost:
+    """The ranks lost [n_groups] when at least `least[product]` of the channels of every product stay.
+
+    `rungs[g]` are the numbers of ranks that group g may lose, ascending; groups that are in no product
     lose the first. The group of the fewest ranks goes first, and takes such a share that all groups
     of a product could take the same: of k groups, what stays is the k-th root. It is rounded so that
     more stays, and the finer groups make up for it; what they leave in their turn, because of their
     own rungs, the others take in a second round. What stays is never less than `least`, unless the
     first rungs ask for it.
     """
-    sharing = _Sharing(graph, rungs, least, set(moving))
+    sharing = _Sharing(graph, rungs, least)
     groups = graph.groups
-    order = sorted(moving, key=lambda g: (groups[g].size, -groups[g].channels, g))
-    for position in (*order, *(p for p in order if len(sharing.products[p][0]) > 1)):
+    order = sorted(sharing.products, key=lambda g: (groups[g].size, -groups[g].channels, g))
+    for position in (*order, *(p for p in order if sharing.products[p] != [(p,)])):
         sharing.settle(position)
     return np.asarray(sharing.lost)
 
@@ -58,16 +74,14 @@ def shared(graph: Graph, rungs: Sequence[Lost], least: Least, moving: Collection
 class _Sharing:
     """Which groups have been settled so far, and at what."""
 
-    def __init__(self, graph: Graph, rungs: Sequence[Lost], least: Least, unsettled: set[int]) -> None:
+    def __init__(self, graph: Graph, rungs: Sequence[Lost], least: Mapping[Product, Fraction]) -> None:
         self.lost = np.array([levels[0] for levels in rungs], dtype=np.int64)
+        self.products: dict[int, list[Product]] = {}
+        for product in least:
+            for position in set(product):
+                self.products.setdefault(position, []).append(product)
         # A group that cannot move leaves its share to the others.
-        self.unsettled = {position for position in unsettled if len(rungs[position]) > 1}
-        self.products: dict[int, list[Product]] = {position: [] for position in unsettled}
-        for product in graph.crossed:
-            for position in set(product) & unsettled:
-                self.products[position].append(product)
-        for position, own in self.products.items():
-            self.products[position] = own or [(position,)]
+        self.unsettled = {position for position in self.products if len(rungs[position]) > 1}
         self._rungs, self._sizes, self._least = rungs, [group.size for group in graph.groups], least
 
     def settle(self, position: int) -> None:
@@ -75,7 +89,7 @@ class _Sharing:
         rungs = self._rungs[position]
         products = self.products[position]
         if products == [(position,)]:
-            most = math.floor((1 - self._least((position,))) * self._sizes[position])
+            most = math.floor((1 - self._least[position,]) * self._sizes[position])
             fitting = int(np.searchsorted(rungs, most, side="right"))
         else:
             fitting = bisect_right(
@@ -92,7 +106,7 @@ class _Sharing:
         rest = math.prod((self._kept(o) for o in others if o not in self.unsettled), start=Fraction(1))
         open_ = [other for other in others if other in self.unsettled]
         mine = len(product) - len(others)
-        least = self._least(product)
+        least = self._least[product]
         alike = stays ** (mine + len(open_)) * rest
         # What unsettled groups lost in earlier steps is gone already.
         now = stays**mine * rest * math.prod((self._kept(o) for o in open_), start=Fraction(1))

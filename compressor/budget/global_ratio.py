@@ -23,8 +23,8 @@ class Global(Budget):
     Counted are the channels of all groups that are neither ignored nor have a ratio of their own.
     The count is exact, whatever the scores: the largest number of removed channels within the ratio
     that whole steps can make. A channel of several factors (heads and dims of heads) counts once: a
-    head takes with it what its dims have left. Scores of different groups are compared as they are: see the scorers'
-    `normalize`.
+    head takes with it what its dims have left. Scores of different groups are compared as they are:
+    see the scorers' `normalize`.
 
     >>> Global(0.3, max_ratio=0.8)
     Global(0.3, max_ratio=0.8)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from compressor.budget.factors import Lost, Product, factors_of, shared
+from compressor.budget.factors import Lost, factors_of, partners, shared, widths
 from compressor.budget.layers import Layers, Target
 from compressor.budget.numbers import exact
 from compressor.budget.rounding import Step, rounding
@@ -80,7 +80,9 @@ def allowances(graph: Graph, limits: Limits) -> tuple[Allowance, ...]:
             continue
         free = _free(group, rungs[position], steps[position], most.get(position), bound, limits)
         if position in asked:
-            found.append(_fixed(group, free, fixed.get(position), bound, asked[position]))
+            others = any(fixed.get(other, 0) for other in partners(graph, position))
+            own = fixed.get(position)
+            found.append(_fixed(group, free, bound, asked[position], shared=own, others_go=others))
         else:
             found.append(free)
     return tuple(found)
@@ -147,32 +149,38 @@ def _of_factors(
     bounds: Mapping[int, list[tuple[Fraction, str]]],
     limits: Limits,
 ) -> tuple[dict[int, int], dict[int, tuple[int, int]]]:
-    """For groups whose channels have several factors: the ranks that `ratios` ask for, and the most
-    that `min_channels` and `max_ratio` leave, shared among the factors as by `factors.shared`."""
+    """The ranks that `ratios` ask for, and the most that `min_channels` and `max_ratio` leave.
+
+    Both only for groups whose channels have several factors, shared among those as by `factors.shared`.
+    """
     crossed = factors_of(graph)
     if not crossed:
         return {}, {}
 
-    def least_channels(product: Product) -> Fraction:
-        widths = [graph.groups[p].size * graph.groups[p].channels for p in product]
-        return max(min(Fraction(1), Fraction(limits.min_channels, width)) for width in widths)
-
-    def least_share(product: Product) -> Fraction:
-        return 1 - min((ratio for p in product for ratio, _ in bounds.get(p, ())), default=Fraction(1))
-
-    def least_asked(product: Product) -> Fraction:
+    of_home = {p: min(Fraction(1), Fraction(limits.min_channels, n)) for p, n in widths(graph).items()}
+    of_bounds = {
+        product: 1 - min((ratio for p in product for ratio, _ in bounds.get(p, ())), default=Fraction(1))
+        for product in graph.crossed
+    }
+    of_asked = dict(of_home)
+    for product in graph.crossed:
         # Of two patterns that speak of heads, that of the dims says which layer is meant.
-        ratio = next(asked[p][1] for p in reversed(product) if p in asked)
-        return max(1 - ratio, least_channels(product))
-
+        for position in [p for p in product if p in asked][-1:]:
+            of_asked[product] = max(1 - asked[position][1], of_home.get(product, Fraction(0)))
     chosen = crossed & asked.keys()
     first = [levels if position in chosen else levels[:1] for position, levels in enumerate(rungs)]
-    exactly = shared(graph, first, least_asked, chosen)
+    exactly = shared(graph, first, of_asked)
     rest = [exactly[p : p + 1] if p in chosen else levels for p, levels in enumerate(rungs)]
-    by_count = shared(graph, rest, least_channels, crossed)
-    by_ratio = shared(graph, rest, least_share, crossed)
+    by_count, by_ratio = shared(graph, rest, of_home), shared(graph, rest, of_bounds)
+
+    def unless_last(lost: Lost, position: int) -> int:
+        # Where the last rung is reached it is the rungs that hold the group, not the limit.
+        size, level = graph.groups[position].size, int(lost[position])
+        return size if level == rungs[position][-1] else level
+
     fixed = {position: int(exactly[position]) for position in chosen}
-    return fixed, {position: (int(by_count[position]), int(by_ratio[position])) for position in crossed}
+    most = {p: (unless_last(by_count, p), unless_last(by_ratio, p)) for p in crossed}
+    return fixed, most
 
 
 def _free(
@@ -206,13 +214,16 @@ def _free(
 def _fixed(
     group: Group,
     free: Allowance,
-    shared: int | None,
     bound: tuple[Fraction, str],
     asked: tuple[str, Fraction],
+    *,
+    shared: int | None,
+    others_go: bool,
 ) -> Allowance:
     """The one number of ranks for a group with a ratio of its own, rounded so that more is kept.
 
-    `shared` is that number when its channels have other factors, too.
+    `shared` is that number when its channels have other factors, too; `others_go` says that those
+    lose some.
     """
     pattern, ratio = asked
     words = f"ratios[{pattern!r}] = {float(ratio):g}"
@@ -220,9 +231,10 @@ def _fixed(
         raise BudgetError(
             f"{words} contradicts {bound[1]} for {group.name}; lower the one or raise the other"
         )
-    if shared is not None:
-        return Allowance(np.array([shared], dtype=np.int64), "ratios", words)
-    level = free.levels[free.levels <= math.floor(ratio * group.size)].max()
-    if level == 0 and ratio > 0:
+    level = shared
+    if level is None:
+        level = int(free.levels[free.levels <= math.floor(ratio * group.size)].max())
+    idle = level == 0 < ratio and not others_go
+    if idle:
         words += ", less than its smallest step"
-    return Allowance(np.array([level], dtype=np.int64), "ratios", words, level == 0 < ratio)
+    return Allowance(np.array([level], dtype=np.int64), "ratios", words, idle)

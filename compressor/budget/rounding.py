@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -64,7 +65,7 @@ def _runs(units: UnitArray) -> list[slice]:
     """The stretches of an axis [factors, size] along which only the last factor changes."""
     starts = np.flatnonzero((units[:-1, 1:] != units[:-1, :-1]).any(0)) + 1
     ends = [0, *starts.tolist(), units.shape[1]]
-    return [slice(start, end) for start, end in zip(ends[:-1], ends[1:], strict=True)]
+    return [slice(start, end) for start, end in pairwise(ends)]
 
 
 def _of_heads(

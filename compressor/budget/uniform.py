@@ -39,8 +39,9 @@ class Uniform(Budget):
     def lost(self, ladder: Ladder) -> Lost:
         """For each group its highest rung within the ratio, shared with the other factors of its channels."""
         levels = [allowance.levels for allowance in ladder.allowances]
+        alone = [(position,) for position in range(len(levels)) if ladder.factors[position] == 1]
         stays = 1 - exact(self.ratio)
-        lost = shared(ladder.graph, levels, lambda _: stays, range(len(levels)))
+        lost = shared(ladder.graph, levels, dict.fromkeys((*alone, *ladder.graph.crossed), stays))
         whole = [position for position in range(len(levels)) if self._stays_whole(ladder, lost, position)]
         if whole and lost.any():
             named = ", ".join(_narrow(ladder, position) for position in whole)
