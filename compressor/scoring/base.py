@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
@@ -73,7 +74,9 @@ class Scorer(ABC):
         """For some axes (tensor name, axis) of the graph one real number for each channel.
 
         Each vector has the length `axis.size` (over all blocks, pinned channels included), on any
-        device. Every unit must have a site on one of the axes. The model must not be changed.
+        device. On an axis of several factors (heads and dims of heads) a channel's score is one for
+        each of its units; where it is to be another for each, scores have the shape of `axis.units`.
+        Every unit must have a site on one of the axes. The model must not be changed.
         """
 
     def unit_scores(self, graph: Graph) -> Values:
@@ -90,14 +93,16 @@ class Scorer(ABC):
         axes, vectors = checked_sites(self, graph, self.site_scores(graph))
         if not axes:
             return np.full(graph.n_units, np.nan)
-        sites = [axis.sites() for axis in axes]
-        values = np.concatenate([own[at] for own, (at, _) in zip(vectors, sites, strict=True)])
-        how = choice(Reduce, self.reduce, "reduce")
-        return reduce_sites(values, np.concatenate([units for _, units in sites]), graph.n_units, how)
+        values = np.concatenate([_at_sites(a, own) for a, own in zip(axes, vectors, strict=True)])
+        units = np.concatenate([axis.sites()[1] for axis in axes])
+        return reduce_sites(values, units, graph.n_units, choice(Reduce, self.reduce, "reduce"))
 
 
 def checked_sites(scorer: Scorer, graph: Graph, sites: object) -> tuple[list[Axis], list[Values]]:
-    """The scored axes in the graph's order and their scores as float64; raises ScoreError."""
+    """The scored axes in the graph's order and their scores as float64; raises ScoreError.
+
+    Scores are [size], or [factors, size] where a scorer tells factors apart.
+    """
     if not isinstance(sites, Mapping):
         raise ScoreError(
             f"{scorer!r}: site_scores returns a mapping from (tensor, axis) to a vector of scores, "
@@ -110,11 +115,18 @@ def checked_sites(scorer: Scorer, graph: Graph, sites: object) -> tuple[list[Axi
         _check_vector(scorer, graph, known[key], vector)
     axes = [axis for key, axis in known.items() if key in sites]
     values = _numbers([sites[axis.tensor, axis.axis] for axis in axes])
-    vectors = np.split(values, np.cumsum([axis.size for axis in axes])[:-1]) if axes else []
+    shapes = [tuple(sites[axis.tensor, axis.axis].shape) for axis in axes]
+    pieces = np.split(values, np.cumsum([math.prod(shape) for shape in shapes])[:-1]) if axes else []
+    vectors = [piece.reshape(shape) for piece, shape in zip(pieces, shapes, strict=True)]
     if not np.isfinite(values).all():
         for axis, numbers in zip(axes, vectors, strict=True):
             _check_finite(scorer, axis, numbers)
     return axes, vectors
+
+
+def _at_sites(axis: Axis, scores: Values) -> Values:
+    """The scores of an axis in the order of its sites."""
+    return scores[axis.sites()[0]] if scores.ndim == 1 else scores[axis.units >= 0]
 
 
 def _nearest(key: object, known: Mapping[AxisKey, Axis]) -> str:
@@ -132,7 +144,7 @@ def _check_vector(scorer: Scorer, graph: Graph, axis: Axis, vector: object) -> N
         where = f"{scorer!r}: {axis.tensor!r} axis {axis.axis}"
         kind = f"a {vector.dtype} tensor" if isinstance(vector, Tensor) else type(vector).__name__
         raise ScoreError(f"{where}: scores must be a tensor of real numbers, got {kind}")
-    if vector.shape != (axis.size,):
+    if tuple(vector.shape) not in ((axis.size,), axis.units.shape):
         where = f"{scorer!r}: {axis.tensor!r} axis {axis.axis}"
         shape = list(dict(graph.signature.tensors)[axis.tensor])
         blocks = f", counted over its {axis.blocks} blocks" if axis.blocks > 1 else ""
@@ -143,11 +155,11 @@ def _check_vector(scorer: Scorer, graph: Graph, axis: Axis, vector: object) -> N
 
 
 def _check_finite(scorer: Scorer, axis: Axis, numbers: Values) -> None:
-    bad = np.flatnonzero(~np.isfinite(numbers))
+    bad = np.argwhere(~np.isfinite(numbers))
     if len(bad):
         raise ScoreError(
             f"{scorer!r}: {axis.tensor!r} axis {axis.axis}: expected finite scores, got "
-            f"{numbers[bad[0]]} for channel {bad[0]} ({len(bad)} of {axis.size} are not finite); "
+            f"{numbers[tuple(bad[0])]} for channel {bad[0][-1]} ({len(bad)} of {axis.size} are not finite); "
             "look for NaN or infinite weights in that tensor, or a division by zero in the scorer"
         )
 
@@ -159,7 +171,7 @@ def _numbers(vectors: Sequence[Tensor]) -> Values:
     if len({vector.device for vector in vectors}) > 1:
         vectors = [vector.cpu() for vector in vectors]
     # One copy from the device, and float64 only after it: not every device knows it.
-    joined = torch.cat([vector.detach() for vector in vectors])
+    joined = torch.cat([vector.detach().flatten() for vector in vectors])
     result: Values = joined.cpu().to(torch.float64).numpy()
     return result
 

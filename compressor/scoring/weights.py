@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ __all__ = [
     "RolesLike",
     "channel_slices",
     "channel_sums",
+    "factor_layers",
     "roles_of",
     "spread",
     "unblocked",
@@ -90,6 +91,21 @@ def spread(scores: npt.NDArray[np.float64], axes: Iterable[Axis]) -> dict[tuple[
         lowest = np.atleast_2d(padded[axis.units]).min(0)
         found[axis.tensor, axis.axis] = torch.from_numpy(np.where(axis.free, lowest, 0.0))
     return found
+
+
+def factor_layers(graph: Graph, axis: Axis) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
+    """The layers that the factors of an axis [factors, size] see: heads as wholes, dims as wholes.
+
+    Each is a factor and the channels of every unit [n_units, times], which correspond column by column.
+    Units of one group are of one layer; queries and keys side by side in one are another than values.
+    """
+    for factor, row in enumerate(np.atleast_2d(axis.units)):
+        channels = np.argsort(row, kind="stable")
+        units, first, times = np.unique(row[channels], return_index=True, return_counts=True)
+        kinds = np.stack([graph.group_of[units], times])
+        for group, count in np.unique(kinds[:, units >= 0], axis=1).T.tolist():
+            starts = first[(units >= 0) & (kinds[0] == group) & (kinds[1] == count)]
+            yield factor, channels[starts[:, None] + np.arange(count)]
 
 
 def weights_of(graph: Graph) -> dict[str, Tensor]:
