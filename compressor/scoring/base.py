@@ -75,7 +75,8 @@ class Scorer(ABC):
 
         Each vector has the length `axis.size` (over all blocks, pinned channels included), on any
         device. On an axis of several factors (heads and dims of heads) a channel's score is one for
-        each of its units; where it is to be another for each, scores have the shape of `axis.units`.
+        each of its units. Where a unit is scored as a whole, give scores the shape of `axis.units`,
+        the same for all channels of the unit: they count once for the axis.
         Every unit must have a site on one of the axes. The model must not be changed.
         """
 
@@ -93,9 +94,10 @@ class Scorer(ABC):
         axes, vectors = checked_sites(self, graph, self.site_scores(graph))
         if not axes:
             return np.full(graph.n_units, np.nan)
-        values = np.concatenate([_at_sites(a, own) for a, own in zip(axes, vectors, strict=True)])
-        units = np.concatenate([axis.sites()[1] for axis in axes])
-        return reduce_sites(values, units, graph.n_units, choice(Reduce, self.reduce, "reduce"))
+        how = choice(Reduce, self.reduce, "reduce")
+        sites = [_sites(a, own, once=how is Reduce.FIRST) for a, own in zip(axes, vectors, strict=True)]
+        values, units = (np.concatenate(parts) for parts in zip(*sites, strict=True))
+        return reduce_sites(values, units, graph.n_units, how)
 
 
 def checked_sites(scorer: Scorer, graph: Graph, sites: object) -> tuple[list[Axis], list[Values]]:
@@ -124,9 +126,18 @@ def checked_sites(scorer: Scorer, graph: Graph, sites: object) -> tuple[list[Axi
     return axes, vectors
 
 
-def _at_sites(axis: Axis, scores: Values) -> Values:
-    """The scores of an axis in the order of its sites."""
-    return scores[axis.sites()[0]] if scores.ndim == 1 else scores[axis.units >= 0]
+def _sites(axis: Axis, scores: Values, *, once: bool) -> tuple[Values, UnitArray]:
+    """The scores of the sites of an axis and their units.
+
+    Scores of whole heads, [factors, size], are one site for each unit of the axis; so are others with
+    `once`: a head has many channels, and none comes first.
+    """
+    channels, units = axis.sites()
+    if scores.ndim == 1 and not once:
+        return scores[channels], units
+    own = scores[channels] if scores.ndim == 1 else scores[axis.units >= 0]
+    distinct, which = np.unique(units, return_inverse=True)
+    return reduce_sites(own, which.ravel(), len(distinct), Reduce.MEAN), distinct
 
 
 def _nearest(key: object, known: Mapping[AxisKey, Axis]) -> str:
