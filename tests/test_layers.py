@@ -37,15 +37,16 @@ STACK: tuple[tuple[str, ...], ...] = (
     ("core.patch_rules", "core.patching"),
     ("core.patch_mode", "core.patch_sizes"),
     ("core.sizes",),
+    ("core.pick_rules",),
     ("core.attention", "core.attributes", "core.computed", "core.copying"),
     ("core.recurrent_sizes", "core.units"),
     ("core.graph",),
     ("core.coupling",),
     ("core.factors",),
     ("core.rules.*",),
-    ("core.labels", "core.pieces", "core.specialised"),
+    ("core.labels", "core.picks", "core.pieces", "core.specialised"),
     ("core.tape",),
-    ("core.calls", "core.nested", "core.recurrent", "core.restoring"),
+    ("core.aside", "core.calls", "core.nested", "core.recurrent", "core.restoring"),
     ("core.channels", "core.plan"),  # the value everyone passes around: any layer may import it
     ("errors",),
 )

@@ -14,10 +14,11 @@ import numpy as np
 
 from compressor.core.factors import Factors
 from compressor.core.labels import Ids, LabelSpace, Layer, Split, Value
+from compressor.core.picks import Pick, Shift
 from compressor.core.rules import RULES
 from compressor.core.rules.call import Call, Layers, Restriction, WorkFact
 from compressor.core.rules.elementwise import pointwise
-from compressor.core.tape import Op, Ref, Tape, references
+from compressor.core.tape import Op, Ref, Tape, without_use
 
 __all__ = ["PIN_ALL", "Choices", "Coupling", "couple"]
 
@@ -29,13 +30,17 @@ _COPIES = frozenset(f"aten.{name}.default" for name in ("clone", "_to_copy", "de
 
 @dataclass(slots=True)
 class Coupling:
-    """Everything the rules stated. `values[t][v]` is value `v` of tape `t`."""
+    """Everything the rules stated. `values[t][v]` is value `v` of tape `t`.
+
+    `picks` are the positions in calls that must follow what is removed, by tape and operator.
+    """
 
     space: LabelSpace
     values: list[list[Value | None]] = field(default_factory=list)
     works: list[tuple[int, WorkFact]] = field(default_factory=list)
     restrictions: list[tuple[int, Restriction]] = field(default_factory=list)
     options: dict[tuple[int, int], tuple[str, ...]] = field(default_factory=dict)
+    picks: dict[tuple[int, int], tuple[Pick | Shift, ...]] = field(default_factory=dict)
 
     def value(self, tape: int, ref: int) -> Value:
         """The labelled value behind a reference of a tape."""
@@ -134,17 +139,6 @@ class _Aliases:
         return self._families[ref]
 
 
-def _without_use(tape: Tape) -> set[int]:
-    """Operators whose results nothing reads: no output, no operator, no number that Python reads."""
-    live, dead = set(tape.outputs), set()
-    for op in reversed(tape.ops):
-        if op.mutated or None in op.outputs or not op.outputs or not live.isdisjoint(op.outputs):
-            live.update(references((*op.args, *op.kwargs.values())))
-        else:
-            dead.add(op.index)
-    return dead
-
-
 class _Runner:
     """One tape's labels."""
 
@@ -162,7 +156,7 @@ class _Runner:
         self.values: list[Value | None] = [None] * len(tape.values)
         self.inputs = frozenset(tape.inputs)
         self._aliases = _Aliases()
-        self._dead = _without_use(tape)
+        self._dead = without_use(tape)
         coupling.values.append(self.values)
 
     def run(self) -> None:
@@ -226,6 +220,8 @@ class _Runner:
                 self._overwritten(alias, static)
         self.coupling.works.extend((self.number, work) for work in call.works)
         self.coupling.restrictions.extend((self.number, r) for r in call.restrictions)
+        if call.picks:
+            self.coupling.picks[self.number, op.index] = tuple(call.picks)
         for index, options in call.choices.items():
             self.coupling.options[self.number, index] = options
 

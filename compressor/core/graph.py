@@ -141,13 +141,14 @@ class SizeRule:
 
 @dataclass(frozen=True, eq=False)
 class PatchRule:
-    """A number in a call of a forward, and what it becomes when any of `units` go; see `Patch`.
+    """What a call of a forward holds, a number, and what it becomes when any of `units` go; see `Patch`.
 
     With `fixed` it becomes that, whatever goes (without `units`: also when nothing of it is known to).
     With `relative` it becomes as large a part of what is there as stays of the units. Else it is
     kept(units) // divisor; of several unit arrays the list of those, or the one number that all of them
     are. With `always` it is written down also where it is what was recorded: forward may compute
-    something else from what was cut.
+    something else from what was cut. With `picks` the old value is positions along the units, and the
+    new one says where those of them are that stay.
     """
 
     module: str
@@ -160,6 +161,7 @@ class PatchRule:
     fixed: PatchValue = None
     relative: bool = False
     always: bool = False
+    picks: bool = False
 
     def patch(self, padded: Mask) -> Patch | None:
         """The patch once the units flagged in `padded` [n_units + 1] are gone; None where none is needed."""
@@ -168,13 +170,17 @@ class PatchRule:
             return None
         kept = [int((~a).sum()) // self.divisor for a in away]
         new: PatchValue = self.fixed
-        if new is None and self.relative:
+        if self.picks:
+            positions = np.array(self.old, dtype=np.int64)
+            ranks = np.cumsum(~away[0]) - 1
+            new = tuple(ranks[positions[~away[0][positions]]].tolist())
+        elif new is None and self.relative:
             new = Fraction(kept[0], len(away[0]) // self.divisor)
         elif new is None:
             # One number for all pieces of a split stays one where they are of one size.
             alike = len(set(kept)) == 1 and kept[0] > 0 and isinstance(self.old, int)
             new = kept[0] if alike or len(kept) == 1 else tuple(kept)
-        needless = self.fixed is None and not self.always and new == self.old
+        needless = self.fixed is None and not (self.always or self.picks) and new == self.old
         patch = Patch(self.module, self.function, self.call, self.argument, self.old, new)
         return None if needless else patch
 

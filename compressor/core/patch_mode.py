@@ -18,6 +18,7 @@ import torch.utils.checkpoint
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from compressor.core.aside import positions_like
 from compressor.core.calls import function_name, is_operator
 from compressor.core.plan import Patch, PatchValue
 from compressor.errors import ModelError
@@ -210,7 +211,14 @@ def _edited(
 
 
 def _put(old: Any, path: Sequence[str], value: PatchValue) -> Any:
-    """`old` with something else at the end of the path."""
+    """`old` with something else at the end of the path; in a tensor that is one of its axes."""
+    if isinstance(value, tuple) and (old is None or old is Ellipsis or isinstance(old, slice)) and not path:
+        raise ModelError(
+            f"a call that was patched holds {old!r} where it held a list: the forward takes another way "
+            f"than on the captured example (training instead of eval mode?)"
+        )
+    if isinstance(old, Tensor) and isinstance(value, tuple):
+        return positions_like(old, int(path[0]) if path else 0, value)
     if not path:
         if isinstance(value, Fraction):
             return old * value.numerator // value.denominator

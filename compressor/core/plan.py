@@ -24,6 +24,8 @@ _PATCHED_VERSION = 2
 
 Role = Literal["writer", "reader"]
 SizeValue = int | tuple[int, ...]
+# So many entries of a list are printed.
+_SHOWN = 8
 # A fraction stands for "so much of what is there", where what is there may also hold a batch size.
 PatchValue = int | float | Fraction | tuple[int, ...] | None
 
@@ -98,8 +100,11 @@ class Size:
 class Patch:
     """A number written into a forward: in the `call`-th call (from 0) of a function it becomes `new`.
 
+    Or a list of positions by which channels are picked, also where a tensor holds them.
+
     Calls are counted in each run of the module's own forward, without its submodules. `argument` is a
-    path: "2" (the tensor of a method is "0"), "1.0", "size.1", "scale", "1.1.stop".
+    path: "2" (the tensor of a method is "0"), "1.0", "size.1", "scale", "1.1.stop". Of an index of
+    several axes the last step is the axis along which its positions are, "2.1" for a `gather`, say.
 
     >>> print(Patch("block.0.attn", "torch.Tensor.reshape", 1, "3", 768, 384))
     block.0.attn: torch.Tensor.reshape (call 2) argument 3: 768 -> 384
@@ -119,9 +124,16 @@ class Patch:
 
     def __str__(self) -> str:
         what = f"{self.function} (call {self.call + 1}) argument {self.argument}"
-        new = f"times {self.new}" if isinstance(self.new, Fraction) else f"{self.new}"
-        change = f"stays {new}" if self.new == self.old else f"{self.old} -> {new}"
+        new = f"times {self.new}" if isinstance(self.new, Fraction) else _shortened(self.new)
+        change = f"stays {new}" if self.new == self.old else f"{_shortened(self.old)} -> {new}"
         return f"{self.module or 'the model itself'}: {what}: {change}"
+
+
+def _shortened(value: PatchValue) -> str:
+    """The value in words, of a long list its start and its length."""
+    if not isinstance(value, tuple) or len(value) <= _SHOWN:
+        return f"{value}"
+    return f"({', '.join(map(str, value[: _SHOWN - 2]))}, … {len(value)} in all)"
 
 
 def compose(first: Sequence[Patch], second: Sequence[Patch]) -> tuple[Patch, ...]:

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,8 @@ from compressor.core.factors import Factors
 from compressor.core.graph import PINNED, Graph, PatchRule, SizeRule
 from compressor.core.patch_rules import firm_rules, number_rules, size_rules
 from compressor.core.patching import patched
+from compressor.core.pick_rules import is_random
+from compressor.core.picks import PICKING
 from compressor.core.plan import Plan
 from compressor.core.removals import Rival, can_refute, removals
 from compressor.core.sizes import Number, Sizes
@@ -40,6 +43,8 @@ __all__ = ["Reading", "read"]
 
 log = logging.getLogger(__name__)
 _MOST_COMBINATIONS = 64
+# So many are tried before the call itself is patched.
+_LIKELY = 8
 
 Place = tuple[int, int]
 
@@ -118,6 +123,10 @@ def read(
         _tie(state, tapes, coupling)
         units = find_units(coupling.space)
         trial = _Trial(model, args, kwargs, tapes, coupling, units, build(coupling, units), state)
+        loose = list(trial.loose_picks())
+        if loose:
+            state.choices.update(dict.fromkeys(loose, "pin"))
+            continue
         rules = trial.known_rules()
         removed, trips = trial.first_trips(rules) if units.count else (None, [])
         idle = [] if trips else trial.idle()
@@ -140,16 +149,22 @@ def _correct(state: _State, trial: _Trial, trips: list[Trip], removed: Mask, rul
     if not places:
         _correct_numbers(state, trial, trips, removed, rules)
         return
+    picks = trial.picks_behind(places)
+    if picks:
+        state.choices.update(dict.fromkeys(picks, "pin"))
+        return
     if _refute(state, places):
         return
-    found = trial.attributes_for(places, removed, rules)
-    state.found.update(found)
-    state.found.update(trial.likewise(found))
+    found = trial.attributes_for(places, removed, rules, _LIKELY)
     left = [place for place in places if place not in found]
     patched = trial.patches_for(left, removed, rules.with_attributes(trial, found))
-    state.patched.update(patched)
     left = [place for place in left if place not in patched]
-    if not (found or patched) or not left:
+    if left and not (found or patched):
+        found = trial.attributes_for(left, removed, rules, _MOST_COMBINATIONS)
+    state.found.update(found)
+    state.found.update(trial.likewise(found))
+    state.patched.update(patched)
+    if not (found or patched):
         _read_otherwise(state, trial, left)
 
 
@@ -446,11 +461,64 @@ class _Trial:
                 if channels:
                     yield _Held(axis.tensor, axis.axis, factor, channels, reason)
 
+    # -- picks -----------------------------------------------------------------------------------
+
+    @cached_property
+    def picks(self) -> dict[tuple[str, str, int, str], PatchRule]:
+        """The rules for constant picks, by the argument that holds one.
+
+        They are no guess that a trip would refute: a wrong position has the right shape.
+        """
+        return {key: rule for _, key, rule in self._pick_rules()}
+
+    def _pick_rules(self) -> Iterator[tuple[Place, tuple[str, str, int, str], PatchRule]]:
+        for place in self.coupling.picks:
+            for _, rule in self.sizes[place[0]].picks(self.tapes[place[0]].ops[place[1]]):
+                yield place, (rule.module, rule.function, rule.call, rule.argument), rule
+
+    def loose_picks(self) -> Iterator[Place]:
+        """Picks that no rule can be given: of random positions, or one call that picks from several."""
+        rules = list(self._pick_rules())
+        loose = self._shared_calls({place for place, _, _ in rules}, {key[:3] for _, key, _ in rules})
+        modules = dict(self.model.named_modules())
+        for (tape, index), key, rule in rules:
+            fixed = self.picks[key]
+            alike = rule.old == fixed.old and len(rule.units) == len(fixed.units)
+            if (
+                not (alike and all(map(np.array_equal, rule.units, fixed.units)))
+                or "forward" in vars(modules[rule.module])
+                or any(is_random(self.tapes[tape].ops[op]) for op in self.sizes[tape].behind_picks(index))
+            ):
+                loose.add(key[:3])
+        yield from (place for place, key, _ in rules if key[:3] in loose)
+
+    def _shared_calls(
+        self, followed: Collection[Place], calls: Collection[tuple[str, str, int]]
+    ) -> set[tuple[str, str, int]]:
+        """Those of the calls that in another run of their module pick what does not follow."""
+        return {
+            key
+            for number, tape in enumerate(self.tapes)
+            for op in (tape.ops if calls else ())
+            if op.call is not None and op.target in PICKING and (number, op.index) not in followed
+            if (key := (op.call.module, op.call.function, op.call.ordinal)) in calls
+        }
+
+    def picks_behind(self, places: Sequence[Place]) -> list[Place]:
+        """Picks that tripped, or whose positions are computed where something did."""
+        tripped = set(places)
+        return [
+            place
+            for place in self.coupling.picks
+            if place in tripped
+            or tripped & {(place[0], op) for op in self.sizes[place[0]].behind_picks(place[1])}
+        ]
+
     # -- calls -----------------------------------------------------------------------------------
 
     def known_rules(self) -> _Rules:
         """What was found so far."""
-        rules = _Rules().with_attributes(self, self.state.found)
+        rules = _Rules().with_attributes(self, self.state.found).and_patches(list(self.picks.values()))
         return rules.and_patches(
             [r for place, kind in self.state.patched.items() for r in self.patch_rules(place, kind)]
         )
@@ -461,11 +529,9 @@ class _Trial:
         axes_of = self.sizes[place[0]].axes
         if kind == "number":
             return number_rules(op) or ()
-        rules = size_rules(op, tape, axes_of) or ()
-        if kind == "size":
-            return rules
-        always = tuple(replace(rule, always=True) for rule in rules)
-        return (*always, *(firm_rules(op, tape, axes_of) or ()))
+        # Also where a plan leaves the number as it was: forward takes it from something else, which may go.
+        rules = tuple(replace(rule, always=True) for rule in size_rules(op, tape, axes_of) or ())
+        return rules if kind == "size" else (*rules, *(firm_rules(op, tape, axes_of) or ()))
 
     def patches_for(self, places: Sequence[Place], removed: Mask, rules: _Rules) -> dict[Place, str]:
         """For operators whose calls, once patched, let them run as expected, the kind of rule that does."""
@@ -481,19 +547,25 @@ class _Trial:
                 continue
             known = [r for place, k in found.items() for r in self.patch_rules(place, k)]
             more = rules.and_patches([*known, *(rule for own in tried.values() for rule in own)])
-            after = {trip.place for trip in self.trips(removed, more) if not trip.by_number}
-            reached = max(after, default=None)
+            helped = self._helped(tried, removed, more)
             for place in tried:
-                if place not in after and (reached is None or place < reached):
+                if place in helped:
                     found[place] = kind
                 else:
                     self.state.tried.add((place, kind))
         return found
 
+    def _helped(self, places: Collection[Place], removed: Mask, rules: _Rules) -> set[Place]:
+        """Those of the places that run as expected under these rules, as far as the forward comes."""
+        after = [trip for trip in self.trips(removed, rules) if not trip.by_number]
+        end = min((trip.place for trip in after if trip.stops), default=None)
+        tripping = {trip.place for trip in after}
+        return {place for place in places if place not in tripping and (end is None or place < end)}
+
     # -- attributes ------------------------------------------------------------------------------
 
     def attributes_for(
-        self, places: Sequence[Place], removed: Mask, rules: _Rules
+        self, places: Sequence[Place], removed: Mask, rules: _Rules, most: int
     ) -> dict[Place, Attributes]:
         """Attributes which, once they follow the cut, let operators run as expected.
 
@@ -501,7 +573,10 @@ class _Trial:
         """
         numbers = {place: self.numbers(place) for place in places}
         padded = np.append(removed, False)
-        waiting = {place: list(self._combinations(place, numbers[place], padded)) for place in numbers}
+        waiting = {
+            place: list(itertools.islice(self._combinations(place, numbers[place], padded), most))
+            for place in numbers
+        }
         found: dict[Place, Attributes] = {}
         while any(waiting.values()):
             tried: dict[Place, Attributes] = {}
@@ -514,10 +589,9 @@ class _Trial:
             if not tried:
                 break
             extra = [r for p, a in (*found.items(), *tried.items()) for r in _as_rules(a, numbers[p])]
-            after = {trip.place for trip in self.trips(removed, rules.and_sizes(extra)) if not trip.by_number}
-            reached = max(after, default=None)
+            helped = self._helped(tried, removed, rules.and_sizes(extra))
             for place, attributes in tried.items():
-                if place not in after and (reached is None or place < reached or len(after) == 0):
+                if place in helped:
                     found[place] = attributes
                     waiting[place] = []
         return found

@@ -90,7 +90,7 @@ def _half(units: Units) -> Mask:
     removed = np.zeros(units.count, dtype=bool)
     for group in units.groups:
         for cell in group.cells:
-            removed[cell[: group.size // 2]] = True
+            removed[cell[1 : 2 * (group.size // 2) : 2]] = True
     return removed
 
 

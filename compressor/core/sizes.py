@@ -6,16 +6,19 @@ is expected here, operator by operator.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from compressor.core.channels import Mask, UnitArray, gone
+from compressor.core.channels import Mask, UnitArray, free, gone
 from compressor.core.coupling import Coupling
+from compressor.core.graph import PatchRule
 from compressor.core.labels import Ids
-from compressor.core.tape import RECURRENT_WEIGHTS, Op, Ref, Tape, references
+from compressor.core.pick_rules import makers, origins, pick_rule, spare
+from compressor.core.picks import Pick, Shift
+from compressor.core.tape import RECURRENT_WEIGHTS, Op, Ref, Tape, references, without_use
 from compressor.core.units import Units
 
 __all__ = ["Mask", "Number", "Sizes", "actual", "kind_of", "numbers_of", "scalars_of", "steps"]
@@ -58,7 +61,17 @@ class Sizes:
         self._removal: Mask | None = None
         self._kept: dict[int, int] = {}
         # Kernels leave by-products (saved statistics, indices) whose shapes depend on the device.
-        self._used = {*tape.outputs, *(ref for op in tape.ops for ref in references(op.args))}
+        self._dead = without_use(tape)
+        live = (op for op in tape.ops if op.index not in self._dead)
+        self._used = {*tape.outputs, *(ref for op in live for ref in references(op.args))}
+        self._picks = {op: own for (tape_, op), own in coupling.picks.items() if tape_ == number}
+        self._used.difference_update(spare(tape, self._picks))
+        made_by = makers(tape) if self._picks else {}
+        self._origins = {
+            op: set().union(*(origins(tape, made_by, pick.index) for pick in own if isinstance(pick, Pick)))
+            for op, own in self._picks.items()
+        }
+        self._behind = set().union(*self._origins.values())
 
     def axes(self, value: int) -> dict[int, UnitArray]:
         """For each labelled axis of a value the unit of each position."""
@@ -122,13 +135,29 @@ class Sizes:
             own = known.over(axis)
             yield Number(units, labels=own[0].ids if len(own) == 1 else None)
 
+    def is_dead(self, op: Op) -> bool:
+        """Whether nothing reads what the operator computes."""
+        return op.index in self._dead
+
     def is_static(self, value: int) -> bool:
         """Whether the value depends on nothing but parameters and constants, not on inputs."""
         return self._coupling.value(self._number, value).static
 
     def is_used(self, value: int) -> bool:
-        """Whether anything reads the value."""
+        """Whether anything reads the value, but for its numbers as positions that follow a cut."""
         return value in self._used
+
+    def picks(self, op: Op) -> Iterator[tuple[Pick | Shift, PatchRule]]:
+        """The positions in a call that must follow what is removed, and the rules for them."""
+        for pick in self._picks.get(op.index, ()):
+            units = self.axes(op.args[0].value).get(pick.axis)
+            rule = None if units is None or not free(units).any() else pick_rule(op, pick, units)
+            if rule is not None:
+                yield pick, rule
+
+    def behind_picks(self, op: int | None = None) -> Collection[int]:
+        """The operators that computed the positions that `op` picks, or any operator does."""
+        return self._behind if op is None else self._origins.get(op, ())
 
     def bounds(self, op: Op) -> Iterator[tuple[Number, Number]]:
         """Where a slice or split cuts through a labelled axis, each with the length of that axis."""

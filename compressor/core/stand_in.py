@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -18,10 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from compressor.core.aside import Following
 from compressor.core.calls import function_name
 from compressor.core.nested import with_tensors
+from compressor.core.pick_rules import picks_as_expected
 from compressor.core.plan import Plan
 from compressor.core.recurrent import relisted
 from compressor.core.sizes import Mask, Sizes, actual, kind_of, numbers_of, scalars_of, steps
@@ -59,11 +60,15 @@ _OWN = ("aten", "prims", "prim")
 
 @dataclass(frozen=True, order=True)
 class Trip:
-    """An operator of a tape that ran otherwise than expected; or only a plain number of it did."""
+    """An operator of a tape that ran otherwise than expected; or only a plain number of it did.
+
+    `stops` says that the forward could not be followed any further.
+    """
 
     tape: int
     op: int
     by_number: bool = False
+    stops: bool = field(default=False, compare=False)
 
     @property
     def place(self) -> tuple[int, int]:
@@ -104,7 +109,7 @@ def walk(
     return steps_of.trips, None
 
 
-class Walk(TorchDispatchMode):
+class Walk(Following):
     """One forward beside one tape under one removal; `trips` holds what did not follow."""
 
     def __init__(self, tape: Tape, number: int, sizes: Sizes, padded: Mask, *, real: bool) -> None:
@@ -124,7 +129,12 @@ class Walk(TorchDispatchMode):
         with _Catching(self), self:
             yield
 
-    def instead_of(self, name: str) -> Any:
+    @property
+    def position(self) -> int:
+        """How many operators were followed."""
+        return self._at
+
+    def instead_of(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """What a call that failed before its operators ran should have returned, after noting a trip.
 
         Raises LookupError where the call is not the one that the recording has here.
@@ -137,7 +147,9 @@ class Walk(TorchDispatchMode):
             last = self._steps[self._at]
             self._at += 1
         # Where nothing that is removed passes, it failed for want of numbers.
-        if not all(map(self._is_untouched, self._steps[start : self._at])):
+        untouched = all(map(self._is_untouched, self._steps[start : self._at]))
+        given, recorded = (args, kwargs), (first.call.args, dict(first.call.kwargs))
+        if not untouched or _plain(given) != _plain(recorded):
             self._trip(first)
         self._paused = True
         try:
@@ -148,17 +160,18 @@ class Walk(TorchDispatchMode):
     def stop(self) -> None:
         """Note that the forward failed before the next operator."""
         last = self._steps[min(self._at, len(self._steps) - 1)]
-        self._trip(last)
+        self._trip(last, stops=True)
 
     def finish(self) -> None:
         """Note operators that the forward left out."""
         if self._at < len(self._steps):
             self._trip(self._steps[self._at])
 
-    def _trip(self, op: Op, *, by_number: bool = False) -> None:
-        trip = Trip(self._number, op.index, by_number)
-        if trip not in self.trips:
-            self.trips.append(trip)
+    def _trip(self, op: Op, *, by_number: bool = False, stops: bool = False) -> None:
+        trip = Trip(self._number, op.index, by_number, stops)
+        if trip in self.trips:
+            self.trips.remove(trip)
+        self.trips.append(trip)
 
     def __torch_dispatch__(
         self,
@@ -180,7 +193,9 @@ class Walk(TorchDispatchMode):
         self._at += 1
         if self._real and args and isinstance(args[0], Tensor):
             self._device = args[0].device
-        if numbers_of(op) != scalars_of(op, name, args, kwargs):
+        if self._sizes.is_dead(op):
+            return self._dropped(op, func, args, kwargs)
+        if self._matters(op) and numbers_of(op) != scalars_of(op, name, args, kwargs):
             self._trip(op, by_number=True)
         if op.scalar is not None and not all(map(self._sizes.is_static, references(op.args))):
             # A number read off the inputs is the example's, as the branch that was recorded.
@@ -196,7 +211,8 @@ class Walk(TorchDispatchMode):
         except Exception as error:
             if op.scalar is not None:
                 return op.scalar
-            if not self._real and self._is_untouched(op) and self._as_expected(op.args, args):
+            untouched = self._is_untouched(op) and _plain(args) == _plain(op.args)
+            if not self._real and untouched and self._as_expected(op.args, args):
                 # Nothing that is removed passes here; the operator asks more than a shape of its operands.
                 return self._answer(op, args)
             if isinstance(error, NotImplementedError) and not self._real:
@@ -223,8 +239,20 @@ class Walk(TorchDispatchMode):
             self._announce(func, args, kwargs)
         return func(*args, **kwargs)
 
+    def _dropped(self, op: Op, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """What an operator gives that nothing reads, whatever it is."""
+        try:
+            return self._run(func, args, kwargs)
+        except Exception:
+            return self._answer(op, args)
+
     def _is_untouched(self, op: Op) -> bool:
-        """Whether the removal changes no shape of its operands and results."""
+        """Whether the removal changes no shape of its operands and results.
+
+        What computes positions that channels are picked by may do so from what is removed all the same.
+        """
+        if op.index in self._sizes.behind_picks():
+            return False
         values = (*references(op.args), *(out for out in op.outputs if out is not None))
         return all(self._sizes.shape(v, self._padded) == self._tape.values[v].shape for v in values)
 
@@ -252,7 +280,13 @@ class Walk(TorchDispatchMode):
         return all(
             number.new(self._padded) == actual(name, args, number.place)
             for number in self._sizes.arguments(op)
+        ) and all(
+            picks_as_expected(op, pick, rule, args, self._padded) for pick, rule in self._sizes.picks(op)
         )
+
+    def _matters(self, op: Op) -> bool:
+        """Whether anything reads what the operator computes."""
+        return not op.outputs or any(out is None or self._sizes.is_used(out) for out in op.outputs)
 
     def _fits(self, op: Op, result: Any) -> bool:
         found = result if isinstance(result, (list, tuple)) else (result,)
@@ -293,13 +327,34 @@ class _Catching(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
+        kwargs, before = kwargs or {}, self._walk.position
         try:
-            return func(*args, **(kwargs or {}))
+            return func(*args, **kwargs)
         except (RuntimeError, IndexError, ValueError) as error:
             try:
-                return self._walk.instead_of(function_name(func))
+                if self._walk.position == before and _is_mixed(args, kwargs):
+                    # Some calls ask for tensors on one device before their operators run.
+                    return func(
+                        *_pytree.tree_map_only(Tensor, _meta, args),
+                        **_pytree.tree_map_only(Tensor, _meta, dict(kwargs)),
+                    )
+            except (RuntimeError, IndexError, ValueError):
+                pass
+            try:
+                return self._walk.instead_of(function_name(func), args, kwargs)
             except LookupError:
                 raise error from None
+
+
+def _plain(tree: Any) -> list[Any]:
+    """The numbers among the arguments of a call, in order."""
+    return [leaf for leaf in _pytree.tree_leaves(tree) if isinstance(leaf, (bool, int, float))]
+
+
+def _is_mixed(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether some of the tensors have numbers and some have none."""
+    leaves = _pytree.tree_leaves((args, dict(kwargs)))
+    return len({leaf.device.type == "meta" for leaf in leaves if isinstance(leaf, Tensor)}) > 1
 
 
 def _is_foreign(func: Any, op: Op) -> bool:
@@ -354,7 +409,10 @@ def disguised(model: nn.Module, plan: Plan) -> Iterator[None]:
             meta[id(tensor)] = tensor
             continue
         empty = torch.empty(shapes[name], dtype=tensor.dtype, device="meta")
-        meta[id(tensor)] = nn.Parameter(empty, False) if isinstance(tensor, nn.Parameter) else empty
+        if isinstance(tensor, nn.Parameter):
+            # torch takes another way through a product with a weight that is trained.
+            empty = nn.Parameter(empty, tensor.requires_grad)
+        meta[id(tensor)] = empty
     modules = list(model.modules())
     before = [
         (module, dict(vars(module)), dict(module._parameters), dict(module._buffers)) for module in modules

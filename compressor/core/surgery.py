@@ -31,6 +31,7 @@ __all__ = [
     "check_plan",
     "cut_copy",
     "cut_tensor",
+    "follow",
     "plan_of",
     "remember_plan",
     "signature_of",
@@ -77,8 +78,7 @@ def apply(model: nn.Module, plan: Plan) -> nn.Module:
     with torch.inference_mode(False):
         small = cut_copy(model, plan.cuts, cut_tensor)
     set_sizes(small, plan.sizes)
-    _follow(small, plan)
-    patch(small, plan.patches)
+    follow(small, plan)
     _remember_next(small, plan, plan_of(model))
     return small
 
@@ -98,17 +98,21 @@ def apply_(model: nn.Module, plan: Plan, *, optimizer: Optimizer | None = None) 
             changes += _optimizer_changes(optimizer, named, by_tensor)
         changes += _size_changes(model, plan.sizes)
         _all_or_nothing(changes)
-        _follow(model, plan)
-    patch(model, plan.patches)
+        follow(model, plan)
     _remember_next(model, plan, plan_of(model))
 
 
-def _follow(model: nn.Module, plan: Plan) -> None:
-    """What modules compute from their tensors or keep beside them is that of the cut ones."""
+def follow(model: nn.Module, plan: Plan) -> None:
+    """Have the forwards of a model whose tensors are cut as the plan says follow them.
+
+    Attention follows its sizes, what modules compute from their tensors or keep beside them is that of
+    the cut ones, and numbers in calls are patched.
+    """
     for module in _around(model, plan):
         resize(module)
     recompute(model)
     refresh(model)
+    patch(model, plan.patches)
 
 
 def plan_of(model: nn.Module) -> Plan | None:

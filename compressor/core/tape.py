@@ -19,8 +19,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from compressor.core.aside import Following
 from compressor.core.calls import Call, Calls, has_hooks
 from compressor.core.nested import output_tensors, outside_of_torch, with_tensors
 from compressor.core.recurrent import RECURRENT, cells_of
@@ -40,6 +40,7 @@ __all__ = [
     "record",
     "references",
     "undisturbed",
+    "without_use",
 ]
 
 
@@ -248,7 +249,7 @@ def _schema(target: Any) -> _Schema:
     return _Schema(str(target), view, torch.Tag.pointwise in target.tags, tuple(mutates))
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(Following):
     """Writes operators down while they run, naming tensors by identity."""
 
     def __init__(self, model: nn.Module) -> None:
@@ -403,6 +404,17 @@ def references(tree: Any) -> Iterator[int]:
             yield item.value
         elif isinstance(item, (list, tuple)):
             yield from references(item)
+
+
+def without_use(tape: Tape) -> set[int]:
+    """Operators whose results nothing reads: no output, no operator, no number that Python reads."""
+    live, dead = set(tape.outputs), set()
+    for op in reversed(tape.ops):
+        if op.mutated or None in op.outputs or not op.outputs or not live.isdisjoint(op.outputs):
+            live.update(references((*op.args, *op.kwargs.values())))
+        else:
+            dead.add(op.index)
+    return dead
 
 
 def _listed(result: Any) -> Sequence[Any]:

@@ -99,8 +99,6 @@ def fill(
     for path, attribute, _, new in plan["sizes"]:
         old = getattr(modules[path], attribute)
         setattr(modules[path], attribute, new if isinstance(new, int) else type(old)(new))
-    if plan.get("patches"):
-        patch_forwards(model, plan)
     trainable, training = set(manifest["trainable"]), set(manifest["training"])
     for name, tensor in named.items():
         new, stride = weights[name].clone(), manifest["tensors"][name].get("stride")
@@ -111,21 +109,36 @@ def fill(
         tensor.requires_grad_(name in trainable)
     for name, module in modules.items():
         module.training = name in training
+    reason = needs_library(modules, plan)
+    if reason is not None:
+        finish(model, plan, reason)
 
 
-def patch_forwards(model: nn.Module, plan: dict[str, Any]) -> None:
-    """Change the numbers that forwards of the network hold; see `patches` in plan.json."""
+def needs_library(modules: dict[str, nn.Module], plan: dict[str, Any]) -> str | None:
+    """Why the forward of the network has to be changed as well, or None where its tensors are enough."""
+    if plan.get("patches"):
+        module, function, call, argument, old, new = plan["patches"][0]
+        return (
+            f"the forward of {module or 'the network'!r} holds numbers that pruning changed (the first: "
+            f"{function}, call {call + 1}, argument {argument}: {old} -> {new})"
+        )
+    for path, module in modules.items():
+        inside = f"{path}." if path else ""
+        if type(module) is nn.MultiheadAttention and any(c[0].startswith(inside) for c in plan["cuts"]):
+            return f"the attention {path!r} was cut to sizes that torch's does not take"
+    return None
+
+
+def finish(model: nn.Module, plan: dict[str, Any], reason: str) -> None:
+    """Have the forwards of the network follow what was cut."""
     try:
-        patching = importlib.import_module("compressor.core.patching")
+        surgery = importlib.import_module("compressor.core.surgery")
         plans = importlib.import_module("compressor.core.plan")
     except ImportError as error:
-        module, function, call, argument, old, new = plan["patches"][0]
         raise LoadError(
-            f"the forward of {module or 'the network'!r} holds numbers that pruning changed (the first: "
-            f"{function}, call {call + 1}, argument {argument}: {old} -> {new}); to load this network, "
-            f"install the library that pruned it: pip install compressor"
+            f"{reason}; to load this network, install the library that pruned it: pip install compressor"
         ) from error
-    patching.patch(model, plans.Plan.from_json(json.dumps(plan)).patches)
+    surgery.follow(model, plans.Plan.from_json(json.dumps(plan)))
 
 
 def tie(model: nn.Module, aliases: dict[str, str]) -> None:

@@ -114,11 +114,16 @@ def assert_mask(graph: Graph, mask: Mask, *, second_batch: bool = True) -> None:
 
 
 def masks(graph: Graph) -> Iterator[Mask]:
-    """Random removals of 30 to 50 % of every group, and all but one rank of every group."""
+    """Random removals of 30 to 50 % of every group, all but one rank of every group, half of some."""
     for seed in SEEDS:
         rng = np.random.default_rng(seed)
         yield removal(graph, rng, lambda size, rng=rng: round(size * rng.uniform(0.3, 0.5)))
     yield removal(graph, np.random.default_rng(0), lambda size: size - 1)
+    # Some groups stay whole: a forward may take the length of one axis from another that was cut.
+    rng = np.random.default_rng(1)
+    some = removal(graph, rng, lambda size: size // 2 if rng.random() < 0.5 else 0)
+    if some.any():
+        yield some
 
 
 def removal(graph: Graph, rng: np.random.Generator, ranks: Callable[[int], int]) -> Mask:

@@ -161,6 +161,39 @@ def set_in_two_parts(self: Any, x: Tensor) -> Tensor:
     return self.b(z)
 
 
+REVERSED = torch.tensor([7, 6, 5, 4, 3, 2, 1, 0])
+
+
+def picked(self: Any, x: Tensor) -> Tensor:
+    return self.b(torch.relu(self.a(x))[:, REVERSED])
+
+
+def picked_by_a_list(self: Any, x: Tensor) -> Tensor:
+    return self.b(torch.relu(self.a(x))[..., [3, 1, 0, 2, 7, 6, 5, 4], :, :])
+
+
+def picked_by_a_mask(self: Any, x: Tensor) -> Tensor:
+    return self.b(torch.relu(self.a(x))[:, REVERSED > 1])
+
+
+def selected(self: Any, x: Tensor) -> Tensor:
+    return self.b(torch.relu(self.a(x)).index_select(1, REVERSED))
+
+
+def gathered(self: Any, x: Tensor) -> Tensor:
+    index = REVERSED[None, :, None, None].expand(len(x), -1, *x.shape[2:])
+    return self.b(torch.relu(self.a(x)).gather(1, index))
+
+
+def taken_along(self: Any, x: Tensor) -> Tensor:
+    return self.b(torch.take_along_dim(torch.relu(self.a(x)), REVERSED[None, :, None, None], 1))
+
+
+def rolled(self: Any, x: Tensor) -> Tensor:
+    y = torch.relu(self.a(x))
+    return self.b(y.roll(3, 1) + y.roll(-2, 1))
+
+
 def _qkv() -> dict[str, nn.Module]:
     return {"q": nn.Linear(6, 8), "k": nn.Linear(6, 8), "v": nn.Linear(6, 8), "b": nn.Linear(8, 5)}
 
@@ -191,4 +224,11 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     ),
     "attention split": (lambda: Forward(attention_split, a=nn.Linear(6, 24), b=nn.Linear(8, 5)), TOKENS),
     "slice assignment": (lambda: _convs(set_in_two_parts), IMAGE),
+    "picked": (lambda: _convs(picked), IMAGE),
+    "picked by a list": (lambda: _convs(picked_by_a_list), IMAGE),
+    "picked by a mask": (lambda: _convs(picked_by_a_mask, 6), IMAGE),
+    "selected": (lambda: _convs(selected), IMAGE),
+    "gathered": (lambda: _convs(gathered), IMAGE),
+    "taken along": (lambda: _convs(taken_along), IMAGE),
+    "rolled": (lambda: _convs(rolled), IMAGE),
 }

@@ -55,7 +55,7 @@ def test_without_the_library_the_loader_says_what_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved(tmp_path)
-    monkeypatch.setitem(sys.modules, "compressor.core.patching", None)
+    monkeypatch.setitem(sys.modules, "compressor.core.surgery", None)
     with pytest.raises(LoadError, match=r"reshape, call 1, argument 2: 8 -> 6.*install compressor"):
         load_plain(Reshaped, tmp_path)
 

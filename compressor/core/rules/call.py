@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from compressor.core.labels import NEUTRAL, Ids, LabelSpace, Layer, Split, Value
+from compressor.core.picks import Pick, Shift
 from compressor.core.tape import Op
 
 __all__ = ["MEETS_FIXED", "Call", "Layers", "Restriction", "WorkFact"]
@@ -59,6 +60,7 @@ class Call:
     splittable: bool = True
     works: list[WorkFact] = field(default_factory=list)
     restrictions: list[Restriction] = field(default_factory=list)
+    picks: list[Pick | Shift] = field(default_factory=list)
     choices: dict[int, tuple[str, ...]] = field(default_factory=dict)
     block_labels: Callable[[str, int, int], tuple[Ids, ...]] = _no_blocks
 

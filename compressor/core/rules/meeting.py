@@ -6,6 +6,8 @@ a head. An axis that is not split yet asks to be (see `labels.Split`) when it me
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from compressor.core.labels import NEUTRAL, OPAQUE, Ids, Layer
@@ -28,6 +30,9 @@ def join(call: Call, one: Layers, other: Layers) -> Layers:
         _join_factors(call, _spoken(a[:, positions]), _spoken(b[:, positions]))
     if len(one) == len(other) and all(map(_same_partition, a, b)):
         return tuple(_more_telling(*pair) for pair in zip(one, other, strict=True))
+    if len(one) == len(other):
+        # Of heads of three kinds that are the same heads, the side that knows them as one.
+        return min(one, other, key=lambda layers: sum(len(np.unique(x.ids)) for x in layers))
     return other if len(other) > len(one) or all(layer.soft for layer in one) else one
 
 
@@ -56,13 +61,9 @@ def _join_factors(call: Call, a: Ids, b: Ids) -> None:
     if len(a) == len(b) == 1:
         call.merge(a[0], b[0])
         return
-    left, right = [], [*b]
-    for mine in a:
-        same = next((i for i, theirs in enumerate(right) if _same_partition(mine, theirs)), None)
-        if same is None:
-            left.append(mine)
-        else:
-            call.merge(mine, right.pop(same))
+    left, right = _matched(call, [*a], [*b], _same_partition)
+    if len(left) == len(right) > 1:
+        left, right = _matched(call, left, right, _nested)
     if len(left) == 1 and right:
         call.split(left[0], [_indices(row) for row in right], _OTHERWISE)
     elif len(right) == 1 and left:
@@ -72,8 +73,29 @@ def _join_factors(call: Call, a: Ids, b: Ids) -> None:
             call.space.pin(row, f"{_OTHERWISE} ({call.where})")
 
 
+def _matched(
+    call: Call, left: list[Ids], right: list[Ids], alike: Callable[[Ids, Ids], bool]
+) -> tuple[list[Ids], list[Ids]]:
+    """Merge the factors of both sides that are alike; those that are left over."""
+    rest = []
+    for mine in left:
+        same = next((i for i, theirs in enumerate(right) if alike(mine, theirs)), None)
+        if same is None:
+            rest.append(mine)
+        else:
+            call.merge(mine, right[same])
+            right = [*right[:same], *right[same + 1 :]]
+    return rest, right
+
+
 def _same_partition(a: Ids, b: Ids) -> bool:
     return a is b or np.array_equal(a, b) or np.array_equal(_partition(a), _partition(b))
+
+
+def _nested(a: Ids, b: Ids) -> bool:
+    """Whether one label of either side determines that of the other (heads of queries, keys and values)."""
+    pairs = len(np.unique(np.stack([a, b]), axis=1).T)
+    return pairs in (len(np.unique(a)), len(np.unique(b)))
 
 
 def _partition(ids: Ids) -> Ids:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from compressor.core.labels import NEUTRAL, Layer, Value
+from compressor.core.picks import shifts_of
 from compressor.core.rules.call import Call, Layers
 from compressor.core.rules.table import rule
 
@@ -40,10 +41,18 @@ def rotate(call: Call) -> list[Layers]:
 
 @rule("aten.roll.default")
 def roll(call: Call) -> list[Layers]:
-    """Shifted in a circle; along a labelled axis the shift would have to follow the cut."""
+    """Shifted in a circle; along a labelled axis the shift follows what is removed."""
     value = call.args[0]
     axes = [a % len(value.shape) for a in call.arg(2, [])] or range(len(value.shape))
-    return [all_but(call, value, axes, "rolled by a number of channels written into forward")]
+    if not any(layer.axis in axes for layer in value.layers):
+        return [value.layers]
+    shifts = shifts_of(call.op, len(value.shape))
+    if shifts is None or call.choose("follow", "pin") == "pin":
+        return [all_but(call, value, axes, "rolled by a number of channels written into forward")]
+    own = [shift for shift in shifts if value.over(shift.axis)]
+    call.picks.extend(own)
+    moved = {shift.axis: shift.number for shift in own}
+    return [tuple(x.with_ids(np.roll(x.ids, moved.get(x.axis, 0))) for x in value.layers)]
 
 
 @rule("aten.constant_pad_nd.default")

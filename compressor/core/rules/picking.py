@@ -1,10 +1,15 @@
-"""Reading and writing positions by index tensors. Indexed axes are pinned, the others carry on."""
+"""Reading and writing positions by index tensors.
+
+Positions that are the same in every run follow a cut. Axes indexed otherwise are pinned, the others
+carry on.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from compressor.core.labels import Value
+from compressor.core.picks import Pick, pick_of
 from compressor.core.rules.call import Call, Layers
 from compressor.core.rules.elementwise import combine
 from compressor.core.rules.movement import all_but
@@ -39,14 +44,50 @@ def _beside(call: Call, values: Iterable[Value], axis: int, reason: str) -> list
 
 @rule("aten.index_select.default")
 def index_select(call: Call) -> list[Layers]:
-    """Positions picked by number: the labels there are pinned, the others stay."""
+    """Positions picked by number."""
+    pick = _followed(call, call.args[2])
+    if pick is not None:
+        return [_picked(call, pick)]
     return [all_but(call, call.args[0], [_axis(call)], _PICKED)]
+
+
+def _followed(call: Call, index: Value) -> Pick | None:
+    """The pick, where it is to follow what is removed."""
+    value = call.args[0]
+    # Rows of a table of the model's own are looked up, and stay.
+    if value.static or not index.static:
+        return None
+    pick = pick_of(call.op, value.shape)
+    if pick is None or not value.over(pick.axis) or call.choose("follow", "pin") != "follow":
+        return None
+    call.picks.append(pick)
+    return pick
+
+
+def _picked(call: Call, pick: Pick) -> Layers:
+    """The layers after a pick; a single position cannot go and is pinned."""
+    layers = []
+    for layer in call.args[0].layers:
+        if layer.axis == pick.axis:
+            layer = layer.with_ids(layer.ids[pick.positions])
+            if layer.ids.size == 1:
+                call.pin(layer, "a position picked by its number")
+                continue
+        layers.append(layer)
+    return tuple(layers)
 
 
 @rule("aten.gather.default")
 def gather(call: Call) -> list[Layers]:
     """Positions picked along one axis, by an index for each position of the others."""
-    return _beside(call, (call.args[0], call.args[2]), _axis(call), _PICKED)
+    value, index, axis = call.args[0], call.args[2], _axis(call)
+    beside = [(m, n) for a, (m, n) in enumerate(zip(value.shape, index.shape, strict=False)) if a != axis]
+    pick = _followed(call, index) if all(m == n for m, n in beside) else None
+    if pick is None:
+        return _beside(call, (value, index), axis, _PICKED)
+    others = Value(value.shape, tuple(layer for layer in value.layers if layer.axis != axis))
+    (rest,) = _beside(call, (others, index), axis, _PICKED)
+    return [(*rest, *(layer for layer in _picked(call, pick) if layer.axis == axis))]
 
 
 _SCATTERS = (
@@ -83,6 +124,10 @@ def write_along(call: Call) -> list[Layers]:
 def index(call: Call) -> list[Layers]:
     """Advanced indexing: new axes come where the indexed ones stood side by side, else in front."""
     value = call.args[0]
+    indices = [item for item in call.args[1] if item is not None]
+    pick = _followed(call, indices[0]) if len(indices) == 1 else None
+    if pick is not None:
+        return [_picked(call, pick)]
     places = _places(call.args[1], len(value.shape), len(call.shapes[0]))
     if places is None:
         call.pin_all("beside an advanced index")

@@ -59,6 +59,17 @@ def channel_attention(m: Net, y: Tensor) -> Tensor:
 
 
 PERMUTATION = torch.tensor([3, 1, 0, 2, 7, 6, 5, 4])
+COLUMN = PERMUTATION[None, :, None, None]
+
+
+def other_channels(m: Net, y: Tensor) -> Tensor:
+    return y.gather(1, ((COLUMN + torch.arange(8)) % 8).expand(len(y), -1, 8, -1))
+
+
+def shuffled(m: Net, y: Tensor) -> Tensor:
+    """Which fails for odd numbers of channels."""
+    return y[:, torch.arange(y.shape[1]).view(2, -1).t().flatten()]
+
 
 CASES = [
     held(
@@ -85,11 +96,22 @@ CASES = [
         lambda m, y: y.argmax(1, keepdim=True).float() + 0 * y,
         "read as a position",
     ),
-    held("roll over channels", lambda m, y: y.roll(2, 1), "rolled by a number of channels"),
-    held("channels picked by index", lambda m, y: y[:, PERMUTATION], "picked by indices"),
+    held("all axes rolled at once", lambda m, y: y.roll(2), "rolled by a number of channels"),
     held(
-        "channels picked by index_select",
-        lambda m, y: y.index_select(1, PERMUTATION),
+        "channels picked by a matrix",
+        lambda m, y: y[:, PERMUTATION.view(2, 4)].flatten(1, 2),
+        "picked by indices",
+    ),
+    held(
+        "channels picked at random",
+        lambda m, y: y[:, torch.arange(8)[torch.randint(8, (8,))]],
+        "picked by indices",
+    ),
+    held("other channels gathered at each place", other_channels, "picked by indices"),
+    held("channels shuffled by their number", shuffled, "picked by indices"),
+    held(
+        "positions that fail once channels go",
+        lambda m, y: y.gather(1, COLUMN.expand_as(y)),
         "picked by indices",
     ),
     held("channels gathered", lambda m, y: y.gather(1, y.argsort(1)), "mixed or ordered"),
