@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from compressor.core.capture import capture
 from compressor.core.graph import Graph
 from compressor.core.surgery import apply
+from compressor.errors import PlanMismatchError
 from compressor.profiling import costs, macs, params, removed_by
 from tests.core.transformers import ENTERING, TOKENS, Sizes, example, transformer
 
@@ -51,9 +52,11 @@ def test_the_cost_of_a_plan_is_that_of_the_captured_pruned_model(sizes: Sizes, s
     removed = random_removal(graph, seed)
     plan = graph.plan(removed)
     counted, recaptured = costs(graph, removed), costs(capture(apply(graph.model, plan), example()))
-    # Of one head that is left `transpose` makes no copy any more, so that activations may be fewer.
+    # Axes of size one have no stride of their own: whether `transpose` and `reshape` copy changes there.
+    rest = [group.size - int(removed[group.cells[0]].sum()) for group in graph.groups]
+    if min(*rest, sizes.heads, sizes.groups, sizes.dims, sizes.values, sizes.width) > 1:
+        assert counted == recaptured
     assert replace(counted, activation_bytes=0) == replace(recaptured, activation_bytes=0)
-    assert counted.activation_bytes >= recaptured.activation_bytes
     assert costs(graph, plan) == costs(graph, removed)
     assert removed_by(graph, plan).tolist() == removed.tolist()
 
@@ -93,3 +96,14 @@ def test_macs_of_attention_are_those_counted_by_hand(kind: str) -> None:
         if group.name.startswith("attentions"):
             removed[group.cells[0][:1]] = True
     assert costs(graph, removed).macs == by_hand(heads - 1, dims - 1)
+
+
+def test_a_plan_that_keeps_the_keys_of_a_head_that_goes_is_refused() -> None:
+    graph = transformer(Sizes(heads=2, groups=2, dims=3, values=3))
+    mask = np.zeros(graph.n_units, dtype=bool)
+    mask[next(group for group in graph.groups if group.size == 2).cells[0][:1]] = True
+    plan = graph.plan(mask)
+    assert removed_by(graph, plan).tolist() == mask.tolist()
+    without_keys = replace(plan, cuts=tuple(cut for cut in plan.cuts if ".k." not in cut.tensor))
+    with pytest.raises(PlanMismatchError, match=r"0\.k\.weight' axis 0.* \[\], but .* with \[0, 1, 2\] here"):
+        removed_by(graph, without_keys)
