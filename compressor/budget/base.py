@@ -45,6 +45,13 @@ class Budget(ABC):
       has.
     - `round_to`: what a layer keeps is rounded up to a multiple of this, or it keeps all it has.
 
+    Channels of attention belong to two groups, whole heads and dims of every head. All limits are of
+    the channels that both leave: `max_ratio`, `ratios` and `min_channels` are shared between the
+    groups as `Uniform` does it, and may be met by one of them alone. `round_to` is for the dims of a
+    head (all of them, or a multiple); heads are not rounded, any number of them keeps the width a
+    multiple. Where `ratios` ask for different ones of queries and values, which share their heads,
+    both lose theirs, as the dims are groups of their own.
+
     A group belongs to every layer that writes its channels, norms included. `ignore` wins over the
     other limits.
 

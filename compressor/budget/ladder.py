@@ -65,9 +65,13 @@ class Ladder:
         return np.array([group.size for group in self.graph.groups], dtype=np.int64)
 
     @cached_property
-    def channels(self) -> Lost:
-        """How many channels of its home axis each group loses with one rank."""
-        return np.array([group.channels for group in self.graph.groups], dtype=np.int64)
+    def factors(self) -> Lost:
+        """Of how many factors that may shrink the channels of each group are at most."""
+        moving = [len(allowance.levels) > 1 for allowance in self.allowances]
+        most = np.ones(len(self.order), dtype=np.int64)
+        for product in self.graph.crossed:
+            np.maximum.at(most, np.array(product), sum(moving[group] for group in product))
+        return most
 
     def mask(self, lost: Lost) -> Mask:
         """The removed units [n_units] when each group loses `lost` [n_groups] ranks."""
@@ -122,10 +126,14 @@ def by_score(ladder: Ladder) -> Sequence[Floats]:
 def by_ratio(ladder: Ladder) -> Sequence[Floats]:
     """For each group the key of every step: the removed share of the group after it.
 
-    Taking steps in this order thins all groups alike; scores only decide within a group.
+    Taking steps in this order thins all groups alike; scores only decide within a group. Of k
+    factors of the same channels each keeps the k-th root of what others keep.
     """
-    pairs = zip(ladder.sizes, ladder.allowances, strict=True)
-    return [a.levels[1:] / size for size, a in pairs]
+    keys = []
+    for size, allowance, many in zip(ladder.sizes, ladder.allowances, ladder.factors, strict=True):
+        share = allowance.levels[1:] / size
+        keys.append(share if many == 1 else 1 - (1 - share) ** many)
+    return keys
 
 
 def _ranked(group: Group, values: Floats, gone: Mask) -> npt.NDArray[np.int64]:

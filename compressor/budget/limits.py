@@ -7,7 +7,7 @@ lose. Budgets only ever choose among those numbers, so no budget can overstep a 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -15,9 +15,11 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
+from compressor.budget.factors import Lost, factors_of, partners, shared, widths
 from compressor.budget.layers import Layers, Target
 from compressor.budget.numbers import exact
-from compressor.core.graph import PINNED, Graph, Group
+from compressor.budget.rounding import Step, rounding
+from compressor.core.graph import Graph, Group
 from compressor.errors import BudgetError
 
 __all__ = ["Allowance", "Limits", "allowances"]
@@ -63,16 +65,26 @@ def allowances(graph: Graph, limits: Limits) -> tuple[Allowance, ...]:
             ignored.setdefault(position, _words(target))
     bounds = _bounds(graph, layers, limits.max_ratio)
     asked = _asked(graph, layers, limits.ratios or {}, ignored)
-    beside = _beside(graph, ignored)
+    steps = rounding(graph, ignored)
+    whole = np.zeros(1, dtype=np.int64)
+    rungs = [
+        whole if position in ignored else _rungs(group, steps[position], limits)
+        for position, group in enumerate(graph.groups)
+    ]
+    fixed, most = _of_factors(graph, rungs, asked, bounds, limits)
     found = []
     for position, group in enumerate(graph.groups):
-        if position in ignored:
-            nothing = np.zeros(1, dtype=np.int64)
-            found.append(Allowance(nothing, "ignore", f"ignored by {ignored[position]}"))
-            continue
         bound = min(bounds.get(position, ()), default=(Fraction(1), ""))
-        free = _free(group, beside.get(position, 0), bound, limits)
-        found.append(_fixed(group, free, bound, asked[position]) if position in asked else free)
+        if position in ignored:
+            found.append(Allowance(whole, "ignore", f"ignored by {ignored[position]}"))
+            continue
+        free = _free(group, rungs[position], steps[position], most.get(position), bound, limits)
+        if position in asked:
+            others = any(fixed.get(other, 0) for other in partners(graph, position))
+            own = fixed.get(position)
+            found.append(_fixed(group, free, bound, asked[position], shared=own, others_go=others))
+        else:
+            found.append(free)
     return tuple(found)
 
 
@@ -123,62 +135,106 @@ def _asked(
     return asked
 
 
-def _beside(graph: Graph, ignored: Collection[int]) -> dict[int, int]:
-    """For the largest open group of an axis how many channels of that axis stay in any case.
+def _rungs(group: Group, step: Step, limits: Limits) -> Lost:
+    """The numbers of ranks that a group may lose so that what it keeps is a multiple, or all."""
+    kept = np.arange(group.size, 0, -1, dtype=np.int64)
+    even = (kept * step.channels + step.beside) % limits.round_to == 0
+    return np.flatnonzero((kept == group.size) | even).astype(np.int64)
 
-    A width that is to be a multiple is the width of the tensor, pinned and ignored channels
-    included. Further open groups of the same axis are rounded on their own, so the sum is a
-    multiple, too.
+
+def _of_factors(
+    graph: Graph,
+    rungs: Sequence[Lost],
+    asked: Mapping[int, tuple[str, Fraction]],
+    bounds: Mapping[int, list[tuple[Fraction, str]]],
+    limits: Limits,
+) -> tuple[dict[int, int], dict[int, tuple[int, int]]]:
+    """The ranks that `ratios` ask for, and the most that `min_channels` and `max_ratio` leave.
+
+    Both only for groups whose channels have several factors, shared among those as by `factors.shared`.
     """
-    beside: dict[int, int] = {}
-    for axis in graph.axes:
-        owners = np.append(graph.group_of, PINNED)[axis.units]
-        homed = [g for g in np.unique(owners[owners >= 0]).tolist() if graph.groups[g].name == axis.tensor]
-        open_ = [g for g in homed if g not in ignored]
-        # What a factor of an axis (heads, dims of heads) keeps is rounded by itself.
-        if axis.role == "writer" and open_ and axis.units.ndim == 1:
-            largest = max(open_, key=lambda g: int((owners == g).sum()))
-            staying = (owners == PINNED) | np.isin(owners, list(ignored))
-            beside.setdefault(largest, int(staying.sum()))
-    return beside
+    crossed = factors_of(graph)
+    if not crossed:
+        return {}, {}
+
+    of_home = {p: min(Fraction(1), Fraction(limits.min_channels, n)) for p, n in widths(graph).items()}
+    of_bounds = {
+        product: 1 - min((ratio for p in product for ratio, _ in bounds.get(p, ())), default=Fraction(1))
+        for product in graph.crossed
+    }
+    of_asked = dict(of_home)
+    for product in graph.crossed:
+        # Of two patterns that speak of heads, that of the dims says which layer is meant.
+        for position in [p for p in product if p in asked][-1:]:
+            of_asked[product] = max(1 - asked[position][1], of_home.get(product, Fraction(0)))
+    chosen = crossed & asked.keys()
+    first = [levels if position in chosen else levels[:1] for position, levels in enumerate(rungs)]
+    exactly = shared(graph, first, of_asked)
+    rest = [exactly[p : p + 1] if p in chosen else levels for p, levels in enumerate(rungs)]
+    by_count, by_ratio = shared(graph, rest, of_home), shared(graph, rest, of_bounds)
+
+    def unless_last(lost: Lost, position: int) -> int:
+        # Where the last rung is reached it is the rungs that hold the group, not the limit.
+        size, level = graph.groups[position].size, int(lost[position])
+        return size if level == rungs[position][-1] else level
+
+    fixed = {position: int(exactly[position]) for position in chosen}
+    most = {p: (unless_last(by_count, p), unless_last(by_ratio, p)) for p in crossed}
+    return fixed, most
 
 
-def _free(group: Group, beside: int, bound: tuple[Fraction, str], limits: Limits) -> Allowance:
-    """What a group may lose when no ratio of its own is asked of it."""
+def _free(
+    group: Group,
+    rungs: Lost,
+    step: Step,
+    most: tuple[int, int] | None,
+    bound: tuple[Fraction, str],
+    limits: Limits,
+) -> Allowance:
+    """What a group may lose when no ratio of its own is asked of it.
+
+    `most` is what `min_channels` and `max_ratio` leave when its channels have other factors, too.
+    """
     size = group.size
     last = "last channel" if group.channels == 1 else f"last {group.channels} channels"
+    if most is None:
+        most = size + limits.min_channels // -group.channels, math.floor(bound[0] * size)
     least_kept = (
         (1, "end", f"its {last} must stay"),
-        (
-            -(-limits.min_channels // group.channels),
-            "min_channels",
-            f"min_channels = {limits.min_channels}",
-        ),
-        (size - math.floor(bound[0] * size), "max_ratio", bound[1]),
+        (size - most[0], "min_channels", f"min_channels = {limits.min_channels}"),
+        (size - most[1], "max_ratio", bound[1]),
     )
     least, kind, hold = max(least_kept, key=lambda item: item[0])  # the first of equals
-    kept = np.arange(size, 0, -1, dtype=np.int64)
-    even = (kept * group.channels + beside) % limits.round_to == 0
-    levels = np.flatnonzero((kept == size) | ((kept >= least) & even)).astype(np.int64)
+    levels = rungs[(rungs == 0) | (rungs <= size - least)]
     if size - levels[-1] > min(least, size):
-        kind, hold = (
-            "round_to",
-            f"round_to = {limits.round_to} of {size * group.channels + beside} channels",
-        )
+        kind, hold = "round_to", f"round_to = {limits.round_to} of {step.words(size)}"
     return Allowance(levels, kind, hold, kind == "round_to" and len(levels) == 1 and size > 1)
 
 
 def _fixed(
-    group: Group, free: Allowance, bound: tuple[Fraction, str], asked: tuple[str, Fraction]
+    group: Group,
+    free: Allowance,
+    bound: tuple[Fraction, str],
+    asked: tuple[str, Fraction],
+    *,
+    shared: int | None,
+    others_go: bool,
 ) -> Allowance:
-    """The one number of ranks for a group with a ratio of its own, rounded so that more is kept."""
+    """The one number of ranks for a group with a ratio of its own, rounded so that more is kept.
+
+    `shared` is that number when its channels have other factors, too; `others_go` says that those
+    lose some.
+    """
     pattern, ratio = asked
     words = f"ratios[{pattern!r}] = {float(ratio):g}"
     if ratio > bound[0]:
         raise BudgetError(
             f"{words} contradicts {bound[1]} for {group.name}; lower the one or raise the other"
         )
-    level = free.levels[free.levels <= math.floor(ratio * group.size)].max()
-    if level == 0 and ratio > 0:
+    level = shared
+    if level is None:
+        level = int(free.levels[free.levels <= math.floor(ratio * group.size)].max())
+    idle = level == 0 < ratio and not others_go
+    if idle:
         words += ", less than its smallest step"
-    return Allowance(np.array([level], dtype=np.int64), "ratios", words, level == 0 < ratio)
+    return Allowance(np.array([level], dtype=np.int64), "ratios", words, idle)

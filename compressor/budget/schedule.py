@@ -69,7 +69,7 @@ def next_step(budget: Budget, scores: Scores, *, original: Graph, removed: Mask 
     # are taken over distinct pairs.
     total = np.bincount(then, weights=scores.values[now], minlength=original.n_units)
     times = np.bincount(then, minlength=original.n_units)
-    missing = ~gone & (times == 0)
+    missing = ~gone & (times == 0) & _may_go(original, gone)
     if missing.any():
         group = original.groups[original.group_of[np.flatnonzero(missing)[0]]]
         raise BudgetError(
@@ -92,6 +92,18 @@ def _correspondence(original: Graph, gone: Mask, now: Graph) -> tuple[UnitArray,
             pairs.append(np.stack([mine[both], theirs[both]]))
     distinct = np.unique(np.concatenate(pairs, axis=1), axis=1)
     return distinct[0], distinct[1]
+
+
+def _may_go(original: Graph, gone: Mask) -> Mask:
+    """The units [n_units] of groups that could lose a rank more.
+
+    The last head is no unit of the present graph, where its dims are all there is.
+    """
+    may = np.ones(original.n_units, dtype=bool)
+    for group in original.groups:
+        if int(gone[group.cells[0]].sum()) >= group.size - 1:
+            may[np.concatenate(group.cells)] = False
+    return may
 
 
 def _matched(before: dict[tuple[str, int], Axis], gone: Mask, now: Graph) -> Iterator[tuple[Axis, UnitArray]]:

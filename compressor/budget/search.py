@@ -44,23 +44,28 @@ def fewest(steps: Steps, start: Lost, cost: Callable[[Lost], npt.NDArray[Any]], 
     return lost
 
 
-def at_most(steps: Steps, start: Lost, weights: Lost, capacity: int) -> Lost:
-    """The ranks lost [n_groups] after as many steps as fit: Σ weights * lost <= `capacity`.
+def at_most(steps: Steps, start: Lost, kept: Callable[[Lost], npt.NDArray[Any]], least: int) -> Lost:
+    """The ranks lost [n_groups] after as many steps as leave at least `least` of what `kept` counts.
 
     Steps are taken in order; a step that does not fit closes its group, and the others go on.
     """
-    lost = start.copy()
-    capacity -= int((weights * start).sum())
+    low, high = 0, len(steps)  # `low` steps fit, or none do
+    while low < high:
+        middle = (low + high + 1) // 2
+        if kept(steps.taken(middle, start)) >= least:
+            low = middle
+        else:
+            high = middle - 1
+    lost = steps.taken(low, start)
     closed = np.zeros(len(lost), dtype=bool)
-    for group, below, level in zip(
-        steps.group.tolist(), steps.below.tolist(), steps.level.tolist(), strict=True
-    ):
-        weight = int(weights[group]) * (level - below)
+    for index in range(low, len(steps)):
+        group = steps.group[index]
         if closed[group]:
             continue
-        if weight <= capacity:
-            lost[group] = level
-            capacity -= weight
-        else:
+        lost[group] = steps.level[index]
+        if kept(lost) < least:
+            lost[group] = steps.below[index]
             closed[group] = True
+            if closed.all():
+                break
     return lost

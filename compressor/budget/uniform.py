@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from compressor.budget.base import Budget
+from compressor.budget.factors import partners, shared
 from compressor.budget.ladder import Ladder, Lost
 from compressor.budget.numbers import check_ratio, exact
 from compressor.errors import NothingToPruneWarning
@@ -22,6 +20,11 @@ class Uniform(Budget):
 
     What stays is rounded up. Groups that are too narrow to lose one channel are named in a warning.
 
+    Channels of attention have two factors, whole heads and dims of every head, each a group of its
+    own. The ratio is that of the channels, not of each group: of k factors each keeps the k-th root
+    of what is to stay, first those with fewer ranks, rounded up; the others take what is missing
+    then. Half of 12 heads of 64 dims goes as 3 heads and 21 dims: 9 · 43 of 12 · 64 stay.
+
     >>> Uniform(0.5, ignore="stem", round_to=8)
     Uniform(0.5, ignore=('stem',), round_to=8)
     """
@@ -34,28 +37,33 @@ class Uniform(Budget):
         super().__post_init__()
 
     def lost(self, ladder: Ladder) -> Lost:
-        """For each group its highest rung within the ratio."""
-        lost = ladder.start.copy()
-        whole = []
-        for position, (group, allowance) in enumerate(
-            zip(ladder.graph.groups, ladder.allowances, strict=True)
-        ):
-            within = allowance.levels <= math.floor(exact(self.ratio) * group.size)
-            if within.any():
-                lost[position] = allowance.levels[within][-1]
-            if lost[position] == 0 and len(allowance.levels) > 1:
-                step = int(allowance.levels[1]) * group.channels
-                whole.append(f"{group.name} ({group.size * group.channels} channels, smallest step {step})")
+        """For each group its highest rung within the ratio, shared with the other factors of its channels."""
+        levels = [allowance.levels for allowance in ladder.allowances]
+        alone = [(position,) for position in range(len(levels)) if ladder.factors[position] == 1]
+        stays = 1 - exact(self.ratio)
+        lost = shared(ladder.graph, levels, dict.fromkeys((*alone, *ladder.graph.crossed), stays))
+        whole = [position for position in range(len(levels)) if self._stays_whole(ladder, lost, position)]
         if whole and lost.any():
+            named = ", ".join(_narrow(ladder, position) for position in whole)
             warnings.warn(
                 f"{self!r}: {len(whole)} of {len(lost)} groups stay whole, because the ratio is "
-                "less than "
-                f"their smallest step: {', '.join(whole)}",
+                f"less than their smallest step: {named}",
                 NothingToPruneWarning,
                 stacklevel=4,
             )
-        return np.asarray(lost)
+        return lost
+
+    def _stays_whole(self, ladder: Ladder, lost: Lost, position: int) -> bool:
+        """Whether a group could shrink, and neither it nor another factor of its channels does."""
+        together = [position, *partners(ladder.graph, position)]
+        return len(ladder.allowances[position].levels) > 1 and not lost[together].any()
 
     def part(self, share: float) -> Uniform:
         """The ratio that leaves (1 - ratio)^share."""
         return replace(self, ratio=1 - (1 - self.ratio) ** share)
+
+
+def _narrow(ladder: Ladder, position: int) -> str:
+    group = ladder.graph.groups[position]
+    step = int(ladder.allowances[position].levels[1]) * group.channels
+    return f"{group.name} ({group.size * group.channels} channels, smallest step {step})"

@@ -8,6 +8,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from compressor.budget.factors import partners
 from compressor.cli.command import Result, command
 from compressor.cli.inputs import InputOptions, example_inputs
 from compressor.cli.model import ModelOptions, build, device_of
@@ -104,6 +105,8 @@ def _group(graph: Graph, position: int) -> dict[str, object]:
     padded = np.append(graph.group_of, -1)  # so that PINNED reads no group
     return {
         "name": group.name,
+        "position": position,
+        "shares_channels_with": sorted(partners(graph, position)),
         "ranks": group.size,
         "channels": group.size * group.channels,
         "changes_statistics": group.statistics,
@@ -114,17 +117,27 @@ def _group(graph: Graph, position: int) -> dict[str, object]:
 
 
 def _overview(graph: Graph) -> str:
+    lines = [repr(graph), "", *aligned(_group_rows(graph), left=2 if graph.crossed else 1)]
+    pinned = [_pinned(graph, axis) for axis in graph.axes if axis.axis < 2]  # kernels are no news
+    if any(pinned):
+        lines += ["", "never removed:", *(f"  {line}" for line in pinned if line)]
+    return "\n".join(lines)
+
+
+def _group_rows(graph: Graph) -> list[list[str]]:
+    """One row for each group; heads and dims of the same channels, of one name, are told apart."""
     rows = [["group", "channels", "smallest step", "tensors"]]
     for position, group in enumerate(graph.groups):
         tensors = _group(graph, position)["tensors"]
         assert isinstance(tensors, list)
         count = group.size * group.channels
         rows.append([group.name, str(count), str(group.channels), str(len(tensors))])
-    lines = [repr(graph), "", *aligned(rows)]
-    pinned = [_pinned(graph, axis) for axis in graph.axes if axis.axis < 2]  # kernels are no news
-    if any(pinned):
-        lines += ["", "never removed:", *(f"  {line}" for line in pinned if line)]
-    return "\n".join(lines)
+    if graph.crossed:
+        rows[0] = ["", *rows[0], "shares channels with"]
+        for position, row in enumerate(rows[1:]):
+            others = ", ".join(str(other) for other in sorted(partners(graph, position)))
+            rows[position + 1] = [str(position), *row, others]
+    return rows
 
 
 def _pinned(graph: Graph, axis: Axis) -> str:

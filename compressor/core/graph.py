@@ -237,6 +237,22 @@ class Graph:
                 owner[cell] = position
         return owner
 
+    @cached_property
+    def crossed(self) -> tuple[tuple[int, ...], ...]:
+        """For each kind of channel of several factors the groups that can take it away, see `Axis`.
+
+        Positions in `groups`, in the order of the factors, so that the last one's units lie side by
+        side: heads before dims. A group may be in several: heads with dims of queries, and of values.
+        """
+        found: dict[tuple[int, ...], None] = {}
+        padded = np.append(self.group_of, PINNED)
+        for axis in self.axes:
+            if axis.units.ndim == 1:
+                continue
+            for column in np.unique(padded[axis.units], axis=1).T.tolist():
+                found[tuple(group for group in column if group != PINNED)] = None
+        return tuple(groups for groups in found if len(groups) > 1)
+
     def plan(self, removed: Mask, *, note: str = "") -> Plan:
         """The plan that removes exactly the units where `removed` [n_units] is True.
 

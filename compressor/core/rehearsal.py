@@ -145,6 +145,10 @@ def read(
 
 def _correct(state: _State, trial: _Trial, trips: list[Trip], removed: Mask, rules: _Rules) -> None:
     """Record what explains the trips: attributes, patched calls, else other readings, else pins."""
+    last = trial.turning(trips, removed, rules)
+    if last:
+        state.held.extend(last)
+        return
     places = [trip.place for trip in trips if not trip.by_number]
     if not places:
         _correct_numbers(state, trial, trips, removed, rules)
@@ -437,6 +441,30 @@ class _Trial:
     def _plan(self, removed: Mask, rules: _Rules) -> Plan:
         return rules.of(self.graph).plan(removed)
 
+    # -- the last two ----------------------------------------------------------------------------
+
+    def turning(self, trips: Sequence[Trip], removed: Mask, rules: _Rules) -> list[_Held]:
+        """Groups of two of which none can go, because the forward takes another way once one is left.
+
+        torch itself does (axes of length one), and so do forwards (`if groups == 1`).
+        """
+        if not any(trip.stops for trip in trips):
+            return []
+        pairs = [g for g in self.units.groups if g.size == 2 and removed[np.concatenate(g.cells)].any()]
+        lighter = removed.copy()
+        for group in pairs:
+            lighter[np.concatenate(group.cells)] = False
+        if not pairs or not lighter.any() or any(trip.stops for trip in self.trips(lighter, rules)):
+            return []
+        held: list[_Held] = []
+        for group in pairs:
+            alone = removed & np.isin(np.arange(removed.size), np.concatenate(group.cells))
+            stops = [trip for trip in self.trips(alone, rules) if trip.stops]
+            if stops:
+                members = np.concatenate(group.cells)
+                held.extend(self._held(members, stops[0], "forward takes another way once one is left"))
+        return held
+
     # -- plain numbers ---------------------------------------------------------------------------
 
     def counted(self, removed: Mask, rules: _Rules) -> list[_Held]:
@@ -448,13 +476,14 @@ class _Trial:
                 alone[cell] = removed[cell]
             numbers = [trip for trip in self.trips(alone, rules) if trip.by_number] if alone.any() else []
             if numbers:
-                held.extend(self._held(np.concatenate(group.cells), numbers[0]))
+                members = np.concatenate(group.cells)
+                held.extend(self._held(members, numbers[0], "their number enters the arithmetic"))
         return held
 
-    def _held(self, members: UnitArray, trip: Trip) -> Iterator[_Held]:
+    def _held(self, members: UnitArray, trip: Trip, why: str) -> Iterator[_Held]:
         op = self.tapes[trip.tape].ops[trip.op]
         where = f"{op.target.split('.')[1]} in {op.module or 'the model itself'}"
-        reason = f"their number enters the arithmetic ({where})"
+        reason = f"{why} ({where})"
         for axis in self.coupling.space.axes:
             for factor, ids in enumerate(self.units.of(axis.ids)):
                 channels = tuple(np.flatnonzero(np.isin(ids, members)).tolist())

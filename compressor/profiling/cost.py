@@ -208,8 +208,35 @@ def removed_by(graph: Graph, plan: Plan) -> Mask:
     mismatch = graph.signature.first_mismatch(plan.signature)
     if mismatch:
         raise PlanMismatchError(f"the plan was not made for this {graph.signature.model}: {mismatch}")
-    cuts = {(cut.tensor, cut.axis): cut for cut in plan.cuts}
+    asked = _asked(graph, plan)
     stays = np.zeros(graph.n_units + 1, dtype=bool)
+    cut_off = np.zeros(graph.n_units + 1, dtype=bool)
+    for axis, away in asked:
+        stays[axis.units[..., ~away]] = True
+        leaving = np.zeros(graph.n_units + 1, dtype=bool)
+        leaving[axis.units[..., away]] = True
+        leaving[axis.units[..., ~away]] = False
+        cut_off |= leaving
+    removed = ~stays[:-1]
+    if all(np.array_equal(axis.gone(removed), away) for axis, away in asked):
+        return removed
+    # A unit that one axis loses and another keeps: the latter should lose it, too.
+    for goes in (cut_off[:-1], removed):
+        for axis, away in asked:
+            due = axis.gone(goes)
+            if not np.array_equal(due, away):
+                raise PlanMismatchError(
+                    f"{axis.tensor!r} axis {axis.axis}: the plan removes "
+                    f"{np.flatnonzero(away).tolist()}, but the channels it removes elsewhere are "
+                    f"coupled with {np.flatnonzero(due).tolist()} here"
+                )
+    raise AssertionError("the plan follows no removal, though no axis says so")
+
+
+def _asked(graph: Graph, plan: Plan) -> list[tuple[Axis, Mask]]:
+    """Every axis with the channels [size] that the plan removes; they must be removable at all."""
+    cuts = {(cut.tensor, cut.axis): cut for cut in plan.cuts}
+    asked = []
     for axis in graph.axes:
         cut = cuts.pop((axis.tensor, axis.axis), None)
         away = np.zeros(axis.size, dtype=bool)
@@ -217,26 +244,10 @@ def removed_by(graph: Graph, plan: Plan) -> Mask:
             away[list(cut.removed)] = True
         if cut is not None and (cut.size != axis.size or not axis.free[away].all()):
             raise PlanMismatchError(f"{cut}: the graph says that these channels cannot be removed")
-        stays[axis.units[..., ~away]] = True
-    if cuts:
-        cut = next(iter(cuts.values()))
+        asked.append((axis, away))
+    for cut in cuts.values():
         raise PlanMismatchError(f"{cut}: the graph says that these channels cannot be removed")
-    removed = ~stays[:-1]
-    asked = {(cut.tensor, cut.axis): set(cut.removed) for cut in plan.cuts}
-    implied = {(cut.tensor, cut.axis): set(cut.removed) for cut in graph.plan(removed).cuts}
-    for tensor, position in dict.fromkeys((*asked, *implied)):
-        wanted, due = asked.get((tensor, position), set()), implied.get((tensor, position), set())
-        if wanted - due:
-            raise PlanMismatchError(
-                f"{tensor!r} axis {position}: the plan removes {sorted(wanted - due)}, and keeps channels "
-                f"elsewhere that are coupled with them"
-            )
-        if due - wanted:
-            raise PlanMismatchError(
-                f"{tensor!r} axis {position}: the plan keeps {sorted(due - wanted)}, and removes all that is "
-                f"coupled with them elsewhere"
-            )
-    return removed
+    return asked
 
 
 def _elements(

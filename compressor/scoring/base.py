@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
@@ -73,7 +74,10 @@ class Scorer(ABC):
         """For some axes (tensor name, axis) of the graph one real number for each channel.
 
         Each vector has the length `axis.size` (over all blocks, pinned channels included), on any
-        device. Every unit must have a site on one of the axes. The model must not be changed.
+        device. On an axis of several factors (heads and dims of heads) a channel's score is one for
+        each of its units. Where a unit is scored as a whole, give scores the shape of `axis.units`,
+        the same for all channels of the unit: they count once for the axis.
+        Every unit must have a site on one of the axes. The model must not be changed.
         """
 
     def unit_scores(self, graph: Graph) -> Values:
@@ -90,14 +94,17 @@ class Scorer(ABC):
         axes, vectors = checked_sites(self, graph, self.site_scores(graph))
         if not axes:
             return np.full(graph.n_units, np.nan)
-        sites = [axis.sites() for axis in axes]
-        values = np.concatenate([own[at] for own, (at, _) in zip(vectors, sites, strict=True)])
         how = choice(Reduce, self.reduce, "reduce")
-        return reduce_sites(values, np.concatenate([units for _, units in sites]), graph.n_units, how)
+        sites = [_sites(a, own, once=how is Reduce.FIRST) for a, own in zip(axes, vectors, strict=True)]
+        values, units = (np.concatenate(parts) for parts in zip(*sites, strict=True))
+        return reduce_sites(values, units, graph.n_units, how)
 
 
 def checked_sites(scorer: Scorer, graph: Graph, sites: object) -> tuple[list[Axis], list[Values]]:
-    """The scored axes in the graph's order and their scores as float64; raises ScoreError."""
+    """The scored axes in the graph's order and their scores as float64; raises ScoreError.
+
+    Scores are [size], or [factors, size] where a scorer tells factors apart.
+    """
     if not isinstance(sites, Mapping):
         raise ScoreError(
             f"{scorer!r}: site_scores returns a mapping from (tensor, axis) to a vector of scores, "
@@ -110,11 +117,27 @@ def checked_sites(scorer: Scorer, graph: Graph, sites: object) -> tuple[list[Axi
         _check_vector(scorer, graph, known[key], vector)
     axes = [axis for key, axis in known.items() if key in sites]
     values = _numbers([sites[axis.tensor, axis.axis] for axis in axes])
-    vectors = np.split(values, np.cumsum([axis.size for axis in axes])[:-1]) if axes else []
+    shapes = [tuple(sites[axis.tensor, axis.axis].shape) for axis in axes]
+    pieces = np.split(values, np.cumsum([math.prod(shape) for shape in shapes])[:-1]) if axes else []
+    vectors = [piece.reshape(shape) for piece, shape in zip(pieces, shapes, strict=True)]
     if not np.isfinite(values).all():
         for axis, numbers in zip(axes, vectors, strict=True):
             _check_finite(scorer, axis, numbers)
     return axes, vectors
+
+
+def _sites(axis: Axis, scores: Values, *, once: bool) -> tuple[Values, UnitArray]:
+    """The scores of the sites of an axis and their units.
+
+    Scores of whole heads, [factors, size], are one site for each unit of the axis; so are others with
+    `once`: a head has many channels, and none comes first.
+    """
+    channels, units = axis.sites()
+    if scores.ndim == 1 and not once:
+        return scores[channels], units
+    own = scores[channels] if scores.ndim == 1 else scores[axis.units >= 0]
+    distinct, which = np.unique(units, return_inverse=True)
+    return reduce_sites(own, which.ravel(), len(distinct), Reduce.MEAN), distinct
 
 
 def _nearest(key: object, known: Mapping[AxisKey, Axis]) -> str:
@@ -132,7 +155,7 @@ def _check_vector(scorer: Scorer, graph: Graph, axis: Axis, vector: object) -> N
         where = f"{scorer!r}: {axis.tensor!r} axis {axis.axis}"
         kind = f"a {vector.dtype} tensor" if isinstance(vector, Tensor) else type(vector).__name__
         raise ScoreError(f"{where}: scores must be a tensor of real numbers, got {kind}")
-    if vector.shape != (axis.size,):
+    if tuple(vector.shape) not in ((axis.size,), axis.units.shape):
         where = f"{scorer!r}: {axis.tensor!r} axis {axis.axis}"
         shape = list(dict(graph.signature.tensors)[axis.tensor])
         blocks = f", counted over its {axis.blocks} blocks" if axis.blocks > 1 else ""
@@ -143,11 +166,11 @@ def _check_vector(scorer: Scorer, graph: Graph, axis: Axis, vector: object) -> N
 
 
 def _check_finite(scorer: Scorer, axis: Axis, numbers: Values) -> None:
-    bad = np.flatnonzero(~np.isfinite(numbers))
+    bad = np.argwhere(~np.isfinite(numbers))
     if len(bad):
         raise ScoreError(
             f"{scorer!r}: {axis.tensor!r} axis {axis.axis}: expected finite scores, got "
-            f"{numbers[bad[0]]} for channel {bad[0]} ({len(bad)} of {axis.size} are not finite); "
+            f"{numbers[tuple(bad[0])]} for channel {bad[0][-1]} ({len(bad)} of {axis.size} are not finite); "
             "look for NaN or infinite weights in that tensor, or a division by zero in the scorer"
         )
 
@@ -159,7 +182,7 @@ def _numbers(vectors: Sequence[Tensor]) -> Values:
     if len({vector.device for vector in vectors}) > 1:
         vectors = [vector.cpu() for vector in vectors]
     # One copy from the device, and float64 only after it: not every device knows it.
-    joined = torch.cat([vector.detach() for vector in vectors])
+    joined = torch.cat([vector.detach().flatten() for vector in vectors])
     result: Values = joined.cpu().to(torch.float64).numpy()
     return result
 

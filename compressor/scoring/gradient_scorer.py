@@ -21,6 +21,7 @@ from compressor.scoring.weights import (
     READERS,
     RolesLike,
     channel_sums,
+    own_axes,
     roles_of,
     spread,
     weight_axes,
@@ -104,7 +105,7 @@ class GradientScorer(Scorer):
         """The scores [n_units] before groups are made comparable."""
         if self.joint is not Joint.UNIT:
             return super().raw_unit_scores(graph)
-        axes = weight_axes(graph, self.roles)
+        axes = own_axes(graph, self.roles)
         total = torch.zeros(graph.n_units, dtype=torch.float64)
         if not axes:
             return total.numpy()

@@ -7,13 +7,14 @@ from dataclasses import KW_ONLY, dataclass
 import torch
 from torch import Tensor
 
-from compressor.core.graph import Graph
+from compressor.core.graph import Axis, Graph
 from compressor.scoring.base import Scorer, SiteScores
 from compressor.scoring.norm import norms_of_axes
 from compressor.scoring.units import Normalize, NormalizeLike, Reduce, ReduceLike
 from compressor.scoring.weights import (
     WRITERS,
     RolesLike,
+    factor_layers,
     roles_of,
     weight_axes,
     weights_of,
@@ -28,7 +29,8 @@ class LAMP(Scorer):
     """Scores a channel by its squared norm over the sum of those of its layer not smaller than it.
 
     The largest channel of every layer scores 1, so scores compare across layers as they are and
-    `normalize` is "none". The layer is the weight that writes the channel (`roles`).
+    `normalize` is "none". The layer is the weight that writes the channel (`roles`). A head of
+    attention is measured as a whole among the heads of its weight, and so are the dims of heads.
 
     *Source: J. Lee, S. Park, S. Mo, S. Ahn, J. Shin, 2021, arXiv 2010.07611, equation 4*, there for
     single weights, here for channels by their squared L2 norms.
@@ -48,8 +50,21 @@ class LAMP(Scorer):
 
     def site_scores(self, graph: Graph) -> SiteScores:
         """The LAMP score of every channel of each layer with one of the roles."""
-        norms = norms_of_axes(weights_of(graph), weight_axes(graph, self.roles), 2)
-        return {key: lamp(widened(values).square()) for key, values in norms.items()}
+        axes = weight_axes(graph, self.roles)
+        norms = norms_of_axes(weights_of(graph), axes, 2)
+        squares = {key: widened(values).square() for key, values in norms.items()}
+        return {(a.tensor, a.axis): _lamp_of_axis(graph, a, squares[a.tensor, a.axis]) for a in axes}
+
+
+def _lamp_of_axis(graph: Graph, axis: Axis, squares_N: Tensor) -> Tensor:
+    """The scores of the channels of an axis [N], or [factors, N] where it has several."""
+    if axis.units.ndim == 1:
+        return lamp(squares_N)
+    scores = squares_N.new_zeros(axis.units.shape)
+    for factor, channels in factor_layers(graph, axis):
+        places = torch.from_numpy(channels).to(squares_N.device)
+        scores[factor, places] = lamp(squares_N[places].sum(dim=1))[:, None]
+    return scores
 
 
 def lamp(squares_N: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ class Reduce(Enum):
     """What a unit's score is of the scores of its sites; the string of the same name does as well.
 
     `FIRST` is the site met first in the order of the graph's axes, as a rule the row of the filter
-    that writes the channel.
+    that writes the channel; of several sites on that axis, as a head has them, their mean.
 
     >>> Reduce("mean")
     'mean'

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from compressor.core.graph import Axis, Graph
+from compressor.core.graph import PINNED, Axis, Graph
 from compressor.core.plan import Role
 from compressor.core.tape import named_tensors
 from compressor.errors import InputError
@@ -21,6 +22,8 @@ __all__ = [
     "RolesLike",
     "channel_slices",
     "channel_sums",
+    "factor_layers",
+    "own_axes",
     "roles_of",
     "spread",
     "unblocked",
@@ -54,6 +57,16 @@ def weight_axes(graph: Graph, roles: RolesLike) -> list[Axis]:
     out. Only for units that no chosen axis reaches, axes are added in this order: weights of the
     other role, vectors, buffers. So every unit has a site.
     """
+    found = {(axis.tensor, axis.axis) for axis in own_axes(graph, roles)}
+    return [axis for axis in graph.axes if (axis.tensor, axis.axis) in found]
+
+
+def own_axes(graph: Graph, roles: RolesLike) -> list[Axis]:
+    """The same axes, those that were added with only the units that they were added for.
+
+    Dims of queries are read by no weight. The rows that write them belong to heads as well, whose
+    effect is counted where heads are read.
+    """
     chosen = roles_of(roles)
     tensors = named_tensors(graph.model)
 
@@ -64,19 +77,19 @@ def weight_axes(graph: Graph, roles: RolesLike) -> list[Axis]:
             return 2
         return 0 if axis.role in chosen else 1
 
-    reached = np.zeros(graph.n_units, dtype=bool)
-    ranked: dict[int, list[Axis]] = {}
-    for axis in graph.axes:
+    reached = np.zeros(graph.n_units + 1, dtype=bool)
+    ranked: dict[int, list[tuple[int, Axis]]] = {}
+    for position, axis in enumerate(graph.axes):
         if tensors[axis.tensor].is_floating_point() or tensors[axis.tensor].is_complex():
-            ranked.setdefault(preference(axis), []).append(axis)
-    found: set[int] = set()
+            ranked.setdefault(preference(axis), []).append((position, axis))
+    found: dict[int, Axis] = {}
     for level in sorted(ranked):
-        for axis in ranked[level] if not reached.all() else []:
-            free = axis.sites()[1]
-            if level == 0 or not reached[free].all():
-                found.add(id(axis))
-                reached[free] = True
-    return [axis for axis in graph.axes if id(axis) in found and axis.free.any()]
+        for position, axis in ranked[level]:
+            own = axis.units if level == 0 else np.where(reached[axis.units], PINNED, axis.units)
+            if (own >= 0).any():
+                found[position] = replace(axis, units=own)
+                reached[own[own >= 0]] = True
+    return [found[position] for position in sorted(found)]
 
 
 def spread(scores: npt.NDArray[np.float64], axes: Iterable[Axis]) -> dict[tuple[str, int], Tensor]:
@@ -90,6 +103,21 @@ def spread(scores: npt.NDArray[np.float64], axes: Iterable[Axis]) -> dict[tuple[
         lowest = np.atleast_2d(padded[axis.units]).min(0)
         found[axis.tensor, axis.axis] = torch.from_numpy(np.where(axis.free, lowest, 0.0))
     return found
+
+
+def factor_layers(graph: Graph, axis: Axis) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
+    """The layers that the factors of an axis [factors, size] see: heads as wholes, dims as wholes.
+
+    Each is a factor and the channels of every unit [n_units, times], which correspond column by column.
+    Units of one group are of one layer; queries and keys side by side in one are another than values.
+    """
+    for factor, row in enumerate(np.atleast_2d(axis.units)):
+        channels = np.argsort(row, kind="stable")
+        units, first, times = np.unique(row[channels], return_index=True, return_counts=True)
+        kinds = np.stack([graph.group_of[units], times])
+        for group, count in np.unique(kinds[:, units >= 0], axis=1).T.tolist():
+            starts = first[(units >= 0) & (kinds[0] == group) & (kinds[1] == count)]
+            yield factor, channels[starts[:, None] + np.arange(count)]
 
 
 def weights_of(graph: Graph) -> dict[str, Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 from unittest import SkipTest
 
 import numpy as np
@@ -26,8 +26,9 @@ class ScorerContract:
     """The tests of a scorer; inherit in a class named `Test…` and say in `make` how to make one.
 
     The scorer is tried on a small image classifier (`model`) with BatchNorm, a depthwise and a
-    grouped convolution, a residual sum, a flattened head and pinned inputs and outputs. A scorer
-    that needs data finds some in `batches`.
+    grouped convolution, a residual sum, a flattened head and pinned inputs and outputs, and on a
+    small attention network, whose channels have two factors: heads and dims of heads. A scorer that
+    needs data finds some in `batches`.
 
     >>> from compressor.scoring import Norm
     >>> class TestMine(ScorerContract):
@@ -78,7 +79,8 @@ class ScorerContract:
         known = {(axis.tensor, axis.axis): axis for axis in graph.axes}
         for key, vector in scorer.site_scores(graph).items():
             assert key in known, f"{key} is no axis of the graph"
-            assert tuple(vector.shape) == (known[key].size,), f"{key}: {tuple(vector.shape)}"
+            shapes = (known[key].size,), known[key].units.shape
+            assert tuple(vector.shape) in shapes, f"{key}: {tuple(vector.shape)}"
 
     def test_the_same_scores_come_twice(self) -> None:
         graph, scorer = self._graph(self.model()), self.make()
@@ -124,6 +126,35 @@ class ScorerContract:
         stem = [_units_of(graph, "stem.weight") for graph in graphs]
         here, there = scores[0][stem[0]], scores[1][stem[1]]
         _assert_same(here, there, self.tolerance, "of channels that were not permuted")
+
+    def test_heads_and_their_dims_get_finite_scores(self) -> None:
+        graph, scorer = capture(_attention(), _batches()[0][0]), self.make()
+        if isinstance(scorer, Scorer):
+            units = {(axis.tensor, axis.axis): axis.units for axis in graph.axes}
+            for key, vector in scorer.site_scores(graph).items():
+                shapes = units[key].shape[-1:], units[key].shape
+                assert tuple(vector.shape) in shapes, f"{key}: {tuple(vector.shape)}"
+        values = score(graph, scorer).values
+        assert values.shape == (graph.n_units,) and np.isfinite(values).all()
+
+    def test_scores_follow_permuted_heads_and_dims(self) -> None:
+        if not self.reads_channels:
+            raise SkipTest("this scorer does not look at what channels hold")
+        plain, permuted = _attention(), _attention()
+        heads, dims = torch.tensor([2, 0, 1]), torch.tensor([3, 1, 4, 0, 2])
+        _permute_heads(permuted, heads, dims)
+        images = _batches()[0][0]
+        assert torch.allclose(plain(images), permuted(images), atol=1e-5), "the permutation is off"
+        graphs = capture(plain, images), capture(permuted, images)
+        scores = [score(graph, self.make()).values for graph in graphs]
+        for tensor in ("query.weight", "value.weight"):
+            rows = [_units_of(graph, tensor).reshape(2, 3, 5) for graph in graphs]
+            for units, order, what in (
+                ([r[0, :, 0] for r in rows], heads, "heads"),
+                ([r[1, 0] for r in rows], dims, f"dims of {tensor}"),
+            ):
+                before, after = scores[0][units[0]][order], scores[1][units[1]]
+                _assert_same(before, after, self.tolerance, f"of {what} after a permutation")
 
     def test_double_precision_makes_no_difference(self) -> None:
         expected = score(self._graph(self.model()), self.make()).values
@@ -177,11 +208,48 @@ class _Network(nn.Module):
         return logits
 
 
+class _Attention(nn.Module):
+    """Three heads of five dims over four patches, with a norm where values are written."""
+
+    heads = 3
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 4, stride=4)
+        self.stem_norm = nn.BatchNorm2d(8)
+        self.query, self.key, self.value = (nn.Conv2d(8, 15, 1) for _ in range(3))
+        self.value_norm = nn.BatchNorm2d(15)
+        self.out = nn.Conv2d(15, 8, 1)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = torch.relu(self.stem_norm(self.stem(images.to(self.stem.weight.dtype))))
+        parts = (self.query(x), self.key(x), self.value_norm(self.value(x)))
+        query, key, value = (part.flatten(2).unflatten(1, (self.heads, -1)) for part in parts)
+        weights = (query.transpose(-2, -1) @ key).softmax(-1)
+        read = (value @ weights.transpose(-2, -1)).flatten(1, 2).unflatten(-1, (2, 2))
+        logits: Tensor = self.head((x + self.out(read)).mean((2, 3)))
+        return logits
+
+
 def _network() -> _Network:
     """A network with weights and statistics that differ from channel to channel."""
-    generator = torch.Generator().manual_seed(1)
     with torch.random.fork_rng(devices=[]):
-        network = _Network()
+        return _drawn(_Network())
+
+
+def _attention() -> _Attention:
+    """The attention network, likewise."""
+    with torch.random.fork_rng(devices=[]):
+        return _drawn(_Attention())
+
+
+_Net = TypeVar("_Net", bound=nn.Module)
+
+
+def _drawn(network: _Net) -> _Net:
+    """The network in eval mode with every tensor drawn anew."""
+    generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name, tensor in named_tensors(network).items():
             if tensor.is_floating_point():
@@ -212,6 +280,21 @@ def _permute(network: _Network, order: Tensor) -> None:
         tensor.copy_(tensor[order].clone())
     columns = network.head.weight.view(5, 6, 4)  # flatten puts the pixels of a channel together
     columns.copy_(columns[:, order].clone())
+
+
+@torch.no_grad()
+def _permute_heads(network: _Attention, heads: Tensor, dims: Tensor) -> None:
+    """Put head `heads[i]` in place i and, in every head, dim `dims[j]` in place j."""
+    order = (heads[:, None] * len(dims) + dims).flatten()
+    norm = network.value_norm
+    assert norm.running_mean is not None and norm.running_var is not None
+    written = [norm.weight, norm.bias, norm.running_mean, norm.running_var]
+    for layer in (network.query, network.key, network.value):
+        assert layer.bias is not None
+        written += [layer.weight, layer.bias]
+    for tensor in written:
+        tensor.copy_(tensor[order].clone())
+    network.out.weight.copy_(network.out.weight[:, order].clone())
 
 
 # -- comparisons ---------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from compressor.budget import Budget, Global, Ladder, Macs, Params, Step, Uniform, next_step, stages
 from compressor.core.capture import capture
@@ -20,6 +20,7 @@ from compressor.core.surgery import apply
 from compressor.errors import BudgetError
 from compressor.profiling import costs
 from compressor.scoring import Norm, Scores, score
+from tests.core.transformers import Sizes, Transformer, example, group_at, left, lost
 
 x = torch.zeros(1, 3, 12, 12)
 
@@ -41,12 +42,13 @@ def walk(
     steps: int,
     scorer: Callable[[Graph], Scores],
     between: Callable[[nn.Module], None] = lambda _: None,
+    inputs: Tensor = x,
 ) -> tuple[Graph, list[Step], nn.Module]:
-    original = capture(model, x)
+    original = capture(model, inputs)
     taken: list[Step] = []
     for stage in stages(budget, steps):
         removed = taken[-1].removed if taken else None
-        step = next_step(stage, scorer(capture(model, x)), original=original, removed=removed)
+        step = next_step(stage, scorer(capture(model, inputs)), original=original, removed=removed)
         model = apply(model, step.plan)
         between(model)
         taken.append(step)
@@ -148,3 +150,60 @@ def test_the_wrong_original_is_refused(branches: Graph) -> None:
     scores = score(capture(small, x), Norm())
     with pytest.raises(BudgetError, match=r"has 8 channels, .*16 were expected"):
         next_step(Uniform(0.7), scores, original=branches)
+
+
+# -- heads and dims ------------------------------------------------------------------------------
+
+HEADS = {
+    "apart": Sizes(heads=4, dims=9, values=8, layers=2),
+    "packed": Sizes("packed", heads=4, dims=6, layers=2),
+    "torch's": Sizes("torch", heads=4, dims=8, layers=2),
+    "key-value heads of two": Sizes(heads=4, groups=2, dims=6, values=8),
+}
+
+
+@pytest.mark.parametrize("net", HEADS)
+@pytest.mark.parametrize(
+    "budget", [Uniform(0.7), Global(0.6), Macs(0.4), Params(0.3), Uniform(0.6, max_ratio=0.4)]
+)
+@pytest.mark.filterwarnings("ignore::compressor.errors.NothingToPruneWarning")
+def test_attention_ends_at_the_same_budget_and_the_plans_compose(budget: Budget, net: str) -> None:
+    torch.manual_seed(3)
+    model = Transformer(HEADS[net]).eval()
+    original, taken, small = walk(model, budget, 3, lambda g: score(g, Norm()), spread, example())
+    whole: Plan | None = None
+    for step in taken:
+        whole = step.plan if whole is None else step.plan.after(whole)
+        expected = original.plan(step.removed)
+        assert set(whole.cuts) == set(expected.cuts)
+        assert set(whole.sizes) == set(expected.sizes)
+    assert costs(capture(small, example())).macs == costs(original, taken[-1].removed).macs
+    ends = costs(original, taken[-1].removed)
+    if isinstance(budget, Macs | Params):
+        name = "macs" if isinstance(budget, Macs) else "params"
+        assert getattr(ends, name) <= Fraction(str(budget.fraction)) * getattr(costs(original), name)
+    if isinstance(budget, Uniform):
+        most = min(budget.ratio, budget.max_ratio) if isinstance(budget.max_ratio, float) else budget.ratio
+        shares = left(original, taken[-1].removed)
+        assert min(shares.values()) >= 1 - Fraction(str(most))
+        assert min(s for name, s in shares.items() if "attention" in name) < 1 - Fraction(
+            str(most)
+        ) + Fraction(1, 5)
+
+
+@pytest.mark.parametrize("factor", [0, 1])
+def test_a_factor_of_which_one_unit_is_left_is_none_any_more(factor: int) -> None:
+    """One head left: the next capture sees dims only. One dim of queries left: it sees heads only."""
+    original = capture(Transformer(Sizes(heads=3, groups=3, dims=4, values=4)).eval(), example())
+    group = group_at(original, "attentions.0.q.weight", factor)
+    gone = np.zeros(original.n_units, dtype=bool)
+    gone[group.cells[0][1:]] = True
+    small = apply(original.model, original.plan(gone))
+    now = capture(small, example())
+    axis = next(a for a in now.axes if (a.tensor, a.axis) == ("attentions.0.q.weight", 0))
+    assert axis.units.ndim == 1
+    step = next_step(Macs(0.2), score(now, Norm()), original=original, removed=gone)
+    assert lost(step.removed, group) == group.size - 1
+    assert costs(original, step.removed).macs <= Fraction(1, 5) * costs(original).macs
+    apply(small, step.plan)
+    assert set(step.plan.after(original.plan(gone)).cuts) == set(original.plan(step.removed).cuts)

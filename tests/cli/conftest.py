@@ -39,6 +39,21 @@ class Tiny(nn.Module):
         return self.fc(x.mean((2, 3)))
 
 
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Linear(3, 8)
+        self.q, self.k, self.v = nn.Linear(8, 12), nn.Linear(8, 12), nn.Linear(8, 15)
+        self.out = nn.Linear(15, 8)
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, x):
+        x = self.embed(x)
+        q, k, v = (p(x).unflatten(-1, (3, -1)).transpose(1, 2) for p in (self.q, self.k, self.v))
+        read = nn.functional.scaled_dot_product_attention(q, k, v)
+        return self.head((x + self.out(read.transpose(1, 2).flatten(2))).mean(1))
+
+
 class Nets:
     build = staticmethod(Tiny)
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import nn
 
+from compressor.budget import Uniform
+from compressor.core.surgery import apply
 from compressor.profiling import compare
+from compressor.scoring import Scores
+from tests.core.transformers import Sizes, example, transformer
 
 
 def test_the_table_shows_what_is_left_of_every_cost() -> None:
@@ -29,3 +34,18 @@ def test_layers_that_only_one_model_has_are_shown() -> None:
     lines = compare(one, other, torch.zeros(1, 4)).layers().splitlines()
     assert lines[1].split() == ["0", "Linear", "32", "8", "25.0%", "40", "10", "25.0%"]
     assert lines[2].split() == ["1", "Linear", "16", "-", "-", "18", "-", "-"]
+
+
+def test_layers_of_attention_are_compared_as_they_are_counted_by_hand() -> None:
+    graph = transformer(Sizes(heads=4, dims=6, values=5, hidden=10, width=12))
+    removed = Uniform(0.5).choose(Scores(graph, np.arange(graph.n_units, dtype=np.float64), "by hand"))
+    small = apply(graph.model, graph.plan(removed))
+    rows = {
+        line.split()[0]: line.split()[2:5]
+        for line in compare(graph.model, small, example()).layers().splitlines()
+    }
+    # 3 of 4 heads, 4 of 6 dims of queries, 4 of 5 of values, half of the widths; 5 tokens.
+    assert rows["attentions.0.q"] == ["1,440", "360", "25.0%"]  # 5 · 12 · 4 · 6, 5 · 6 · 3 · 4
+    assert rows["attentions.0.v"] == ["1,200", "360", "30.0%"]  # 5 · 12 · 4 · 5, 5 · 6 · 3 · 4
+    assert rows["attentions.0.out"] == ["1,200", "360", "30.0%"]
+    assert rows["attentions.0"] == ["1,100", "600", "54.5%"]  # 4 · 25 · (6 + 5), 3 · 25 · (4 + 4)

@@ -188,9 +188,7 @@ def test_a_plan_of_another_model_is_refused() -> None:
 def test_a_plan_that_cuts_only_one_side_of_a_coupling_is_refused() -> None:
     graph = capture(nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 2)), torch.zeros(1, 4))
     half = Plan((Cut("0.weight", 0, 8, (0, 1, 2), "writer"),), (), graph.signature)
-    with pytest.raises(
-        PlanMismatchError, match=r"removes \[3, 4, 5, 6, 7\], and keeps channels elsewhere that are coupled"
-    ):
+    with pytest.raises(PlanMismatchError, match=r"coupled with \[3, 4, 5, 6, 7\]"):
         removed_by(graph, half)
     pinned = Plan((Cut("1.weight", 0, 2, (0,), "writer"),), (), graph.signature)
     with pytest.raises(PlanMismatchError, match="cannot be removed"):

@@ -180,6 +180,19 @@ def _by_memory(graph: Graph, sites: dict[tuple[str, int], torch.Tensor]) -> None
                 sites[key] = flat[: len(sites[key])].abs()
 
 
+def _by_head(graph: Graph, sites: dict[tuple[str, int], torch.Tensor]) -> None:
+    for axis in graph.axes:
+        key = axis.tensor, axis.axis
+        if key in sites and axis.units.ndim > 1:
+            sites[key] = sites[key] + torch.arange(axis.size) // 5
+
+
+def _half_of_the_factors(graph: Graph, sites: dict[tuple[str, int], torch.Tensor]) -> None:
+    for axis in graph.axes:
+        if axis.units.ndim > 1:
+            sites[axis.tensor, axis.axis] = torch.zeros(1, axis.size)
+
+
 def _too_short(_graph: Graph, sites: dict[tuple[str, int], torch.Tensor]) -> None:
     sites.update({key: values[:-1] for key, values in sites.items()})
 
@@ -195,6 +208,8 @@ MISTAKES = [
     (_draw, UNTOUCHED),
     (_noise, "test_the_same_scores_come_twice"),
     (_by_position, "test_scores_follow_permuted_channels"),
+    (_by_head, "test_scores_follow_permuted_heads_and_dims"),
+    (_half_of_the_factors, "test_heads_and_their_dims_get_finite_scores"),
     (_by_mode, "test_mode_and_frozen_weights_make_no_difference"),
     (_by_dtype, "test_double_precision_makes_no_difference"),
     (_by_memory, "test_memory_format_makes_no_difference"),
