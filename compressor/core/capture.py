@@ -76,7 +76,7 @@ def _capture(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any])
     def build(coupling: Coupling, units: Units) -> Graph:
         return _graph(model, args, kwargs, tapes, signature, coupling, units)
 
-    return read(model, args, kwargs, tapes, build).graph
+    return read(model, args, kwargs, tapes, build)
 
 
 # -- checks --------------------------------------------------------------------------------------
