@@ -8,6 +8,7 @@ from fractions import Fraction
 import numpy as np
 import torch
 import torch.nn.functional as F
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from compressor.core.capture import capture
@@ -161,3 +162,31 @@ def left(graph: Graph, removed: Mask) -> dict[str, Fraction]:
         if cut.axis == 1 and "out" in cut.tensor:
             shares[f"{cut.tensor} read"] = Fraction(len(cut.keep), cut.size)
     return shares
+
+
+@st.composite
+def sizes(draw: st.DrawFn) -> Sizes:
+    """A small transformer of any kind; key-value heads may be fewer than heads."""
+    kind = draw(st.sampled_from(["apart", "packed", "torch"]))
+    groups, times = draw(st.integers(1, 3)), draw(st.integers(1, 3)) if kind == "apart" else 1
+    return Sizes(
+        kind=kind,
+        heads=groups * times,
+        dims=draw(st.integers(1, 5)),
+        values=draw(st.integers(1, 5)),
+        groups=groups,
+        hidden=draw(st.integers(1, 7)),
+        layers=draw(st.integers(1, 2)),
+        width=draw(st.integers(2, 9)),
+    )
+
+
+def random_removal(graph: Graph, seed: int) -> np.ndarray:
+    """Any number of ranks of each group, any units of its cells, at least one stays."""
+    generator = np.random.default_rng(seed)
+    removed = np.zeros(graph.n_units, dtype=bool)
+    for group in graph.groups:
+        count = int(generator.integers(0, group.size))
+        for cell in group.cells:
+            removed[generator.permutation(cell)[:count]] = True
+    return removed

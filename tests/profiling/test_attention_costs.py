@@ -10,39 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compressor.core.capture import capture
-from compressor.core.graph import Graph
 from compressor.core.surgery import apply
 from compressor.errors import PlanMismatchError
 from compressor.profiling import costs, macs, params, removed_by
-from tests.core.transformers import ENTERING, TOKENS, Sizes, example, transformer
-
-
-@st.composite
-def sizes(draw: st.DrawFn) -> Sizes:
-    """A small transformer of any kind; key-value heads may be fewer than heads."""
-    kind = draw(st.sampled_from(["apart", "packed", "torch"]))
-    groups, times = draw(st.integers(1, 3)), draw(st.integers(1, 3)) if kind == "apart" else 1
-    return Sizes(
-        kind=kind,
-        heads=groups * times,
-        dims=draw(st.integers(1, 5)),
-        values=draw(st.integers(1, 5)),
-        groups=groups,
-        hidden=draw(st.integers(1, 7)),
-        layers=draw(st.integers(1, 2)),
-        width=draw(st.integers(2, 9)),
-    )
-
-
-def random_removal(graph: Graph, seed: int) -> np.ndarray:
-    """Any number of ranks of each group, any units of its cells, at least one stays."""
-    generator = np.random.default_rng(seed)
-    removed = np.zeros(graph.n_units, dtype=bool)
-    for group in graph.groups:
-        count = int(generator.integers(0, group.size))
-        for cell in group.cells:
-            removed[generator.permutation(cell)[:count]] = True
-    return removed
+from tests.core.transformers import ENTERING, TOKENS, Sizes, example, random_removal, sizes, transformer
 
 
 @settings(deadline=None, max_examples=10)
