@@ -95,13 +95,20 @@ def check(entry: Entry, save: Callable[[Row], None], *, onnx: bool = False) -> R
     row["seconds"] = time.perf_counter() - start
     row["peak_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     row["status"] = status(row)
+    if row["status"] == "not run" and row["failures"]:
+        row["refused"] = f"memory limit in {row['stage']}"
     save(row)
     return row
+
+
+_OUT_OF_MEMORY = ("can't allocate memory", "MemoryError", "Unable to allocate")
 
 
 def status(row: Row) -> str:
     """The verdict on one network in one or two words."""
     texts = " ".join(row["failures"])
+    if row["failures"] and all(any(m in text for m in _OUT_OF_MEMORY) for text in row["failures"]):
+        return "not run"
     if "verify: " in texts or "reference" in texts or "batch" in texts or "forward" in texts:
         return "wrong"
     if row["failures"]:
