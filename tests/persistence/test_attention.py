@@ -56,6 +56,7 @@ def test_copies_pickles_exports_and_compiled_ones_compute_the_same(small: nn.Mod
     expected = small(X)
     torch.testing.assert_close(copy.deepcopy(small)(X), expected)
     torch.testing.assert_close(pickle.loads(pickle.dumps(small))(X), expected)
+    torch.compiler.reset()
     compiled = torch.compile(small, backend="eager", fullgraph=True)
     torch.testing.assert_close(compiled(X), expected)
     batch = torch.export.Dim("batch", min=2, max=8)
