@@ -8,13 +8,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from compressor.core.attention import sized
 from compressor.core.nested import with_tensors
 from compressor.core.plan import Cut
+from compressor.core.reference import call_in_double
 from compressor.core.surgery import cut_copy
 from compressor.core.tape import named_tensors
 
-__all__ = ["as_double", "copies", "scrambled", "silence_readers", "with_weights"]
+__all__ = ["as_double", "copies", "scrambled", "settle_norms", "silence_readers", "with_weights"]
 
 
 def scrambled(model: nn.Module, generator: torch.Generator) -> nn.Module:
@@ -75,6 +78,37 @@ def _random(
     draw: Callable[..., Tensor], shape: Sequence[int], generator: torch.Generator, like: Tensor
 ) -> Tensor:
     return draw(tuple(shape), generator=generator, dtype=torch.float64, device="cpu").to(like.device)
+
+
+def settle_norms(
+    model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], generator: torch.Generator
+) -> None:
+    """Give the batch norms of a scrambled model statistics that fit what reaches them on the example.
+
+    Where the statistics of a deep network fitted its weights, scrambled ones multiply rounding errors from
+    layer to layer. Each is measured just before it is used, so that later ones see what comes of it; all
+    channels of a layer get about one variance, for that of a single channel may be next to nothing.
+    """
+
+    def measure(norm: nn.Module, given: tuple[Any, ...]) -> None:
+        x = given[0]
+        assert isinstance(norm, _BatchNorm) and norm.running_mean is not None and norm.running_var is not None
+        rest = [axis for axis in range(x.dim()) if axis != 1]
+        var_C, mean_C = torch.var_mean(x, dim=rest, correction=0)
+        size = var_C.mean().clamp(min=1e-12)
+        spread = _random(torch.rand, (2, len(var_C)), generator, var_C)
+        norm.running_var.copy_(size * (0.8 + 0.4 * spread[0]))
+        norm.running_mean.copy_(mean_C + 0.2 * size.sqrt() * (spread[1] - 0.5))
+
+    model.eval()
+    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
+    handles = [norm.register_forward_pre_hook(measure) for norm in norms]
+    try:
+        with torch.no_grad(), sized(model):
+            call_in_double(model, args, kwargs)
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def with_weights(small: nn.Module, source: nn.Module) -> nn.Module:
