@@ -105,7 +105,7 @@ def _correct(state: Findings, trial: Trial, trips: list[Trip], removed: Mask, ru
     state.found.update(likewise(trial, found))
     state.patched.update(patched)
     if not (found or patched):
-        _read_otherwise(state, trial, left)
+        _read_otherwise(state, trial, left, removed, rules)
 
 
 def _correct_numbers(state: Findings, trial: Trial, trips: list[Trip], removed: Mask, rules: Rules) -> None:
@@ -124,7 +124,7 @@ def _correct_numbers(state: Findings, trial: Trial, trips: list[Trip], removed: 
         held = trial.counted(removed, rules)
         state.held.extend(held)
         if not held:
-            _read_otherwise(state, trial, places)
+            _read_otherwise(state, trial, places, removed, rules)
 
 
 def _refute(state: Findings, places: Sequence[Place]) -> bool:
@@ -168,7 +168,9 @@ def _tie(state: Findings, tapes: Sequence[Tape], coupling: Coupling) -> None:
             coupling.space.equal(np.stack(rows), "one attribute holds several sizes")
 
 
-def _read_otherwise(state: Findings, trial: Trial, places: Sequence[Place]) -> None:
+def _read_otherwise(
+    state: Findings, trial: Trial, places: Sequence[Place], removed: Mask, rules: Rules
+) -> None:
     """Take the next option at every place that has one; else pin all that enters the first ones."""
     moved = False
     for place in places:
@@ -185,7 +187,11 @@ def _read_otherwise(state: Findings, trial: Trial, places: Sequence[Place]) -> N
                 seen.add(home)
                 pinned = state.choices.get((tape, index)) == PIN_ALL
                 # What is pinned and trips all the same is tripped by something that was changed.
-                if not (pinned and _forget(state, trial, (tape, index))):
+                if pinned and _forget(state, trial, (tape, index)):
+                    continue
+                held = trial.stopping((tape, index), removed, rules) if pinned else []
+                state.held.extend(held)
+                if not held:
                     _pin_at(state, trial, (tape, index))
     for tape, index in places:
         op = trial.tapes[tape].ops[index]

@@ -20,7 +20,7 @@ from compressor.core.attention import sized
 from compressor.core.channels import Mask, UnitArray
 from compressor.core.coupling import Choices, Coupling
 from compressor.core.findings import Findings, Held, Place, Rules
-from compressor.core.graph import Graph, PatchRule
+from compressor.core.graph import Graph, Group, PatchRule
 from compressor.core.patch_rules import firm_rules, number_rules, size_rules
 from compressor.core.patching import patched
 from compressor.core.pick_rules import is_random
@@ -171,6 +171,29 @@ class Trial:
                 members = np.concatenate(group.cells)
                 held.extend(self._held(members, stops[0], "forward takes another way once one is left"))
         return held
+
+    # -- checks ----------------------------------------------------------------------------------
+
+    def stopping(self, place: Place, removed: Mask, rules: Rules) -> list[Held]:
+        """The channels of every group that alone stops the forward before this operator.
+
+        What enters the operator is not to blame: a check in the code before it compares a size.
+        """
+
+        def search(groups: Sequence[Group]) -> Iterator[Held]:
+            members = np.concatenate([cell for group in groups for cell in group.cells])
+            alone = removed & np.isin(np.arange(removed.size), members)
+            stops = [trip for trip in self.trips(alone, rules) if trip.stops] if alone.any() else []
+            if not any(trip.place == place for trip in stops):
+                return
+            if len(groups) == 1:
+                yield from self._held(members, stops[0], "a check in forward compares their number")
+                return
+            half = len(groups) // 2
+            yield from search(groups[:half])
+            yield from search(groups[half:])
+
+        return list(search(self.units.groups)) if self.units.groups else []
 
     # -- plain numbers ---------------------------------------------------------------------------
 

@@ -191,6 +191,40 @@ def test_a_missing_cut_is_caught() -> None:
             verify(net, apply(net, wrong), wrong, x, graph=graph)
 
 
+class Chaotic(nn.Module):
+    """Squares that only batch norms with fitting statistics keep in bounds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 1)
+        self.convs = nn.ModuleList(nn.Conv2d(8, 8, 1) for _ in range(14))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(8) for _ in range(14))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = norm(conv(x * x))
+        return x.mean((2, 3))
+
+
+def test_a_chaotic_network_is_verified_with_statistics_that_fit() -> None:
+    torch.manual_seed(0)
+    net, x = Chaotic(), torch.randn(4, 3, 8, 8)
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    graph = capture(net, x)
+    plan = graph.plan(random_removal(graph, np.random.default_rng(0)))
+    small = apply(net, plan)
+    assert verify(net, small, plan, x, graph=graph).error < 1e-9
+    for name, tensor in net.state_dict().items():
+        assert torch.equal(tensor, before[name])
+
+    cut = next(cut for cut in plan.cuts if cut.tensor == "convs.3.weight" and cut.axis == 1)
+    swapped = replace(cut, keep=(cut.keep[1], cut.keep[0], *cut.keep[2:]))
+    wrong = replace(plan, cuts=tuple(swapped if one is cut else one for one in plan.cuts))
+    with pytest.raises(VerifyError, match=r"convs\.3"):
+        verify(net, apply(net, wrong), wrong, x, graph=graph)
+
+
 class Shuffled(nn.Module):
     def __init__(self) -> None:
         super().__init__()

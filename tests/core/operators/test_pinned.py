@@ -52,6 +52,13 @@ def branch(m: Net, y: Tensor) -> Tensor:
     return y.relu() if y.shape[1] == 8 else y.sigmoid().tanh()
 
 
+def checked(m: Net, y: Tensor) -> Tensor:
+    one = y.new_ones(1)
+    if m.stem.weight.shape[0] != 8:
+        raise ValueError("eight channels are expected")
+    return y * (one + 1)
+
+
 def channel_attention(m: Net, y: Tensor) -> Tensor:
     """ECA: a convolution that slides over the channels."""
     s = y.mean((2, 3), keepdim=True).squeeze(-1).transpose(1, 2)
@@ -161,6 +168,11 @@ CASES = [
         "an assertion on the number of channels",
         lambda m, y: y if y.shape[1] == 8 else y.undefined(),
         "a size written into forward",
+    ),
+    held(
+        "a check before an operator that no channel enters",
+        checked,
+        "a check in forward compares their number",
     ),
     held(
         "chunks that do not come out even",
