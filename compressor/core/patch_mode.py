@@ -29,6 +29,7 @@ _CALL_IMPL = nn.Module._call_impl.__code__
 # Functions in these call others, which torch.compile shows where an ordinary run shows the first alone.
 _COMPOSED = (torch.nn.functional.__file__, torch.functional.__file__, torch._tensor.__file__)
 _CHECKPOINT = torch.utils.checkpoint.__file__
+_VIEWS = ("torch.Tensor.reshape", "torch.Tensor.view", "torch.reshape")
 Forward = Callable[..., Any]
 
 
@@ -103,7 +104,8 @@ class _Patching(TorchFunctionMode):
                     if function == name and call == number:
                         if not tracing:
                             _refuse_recomputation(name)
-                        args, kwargs = _edited(args, kwargs, path, value)
+                        if not (name in _VIEWS and value == -1 and _is_open(args, kwargs)):
+                            args, kwargs = _edited(args, kwargs, path, value)
         return func(*args, **kwargs)
 
     def missed(self) -> bool:
@@ -208,6 +210,18 @@ def _edited(
         new = _put(args[position], rest, value)
         return (*args[:position], new, *args[position + 1 :]), kwargs
     return args, {**kwargs, head: _put(kwargs.get(head), rest, value)}
+
+
+def _is_open(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether a view leaves a size to torch: of a recorded call, one may be left only where none was.
+
+    So it is the call of a forward that takes another way, on which the size comes out by itself.
+    """
+    for given in (*args[1:], *kwargs.values()):
+        for size in given if isinstance(given, (list, tuple)) else (given,):
+            if isinstance(size, int) and size == -1:
+                return True
+    return False
 
 
 def _put(old: Any, path: Sequence[str], value: PatchValue) -> Any:

@@ -303,6 +303,13 @@ def test_a_call_with_other_arguments_is_refused() -> None:
         model(X[:4])
 
 
+def test_a_call_that_leaves_a_size_open_already_is_left_alone() -> None:
+    model = Forward(lambda self, x: x.reshape(2, 3) if len(x) == 6 else x.reshape(2, -1))
+    patch(model, [Patch("", "torch.Tensor.reshape", 0, "1", 2, -1)])
+    assert model(X).shape == (2, 3)
+    assert model(X[:4]).shape == (2, 2)
+
+
 def test_a_forward_put_on_the_object_is_refused() -> None:
     model = Scaled()
     model.forward = lambda x: x / 3.0  # type: ignore[method-assign]
