@@ -183,9 +183,16 @@ class _Patterns:
     table: Ids
 
     def even(self) -> bool:
-        """Whether one class of each pattern together sit in every row equally often."""
-        total = self.table.sum(0)
-        return bool((total == total[:1]).all())
+        """Whether as many classes of each pattern, or else a share of all, sit in every row equally often.
+
+        Rotary pairs sit twice in their row, other dims once: with each pair go two of those.
+        """
+        counts = np.bincount(self.which, minlength=len(self.table))
+        shared = int(np.gcd.reduce(counts))
+        totals = [self.table.sum(0)]
+        if shared > 1:
+            totals.append(counts // shared @ self.table)
+        return any(bool((total == total[:1]).all()) for total in totals)
 
     def once(self) -> Ids:
         """The classes that sit in one row only, once."""

@@ -173,6 +173,13 @@ class Rotary(ByHand):
         return super().attend(self.turned(q), self.turned(k), v)
 
 
+class RotaryOfOneSize(Rotary):
+    """One attribute for the dims of queries, keys and values, as in Llama: with a pair go two of values."""
+
+    def split(self, x: Tensor, heads: int) -> Tensor:
+        return x.view(*x.shape[:2], -1, self.qk_dim).transpose(1, 2)
+
+
 class RotaryPairs(Rotary):
     """Rotary embedding in complex numbers: dims 2i and 2i + 1 turn together, as in the first Llama."""
 
@@ -279,6 +286,7 @@ CASES = [
         statistics=True,
     ),
     case("rotary halves", lambda: block(Rotary()), TOKENS, free=FREE - 2, statistics=True),
+    case("rotary, one size", lambda: block(RotaryOfOneSize()), TOKENS, free=FREE - 2, statistics=True),
     case("rotary pairs", lambda: block(RotaryPairs()), TOKENS, free=FREE - 2, statistics=True),
     case("packed, chunk", lambda: block(Packed("chunk")), TOKENS, free=FREE, statistics=True),
     case("packed, split", lambda: block(Packed("split")), TOKENS, free=FREE, statistics=True),
