@@ -64,13 +64,12 @@ def _join_factors(call: Call, a: Ids, b: Ids) -> None:
     left, right = _matched(call, [*a], [*b], _same_partition)
     if len(left) == len(right) > 1:
         left, right = _matched(call, left, right, _nested)
-    if len(left) == 1 and right:
-        call.split(left[0], [_indices(row) for row in right], _OTHERWISE)
-    elif len(right) == 1 and left:
-        call.split(right[0], [_indices(row) for row in left], _OTHERWISE)
-    else:
-        for row in (*left, *right):
-            call.space.pin(row, f"{_OTHERWISE} ({call.where})")
+    if len(left) == 1 and right and call.split(left[0], [_indices(row) for row in right], _OTHERWISE):
+        return
+    if len(right) == 1 and left and call.split(right[0], [_indices(row) for row in left], _OTHERWISE):
+        return
+    for row in (*left, *right):
+        call.space.pin(row, f"{_OTHERWISE} ({call.where})")
 
 
 def _matched(
