@@ -100,12 +100,16 @@ class _Patching(TorchFunctionMode):
             if _is_own_in_trace() if tracing else _is_own():
                 number = self._counts[name]
                 self._counts[name] = number + 1
-                for function, call, path, value in self._edits:
-                    if function == name and call == number:
-                        if not tracing:
-                            _refuse_recomputation(name)
-                        if not (name in _VIEWS and value == -1 and _is_open(args, kwargs)):
-                            args, kwargs = _edited(args, kwargs, path, value)
+                edits = [
+                    (path, new)
+                    for function, call, path, new in self._edits
+                    if (function, call) == (name, number)
+                ]
+                if edits and not tracing:
+                    _refuse_recomputation(name)
+                if not (name in _VIEWS and _is_another(args, kwargs, edits)):
+                    for path, new in edits:
+                        args, kwargs = _edited(args, kwargs, path, new)
         return func(*args, **kwargs)
 
     def missed(self) -> bool:
@@ -212,15 +216,23 @@ def _edited(
     return args, {**kwargs, head: _put(kwargs.get(head), rest, value)}
 
 
-def _is_open(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-    """Whether a view leaves a size to torch: of a recorded call, one may be left only where none was.
+def _is_another(
+    args: tuple[Any, ...], kwargs: Mapping[str, Any], edits: Sequence[tuple[Sequence[str], PatchValue]]
+) -> bool:
+    """Whether a view is not the one that was recorded: it leaves a size to torch and does not fit the edits.
 
-    So it is the call of a forward that takes another way, on which the size comes out by itself.
+    So it is the call of a forward that takes another way, on which the sizes come out by themselves.
     """
+    fits = True
+    for path, new in edits:
+        # An edit leaves a size to torch only where none was.
+        fits = fits and new != -1 and (not path[0].isdigit() or int(path[0]) < len(args))
+    sizes: list[Any] = []
     for given in (*args[1:], *kwargs.values()):
-        for size in given if isinstance(given, (list, tuple)) else (given,):
-            if isinstance(size, int) and size == -1:
-                return True
+        sizes.extend(given if isinstance(given, (list, tuple)) else [given])
+    for size in sizes:
+        if isinstance(size, int) and size == -1:
+            return not fits
     return False
 
 

@@ -296,7 +296,7 @@ def test_torch_compile_counts_as_an_ordinary_run_does() -> None:
 
 
 def test_a_call_with_other_arguments_is_refused() -> None:
-    model = Forward(lambda self, x: x.reshape(2, 3) if len(x) == 6 else x.reshape(-1))
+    model = Forward(lambda self, x: x.reshape(2, 3) if len(x) == 6 else x.reshape(4))
     patch(model, [Patch("", "torch.Tensor.reshape", 0, "2", 3, 3)])
     assert model(X).shape == (2, 3)
     with pytest.raises(ModelError, match=r"takes another way than on the captured"):
@@ -304,9 +304,12 @@ def test_a_call_with_other_arguments_is_refused() -> None:
 
 
 def test_a_call_that_leaves_a_size_open_already_is_left_alone() -> None:
-    model = Forward(lambda self, x: x.reshape(2, 3) if len(x) == 6 else x.reshape(2, -1))
+    model = Forward(lambda self, x: x.reshape(2, 1, 3) if len(x) == 6 else x.reshape(2, -1))
     patch(model, [Patch("", "torch.Tensor.reshape", 0, "1", 2, -1)])
-    assert model(X).shape == (2, 3)
+    assert model(X).shape == (2, 1, 3)
+    assert model(X[:4]).shape == (2, 2)
+    patch(model, [Patch("", "torch.Tensor.reshape", 0, "3", 3, 3)])
+    assert model(X).shape == (2, 1, 3)
     assert model(X[:4]).shape == (2, 2)
 
 
