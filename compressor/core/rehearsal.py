@@ -189,7 +189,7 @@ def _read_otherwise(
                 # What is pinned and trips all the same is tripped by something that was changed.
                 if pinned and _forget(state, trial, (tape, index)):
                     continue
-                held = trial.stopping((tape, index), removed, rules) if pinned else []
+                held = trial.stopping((tape, index), removed, rules, pairs=not pinned)
                 state.held.extend(held)
                 if not held:
                     _pin_at(state, trial, (tape, index))

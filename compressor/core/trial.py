@@ -36,6 +36,7 @@ from compressor.core.units import Units
 __all__ = ["Trial"]
 
 log = logging.getLogger(__name__)
+_TURNING = "forward takes another way once one is left"
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,16 +170,18 @@ class Trial:
             stops = [trip for trip in self.trips(alone, rules) if trip.stops]
             if stops:
                 members = np.concatenate(group.cells)
-                held.extend(self._held(members, stops[0], "forward takes another way once one is left"))
+                held.extend(self._held(members, stops[0], _TURNING))
         return held
 
     # -- checks ----------------------------------------------------------------------------------
 
-    def stopping(self, place: Place, removed: Mask, rules: Rules) -> list[Held]:
+    def stopping(self, place: Place, removed: Mask, rules: Rules, *, pairs: bool) -> list[Held]:
         """The channels of every group that alone stops the forward before this operator.
 
-        What enters the operator is not to blame: a check in the code before it compares a size.
+        What enters the operator is not to blame: a check in the code before it compares a size. With
+        `pairs`, groups of two only, of which the last one may take another way (see `turning`).
         """
+        why = _TURNING if pairs else "a check in forward compares their number"
 
         def search(groups: Sequence[Group]) -> Iterator[Held]:
             members = np.concatenate([cell for group in groups for cell in group.cells])
@@ -187,13 +190,14 @@ class Trial:
             if not any(trip.place == place for trip in stops):
                 return
             if len(groups) == 1:
-                yield from self._held(members, stops[0], "a check in forward compares their number")
+                yield from self._held(members, stops[0], why)
                 return
             half = len(groups) // 2
             yield from search(groups[:half])
             yield from search(groups[half:])
 
-        return list(search(self.units.groups)) if self.units.groups else []
+        suspects = [group for group in self.units.groups if group.size == 2 or not pairs]
+        return list(search(suspects)) if suspects else []
 
     # -- plain numbers ---------------------------------------------------------------------------
 

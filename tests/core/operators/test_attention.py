@@ -159,8 +159,8 @@ class Normed(ByHand):
 class Rotary(ByHand):
     """Rotary embedding from a buffer of frequencies: dims i and i + d/2 turn together."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, heads: int = 3, groups: int = 0) -> None:
+        super().__init__(heads, groups=groups)
         self.register_buffer("frequencies", torch.rand(self.qk_dim // 2) + 0.5)
 
     def turned(self, x: Tensor) -> Tensor:
@@ -178,6 +178,17 @@ class RotaryOfOneSize(Rotary):
 
     def split(self, x: Tensor, heads: int) -> Tensor:
         return x.view(*x.shape[:2], -1, self.qk_dim).transpose(1, 2)
+
+
+class Grouped(RotaryOfOneSize):
+    """The kernel repeats keys and values for two queries each, and leaves that out for one."""
+
+    def __init__(self) -> None:
+        super().__init__(6, groups=3)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        q, k = self.turned(q), self.turned(k)
+        return F.scaled_dot_product_attention(q, k, v, scale=self.scale, enable_gqa=True)
 
 
 class RotaryPairs(Rotary):
@@ -287,6 +298,13 @@ CASES = [
     ),
     case("rotary halves", lambda: block(Rotary()), TOKENS, free=FREE - 2, statistics=True),
     case("rotary, one size", lambda: block(RotaryOfOneSize()), TOKENS, free=FREE - 2, statistics=True),
+    case(
+        "rotary, grouped by the kernel",
+        lambda: block(nn.Sequential(Grouped(), Grouped())),
+        TOKENS,
+        free=per_layer(3, 2, 4) + 12 + 3 + 2 + 4,
+        statistics=True,
+    ),
     case("rotary pairs", lambda: block(RotaryPairs()), TOKENS, free=FREE - 2, statistics=True),
     case("packed, chunk", lambda: block(Packed("chunk")), TOKENS, free=FREE, statistics=True),
     case("packed, split", lambda: block(Packed("split")), TOKENS, free=FREE, statistics=True),
