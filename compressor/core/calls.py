@@ -16,8 +16,10 @@ from typing import Any
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 
-__all__ = ["Call", "Calls", "Held", "function_name", "has_hooks", "is_operator"]
+__all__ = ["VIEWS", "Call", "Calls", "Held", "function_name", "has_hooks", "is_operator"]
 
+# Functions that give the values of a tensor another shape, one size of which may be -1.
+VIEWS = ("torch.Tensor.reshape", "torch.Tensor.view", "torch.reshape")
 _CALL_IMPL = nn.Module._call_impl.__code__
 _NAMES: dict[Any, str] = {}
 _METHODS = {

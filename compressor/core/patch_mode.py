@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from compressor.core.aside import positions_like
-from compressor.core.calls import function_name, is_operator
+from compressor.core.calls import VIEWS, function_name, is_operator
 from compressor.core.plan import Patch, PatchValue
 from compressor.errors import ModelError
 
@@ -29,7 +29,6 @@ _CALL_IMPL = nn.Module._call_impl.__code__
 # Functions in these call others, which torch.compile shows where an ordinary run shows the first alone.
 _COMPOSED = (torch.nn.functional.__file__, torch.functional.__file__, torch._tensor.__file__)
 _CHECKPOINT = torch.utils.checkpoint.__file__
-_VIEWS = ("torch.Tensor.reshape", "torch.Tensor.view", "torch.reshape")
 Forward = Callable[..., Any]
 
 
@@ -107,7 +106,7 @@ class _Patching(TorchFunctionMode):
                 ]
                 if edits and not tracing:
                     _refuse_recomputation(name)
-                if not (name in _VIEWS and _is_another(args, kwargs, edits)):
+                if edits and not (name in VIEWS and _is_another(args, kwargs, edits)):
                     for path, new in edits:
                         args, kwargs = _edited(args, kwargs, path, new)
         return func(*args, **kwargs)

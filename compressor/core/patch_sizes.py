@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from compressor.core.calls import Call, Held
+from compressor.core.calls import VIEWS, Call, Held
 from compressor.core.channels import UnitArray, free
 from compressor.core.graph import PatchRule
 from compressor.core.tape import Op, Ref, Tape
@@ -311,7 +311,7 @@ def _of(function: Callable[[Site], Iterator[PatchRule]], lead: str, names: str) 
 
 # By the name that `calls.function_name` gives.
 FAMILIES: dict[str, Callable[[Site], Iterator[PatchRule]]] = {
-    **_of(_view, "torch.", "Tensor.reshape Tensor.view reshape"),
+    **dict.fromkeys(VIEWS, _view),
     **_of(_expand, "torch.", "Tensor.expand Tensor.broadcast_to broadcast_to"),
     **_of(_unflatten, "torch.", "Tensor.unflatten unflatten"),
     **_of(_repeat, "torch.", "Tensor.repeat Tensor.tile tile"),

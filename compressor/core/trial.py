@@ -17,7 +17,7 @@ import numpy as np
 from torch import nn
 
 from compressor.core.attention import sized
-from compressor.core.channels import Mask, UnitArray
+from compressor.core.channels import Mask
 from compressor.core.coupling import Choices, Coupling
 from compressor.core.findings import Findings, Held, Place, Rules
 from compressor.core.graph import Graph, Group, PatchRule
@@ -166,11 +166,9 @@ class Trial:
             return []
         held: list[Held] = []
         for group in pairs:
-            alone = removed & np.isin(np.arange(removed.size), np.concatenate(group.cells))
-            stops = [trip for trip in self.trips(alone, rules) if trip.stops]
+            stops = [trip for trip in self._trips_of([group], removed, rules) if trip.stops]
             if stops:
-                members = np.concatenate(group.cells)
-                held.extend(self._held(members, stops[0], _TURNING))
+                held.extend(self._held(group, stops[0], _TURNING))
         return held
 
     # -- checks ----------------------------------------------------------------------------------
@@ -184,13 +182,11 @@ class Trial:
         why = _TURNING if pairs else "a check in forward compares their number"
 
         def search(groups: Sequence[Group]) -> Iterator[Held]:
-            members = np.concatenate([cell for group in groups for cell in group.cells])
-            alone = removed & np.isin(np.arange(removed.size), members)
-            stops = [trip for trip in self.trips(alone, rules) if trip.stops] if alone.any() else []
+            stops = [trip for trip in self._trips_of(groups, removed, rules) if trip.stops]
             if not any(trip.place == place for trip in stops):
                 return
             if len(groups) == 1:
-                yield from self._held(members, stops[0], why)
+                yield from self._held(groups[0], stops[0], why)
                 return
             half = len(groups) // 2
             yield from search(groups[:half])
@@ -205,16 +201,21 @@ class Trial:
         """The channels whose count enters arithmetic as a plain number, found group by group."""
         held: list[Held] = []
         for group in self.units.groups:
-            alone = np.zeros_like(removed)
-            for cell in group.cells:
-                alone[cell] = removed[cell]
-            numbers = [trip for trip in self.trips(alone, rules) if trip.by_number] if alone.any() else []
+            numbers = [trip for trip in self._trips_of([group], removed, rules) if trip.by_number]
             if numbers:
-                members = np.concatenate(group.cells)
-                held.extend(self._held(members, numbers[0], "their number enters the arithmetic"))
+                held.extend(self._held(group, numbers[0], "their number enters the arithmetic"))
         return held
 
-    def _held(self, members: UnitArray, trip: Trip, why: str) -> Iterator[Held]:
+    def _trips_of(self, groups: Sequence[Group], removed: Mask, rules: Rules) -> list[Trip]:
+        """What trips when of all that is removed only the channels of these groups are."""
+        alone = np.zeros_like(removed)
+        for group in groups:
+            for cell in group.cells:
+                alone[cell] = removed[cell]
+        return self.trips(alone, rules) if alone.any() else []
+
+    def _held(self, group: Group, trip: Trip, why: str) -> Iterator[Held]:
+        members = np.concatenate(group.cells)
         op = self.tapes[trip.tape].ops[trip.op]
         where = f"{op.target.split('.')[1]} in {op.module or 'the model itself'}"
         reason = f"{why} ({where})"

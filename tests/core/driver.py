@@ -41,6 +41,17 @@ class Net(nn.Module):
         return self.function(self, *args, **kwargs)
 
 
+def random_removal(graph: Graph, seed: int) -> np.ndarray:
+    """A legal removal: in each cell of a group equally many units, at least one rank stays."""
+    generator = np.random.default_rng(seed)
+    removed = np.zeros(graph.n_units, dtype=bool)
+    for group in graph.groups:
+        count = int(generator.integers(0, group.size))
+        for cell in group.cells:
+            removed[generator.permutation(cell)[:count]] = True
+    return removed
+
+
 @dataclass(frozen=True)
 class Case:
     """A network, its example inputs, and how many units were counted by hand (None: at least one)."""

@@ -16,7 +16,8 @@ from compressor.core.plan import Cut, Plan
 from compressor.core.surgery import apply
 from compressor.core.verify import verify
 from compressor.errors import VerifyError
-from tests.core.transformers import Sizes, example, random_removal, sizes, transformer
+from tests.core.driver import random_removal
+from tests.core.transformers import Sizes, example, sizes, transformer
 
 QUICK = settings(deadline=None, max_examples=15)
 SEEDS = st.integers(0, 999)

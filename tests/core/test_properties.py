@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from compressor.core.capture import capture
-from compressor.core.graph import Graph
 from compressor.core.plan import Plan
 from compressor.core.surgery import apply
 from compressor.core.verify import verify
 from compressor.profiling import activation_bytes, macs, params
+from tests.core.driver import random_removal
 from tests.core.networks import Case, networks
 
 QUICK = settings(
@@ -25,17 +25,6 @@ QUICK = settings(
 )
 SEEDS = st.integers(0, 2**16)
 LONG = settings(QUICK, max_examples=1000)
-
-
-def some_units(graph: Graph, seed: int) -> np.ndarray:
-    """A legal removal: of every group some ranks, the same number from each cell."""
-    removed = np.zeros(graph.n_units, dtype=bool)
-    generator = np.random.default_rng(seed)
-    for group in graph.groups:
-        ranks = int(generator.integers(group.size))
-        for cell in group.cells:
-            removed[generator.permutation(cell)[:ranks]] = True
-    return removed
 
 
 def assert_trainable(model: nn.Module, x: torch.Tensor) -> None:
@@ -50,7 +39,7 @@ def exact(case: Case, seed: int) -> None:
     net, x = case.build()
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     graph = capture(net, x)
-    removed = some_units(graph, seed)
+    removed = random_removal(graph, seed)
     plan = graph.plan(removed)
     small = apply(net, plan)
     report = verify(net, small, plan, x, graph=graph)
@@ -90,10 +79,10 @@ def test_every_legal_removal_is_exact_in_the_long_run(case: Case, seed: int) -> 
 def test_two_plans_in_a_row_are_one_plan(case: Case, seed: int) -> None:
     net, x = case.build()
     graph = capture(net, x)
-    first = graph.plan(some_units(graph, seed))
+    first = graph.plan(random_removal(graph, seed))
     halfway = apply(net, first)
     later = capture(halfway, x)
-    second = later.plan(some_units(later, seed + 1))
+    second = later.plan(random_removal(later, seed + 1))
     step_by_step, at_once = apply(halfway, second), apply(net, second.after(first))
     for (name, a), (_, b) in zip(
         step_by_step.state_dict().items(), at_once.state_dict().items(), strict=True

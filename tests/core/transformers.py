@@ -179,14 +179,3 @@ def sizes(draw: st.DrawFn) -> Sizes:
         layers=draw(st.integers(1, 2)),
         width=draw(st.integers(2, 9)),
     )
-
-
-def random_removal(graph: Graph, seed: int) -> np.ndarray:
-    """Any number of ranks of each group, any units of its cells, at least one stays."""
-    generator = np.random.default_rng(seed)
-    removed = np.zeros(graph.n_units, dtype=bool)
-    for group in graph.groups:
-        count = int(generator.integers(0, group.size))
-        for cell in group.cells:
-            removed[generator.permutation(cell)[:count]] = True
-    return removed

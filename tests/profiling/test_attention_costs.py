@@ -13,7 +13,8 @@ from compressor.core.capture import capture
 from compressor.core.surgery import apply
 from compressor.errors import PlanMismatchError
 from compressor.profiling import costs, macs, params, removed_by
-from tests.core.transformers import ENTERING, TOKENS, Sizes, example, random_removal, sizes, transformer
+from tests.core.driver import random_removal
+from tests.core.transformers import ENTERING, TOKENS, Sizes, example, sizes, transformer
 
 
 @settings(deadline=None, max_examples=10)

@@ -9,22 +9,11 @@ from torch import Tensor, nn
 
 from compressor import models
 from compressor.core.capture import capture
-from compressor.core.graph import Graph
 from compressor.core.plan import Cut, Plan
 from compressor.core.surgery import apply
 from compressor.errors import InputError, PlanMismatchError
 from compressor.profiling import activation_bytes, costs, macs, params, removed_by, weight_bytes
-
-
-def random_removal(graph: Graph, seed: int) -> np.ndarray:
-    """A legal removal: in each cell of a group equally many units, at least one rank stays."""
-    generator = np.random.default_rng(seed)
-    removed = np.zeros(graph.n_units, dtype=bool)
-    for group in graph.groups:
-        count = int(generator.integers(0, group.size))
-        for cell in group.cells:
-            removed[generator.permutation(cell)[:count]] = True
-    return removed
+from tests.core.driver import random_removal
 
 
 class Dense(nn.Module):
