@@ -16,6 +16,7 @@ from compressor.core.plan import Plan
 from compressor.core.surgery import apply
 from compressor.core.verify import verify
 from compressor.errors import InputError
+from compressor.observing.processes import Processes
 from compressor.scoring import Norm, Scorer, Scores, score
 from compressor.scoring.weight_function import WeightScore
 
@@ -53,6 +54,7 @@ def prune(
     steps: int = 1,
     between: Callable[[nn.Module], object] | None = None,
     check: bool = True,
+    processes: Processes | None = None,
     **kwargs: Any,
 ) -> nn.Module:
     """A new, smaller model: captured, scored, cut to `budget` and verified; `model` stays as it is.
@@ -60,7 +62,7 @@ def prune(
     `args` and `kwargs` are example inputs of `model`. `scorer` is `Norm()` where none is given. With
     `steps > 1` the budget is approached gradually: channels are scored anew after every step, and
     `between(small)` may fine-tune the model in place between two steps. `check=False` leaves the
-    proof out.
+    proof out. `processes` is for scorers that read batches under torchrun, see `score`.
 
     Raises an error of `compressor.errors` that says what is wrong and what to do; VerifyError means
     that the result would have been wrong, and none is returned.
@@ -81,7 +83,7 @@ def prune(
     small, now = model, graph
     removed = np.zeros(graph.n_units, dtype=bool)
     for number, target in enumerate(targets, start=1):
-        step = next_step(target, score(now, chosen), original=graph, removed=removed)
+        step = next_step(target, score(now, chosen, processes=processes), original=graph, removed=removed)
         small, removed = apply(small, step.plan), step.removed
         if check:
             log.info("%s", _verified(graph, small, removed))

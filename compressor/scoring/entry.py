@@ -6,6 +6,7 @@ import torch
 
 from compressor.core.graph import Graph
 from compressor.errors import InputError
+from compressor.observing.processes import Processes, across
 from compressor.scoring.base import Scorer
 from compressor.scoring.scores import Scores
 from compressor.scoring.weight_function import WeightFunction, WeightScore
@@ -13,11 +14,13 @@ from compressor.scoring.weight_function import WeightFunction, WeightScore
 __all__ = ["score"]
 
 
-def score(graph: Graph, scorer: Scorer | WeightScore) -> Scores:
+def score(graph: Graph, scorer: Scorer | WeightScore, *, processes: Processes | None = None) -> Scores:
     """The scores of all units of `graph`; the model is left as it is.
 
     `scorer` is a Scorer, or a function of (weight, axis) that returns one number for each channel
-    along that axis: see `WeightFunction`. Raises ScoreError where the numbers are not finite, not
+    along that axis: see `WeightFunction`. Where torch.distributed runs several processes, a scorer that
+    reads batches must be told whose count: "all" (every process scores its own share of the data, and all
+    get the same scores) or those of "this" process. Raises ScoreError where the numbers are not finite, not
     as many as channels, or leave a unit without a score.
 
     >>> import compressor as cp
@@ -32,7 +35,7 @@ def score(graph: Graph, scorer: Scorer | WeightScore) -> Scores:
             "score(capture(model, example), scorer)"
         )
     chosen = scorer if isinstance(scorer, Scorer) else _from_function(scorer)
-    with torch.inference_mode(False), torch.no_grad():
+    with torch.inference_mode(False), torch.no_grad(), across(processes):
         return Scores(graph, chosen.unit_scores(graph), repr(chosen))
 
 

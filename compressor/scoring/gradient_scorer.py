@@ -14,6 +14,7 @@ from torch import Tensor
 
 from compressor.core.graph import Axis, Graph
 from compressor.errors import InputError
+from compressor.observing.processes import merged
 from compressor.scoring.base import AxisKey, Scorer, SiteScores, checked_sites
 from compressor.scoring.gradients import Loss, for_each_batch
 from compressor.scoring.units import Normalize, NormalizeLike, Reduce, ReduceLike, Values, choice
@@ -99,7 +100,7 @@ class GradientScorer(Scorer):
                 totals[key] = totals[key] + scores if key in totals else scores
 
         count = self._run(graph, axes, add)
-        return {key: total / count for key, total in totals.items()}
+        return {key: merged(totals[key]) / count for key in sorted(totals)}
 
     def raw_unit_scores(self, graph: Graph) -> Values:
         """The scores [n_units] before groups are made comparable."""
@@ -121,7 +122,7 @@ class GradientScorer(Scorer):
             total.add_(self.measure(effects))
 
         count = self._run(graph, axes, add)
-        return (total / count).numpy()
+        return (merged(total) / count).numpy()
 
     def _slice_scores(self, products: Tensor, axis: Axis) -> Tensor:
         if self.joint is Joint.SLICE:
@@ -129,14 +130,17 @@ class GradientScorer(Scorer):
         return channel_sums(self.measure(products), axis)
 
     def _run(self, graph: Graph, axes: Sequence[Axis], add: Callable[[dict[str, Tensor]], None]) -> int:
-        """The number of batches after giving `add` the products of each, in float64 by tensor."""
+        """The number of batches, over all processes, after giving `add` the products of each here.
+
+        Products are in float64 by tensor.
+        """
         weights = weights_of(graph)
 
         def multiply(gradients: object) -> None:
             assert isinstance(gradients, dict)
             add({name: _product(weights[name], g) for name, g in gradients.items()})
 
-        return for_each_batch(
+        count = for_each_batch(
             graph.model,
             {axis.tensor for axis in axes},
             self.batches,
@@ -146,6 +150,7 @@ class GradientScorer(Scorer):
             autocast=self.autocast,
             progress=self.progress,
         )
+        return int(merged(torch.tensor(float(count), dtype=torch.float64)))
 
 
 def _product(weight: Tensor, gradient: Tensor) -> Tensor:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import torch
@@ -14,45 +12,12 @@ from torch import Tensor, nn
 
 from compressor.core.tape import named_tensors
 from compressor.errors import InputError, ScoreError
+from compressor.observing.batches import loaded
 
-__all__ = ["Batch", "Loss", "batch_of", "for_each_batch", "undisturbed_with_gradients"]
+__all__ = ["Loss", "for_each_batch", "undisturbed_with_gradients"]
 
 Loss = Callable[[Any, Any], Tensor]
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One item of a data loader: what the model is called with, and what the loss compares to."""
-
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
-    target: Any
-
-
-def batch_of(item: object) -> Batch:
-    """How an item is read, see `Taylor`.
-
-    >>> batch_of((1, 2, "target"))
-    Batch(args=(1, 2), kwargs={}, target='target')
-    >>> batch_of({"ids": 1, "labels": 2}).kwargs
-    {'ids': 1, 'labels': 2}
-    """
-    if isinstance(item, Mapping):
-        return Batch((), dict(item), item)
-    if isinstance(item, tuple | list):
-        if len(item) == 0:
-            raise InputError("a batch is empty; expected (inputs, target), a mapping or a tensor")
-        if len(item) == 1:
-            return batch_of(item[0])
-        if len(item) > 2:
-            return Batch(tuple(item[:-1]), {}, item[-1])
-        inputs, target = item
-        if isinstance(inputs, Mapping):
-            return Batch((), dict(inputs), target)
-        args = tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
-        return Batch(args, {}, target)
-    return Batch((item,), {}, item)
 
 
 def for_each_batch(
@@ -76,8 +41,7 @@ def for_each_batch(
     touched: set[str] = set()
     count = 0
     with undisturbed_with_gradients(model, tensors.values()):
-        for item in islice(_iterated(batches), max_batches):
-            batch = _moved(batch_of(item), device)
+        for batch in loaded(batches, device, max_batches=max_batches):
             with ExitStack() as stack:
                 if autocast is not None:
                     stack.enter_context(torch.autocast(device.type, autocast))
@@ -96,7 +60,7 @@ def for_each_batch(
             _log.debug("batch %d: loss %g", count, value.item())
             if progress is not None:
                 progress(count)
-    _check_data(batches, count, [name for name in tensors if name not in touched])
+    _check_touched(count, [name for name in tensors if name not in touched])
     return count
 
 
@@ -142,37 +106,6 @@ def undisturbed_with_gradients(model: nn.Module, tensors: Iterable[Tensor]) -> I
                     buffer.copy_(value)
 
 
-def _iterated(batches: Iterable[object]) -> Iterator[object]:
-    try:
-        return iter(batches)
-    except TypeError:
-        raise InputError(
-            f"batches must be iterable (a DataLoader, a list of batches), got "
-            f"{type(batches).__name__}; one batch goes into a list: [(inputs, target)]"
-        ) from None
-
-
-def _moved(batch: Batch, device: torch.device) -> Batch:
-    return Batch(
-        tuple(_to_device(value, device) for value in batch.args),
-        {name: _to_device(value, device) for name, value in batch.kwargs.items()},
-        _to_device(batch.target, device),
-    )
-
-
-def _to_device(value: Any, device: torch.device) -> Any:
-    """The value with the tensors in its tuples, lists and mappings on the device."""
-    if isinstance(value, Tensor):
-        return value.to(device, non_blocking=True)
-    if isinstance(value, Mapping):
-        return {key: _to_device(item, device) for key, item in value.items()}
-    if isinstance(value, tuple) and hasattr(value, "_fields"):  # a namedtuple
-        return type(value)(*(_to_device(item, device) for item in value))
-    if isinstance(value, tuple | list):
-        return type(value)(_to_device(item, device) for item in value)
-    return value
-
-
 def _gradients(loss: Tensor, tensors: Mapping[str, Tensor]) -> dict[str, Tensor | None]:
     found = torch.autograd.grad(loss, list(tensors.values()), allow_unused=True)
     return dict(zip(tensors, found, strict=True))
@@ -198,15 +131,7 @@ def _check_loss(value: object, count: int) -> None:
         )
 
 
-def _check_data(batches: Iterable[object], count: int, untouched: list[str]) -> None:
-    if count == 0:
-        hint = "is the data set empty, or smaller than one batch with drop_last?"
-        if isinstance(batches, Iterator):
-            hint = (
-                f"a {type(batches).__name__} can be run through only once and may be used up; "
-                "where it is needed again, as in an iterative schedule, pass a list or a DataLoader"
-            )
-        raise InputError(f"batches gave no batch, expected at least one; {hint}")
+def _check_touched(count: int, untouched: list[str]) -> None:
     if untouched:
         raise ScoreError(
             f"no gradient reached {untouched[0]!r} in {count} batches ({len(untouched)} tensors in "

@@ -14,8 +14,8 @@ from torch.nn.functional import cross_entropy, mse_loss
 from compressor.core.capture import capture
 from compressor.core.graph import Graph
 from compressor.errors import InputError, ScoreError
+from compressor.observing import batch_of
 from compressor.scoring import Fisher, Norm, Taylor, score
-from compressor.scoring.gradients import batch_of
 
 Data = list[tuple[Tensor, Tensor]]
 
