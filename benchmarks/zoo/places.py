@@ -45,11 +45,10 @@ def import_torchvision(shared: str | None) -> ModuleType:
     its compiled operators, they are loaded first: no classifier runs any of them.
     """
     folder = shared_folder(shared)
-    if folder is not None:
-        file = folder / "zoo" / "torchvision_on_cpu_torch.py"
-        if file.is_file():
-            _run_once("torchvision_on_cpu_torch", file)
+    file = None if folder is None else folder / "zoo" / "torchvision_on_cpu_torch.py"
     try:
+        if file is not None and file.is_file():
+            _run_once("torchvision_on_cpu_torch", file)
         return importlib.import_module("torchvision.models")
     except (ImportError, RuntimeError) as error:
         raise Missing(
@@ -64,5 +63,5 @@ def _run_once(name: str, file: Path) -> None:
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
     spec.loader.exec_module(module)
+    sys.modules[name] = module  # only now: a failed run is to fail again

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils import _pytree
 
 from compressor.core.attention import sized
 from compressor.core.capture import capture
@@ -29,7 +30,7 @@ from compressor.core.plan import Plan
 from compressor.core.reference import Doubling, Restricted, call_in_double, plainly
 from compressor.core.surgery import apply, check_plan, signature_of
 from compressor.core.tape import output_tensors, undisturbed
-from compressor.errors import VerifyError
+from compressor.errors import InputError, VerifyError
 
 __all__ = ["TOLERANCE", "Report", "verify"]
 
@@ -76,9 +77,11 @@ def verify(
     `small` may have been trained since: what is proved is its structure; the cut itself is proved on
     scrambled weights. Both models are unchanged afterwards.
 
-    Raises VerifyError with the first diverging module, or PlanMismatchError.
+    Raises VerifyError with the first diverging module, PlanMismatchError, or InputError where an example
+    input holds NaN: nothing could be compared behind it.
     """
     check_plan(model, plan)
+    _check_numbers(args, kwargs)
     mismatch = plan.result.first_mismatch(signature_of(small))
     if mismatch is not None:
         raise VerifyError(f"the pruned model is not what the plan makes of the original: {mismatch}")
@@ -95,6 +98,17 @@ def verify(
     # Scrambled statistics can make a deep network chaotic: rounding errors grow from layer to layer. A wrong
     # cut fails with statistics that fit, too.
     return proof.run(settled=True)
+
+
+def _check_numbers(args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    for place, value in (*enumerate(args), *kwargs.items()):
+        for tensor in _pytree.tree_leaves(value):
+            if isinstance(tensor, Tensor) and tensor.isnan().any():
+                count = int(tensor.isnan().sum())
+                raise InputError(
+                    f"example input {place!r}: {count} of its {tensor.numel()} numbers are NaN, which hides "
+                    f"every difference behind it; give numbers as the model meets them"
+                )
 
 
 @dataclass(frozen=True, eq=False)

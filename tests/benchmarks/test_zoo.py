@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
 from dataclasses import dataclass
+from pathlib import Path
 
+import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks.zoo import BATCH, Inputs, one_by_one, outputs, taken
+from benchmarks.zoo import BATCH, Inputs, Missing, import_torchvision, one_by_one, outputs, taken
 
 
 @dataclass
@@ -43,3 +46,13 @@ def test_a_network_that_draws_numbers_draws_the_same_ones() -> None:
     state = torch.get_rng_state()
     assert torch.equal(Inputs((x,)).call(net), Inputs((x,)).call(net))
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_machine_without_torchvision_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    declarations = tmp_path / "zoo" / "torchvision_on_cpu_torch.py"
+    declarations.parent.mkdir()
+    declarations.write_text("import torchvision")
+    monkeypatch.setitem(sys.modules, "torchvision", None)  # an import of it fails
+    for _ in range(2):
+        with pytest.raises(Missing, match="torchvision cannot be imported"):
+            import_torchvision(str(tmp_path))

@@ -19,7 +19,7 @@ from compressor.core.rules import RULES, Call, Layers
 from compressor.core.rules.elementwise import pointwise
 from compressor.core.surgery import apply
 from compressor.core.verify import verify
-from compressor.errors import CompressorError, VerifyError
+from compressor.errors import CompressorError, InputError, VerifyError
 from compressor.models import create
 from tests.core.networks import NAMES, RandomNet
 
@@ -278,3 +278,13 @@ def test_a_wrong_rule_cannot_hide(
             continue
         with pytest.raises(VerifyError):
             verify(net, apply(net, plan), plan, x, graph=graph)
+
+
+def test_an_input_with_nan_is_named_and_not_the_cut() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 2, 3)).eval()
+    x = torch.randn(1, 3, 8, 8)
+    graph = capture(net, x)
+    plan = graph.plan(np.arange(graph.n_units) == 2)
+    x[0, 0, 1, 1:3] = float("nan")
+    with pytest.raises(InputError, match="example input 0: 2 of its 192 numbers are NaN"):
+        verify(net, apply(net, plan), plan, x)
