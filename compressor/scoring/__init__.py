@@ -3,13 +3,18 @@
 A scorer is an object with one method, or a plain function of a weight and an axis; `score` runs it.
 """
 
+from compressor.scoring.activation_scorer import ActivationScorer
+from compressor.scoring.apoz import APoZ
 from compressor.scoring.base import Scorer
 from compressor.scoring.batch_norm_scale import BatchNormScale
+from compressor.scoring.chip import CHIP
 from compressor.scoring.entry import score
 from compressor.scoring.fisher import Fisher
 from compressor.scoring.geometric_median import GeometricMedian
 from compressor.scoring.gradient_scorer import Joint
+from compressor.scoring.hrank import HRank
 from compressor.scoring.lamp import LAMP
+from compressor.scoring.mean_activation import MeanActivation
 from compressor.scoring.norm import Norm
 from compressor.scoring.random_scores import Random
 from compressor.scoring.scores import Scores
@@ -18,11 +23,16 @@ from compressor.scoring.units import Normalize, Reduce
 from compressor.scoring.weight_function import WeightFunction
 
 __all__ = [
+    "CHIP",
     "LAMP",
+    "APoZ",
+    "ActivationScorer",
     "BatchNormScale",
     "Fisher",
     "GeometricMedian",
+    "HRank",
     "Joint",
+    "MeanActivation",
     "Norm",
     "Normalize",
     "Random",

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
 
-import numpy as np
 from torch import nn
 
 from compressor.core.graph import Graph
 from compressor.core.tape import named_tensors
-from compressor.errors import InputError, ScoreError
 from compressor.scoring.base import Scorer, SiteScores
+from compressor.scoring.otherwise import check_otherwise, filled
 from compressor.scoring.units import (
     Normalize,
     NormalizeLike,
@@ -48,8 +47,7 @@ class BatchNormScale(Scorer):
     normalize: NormalizeLike = Normalize.NONE
 
     def __post_init__(self) -> None:
-        if not isinstance(self.otherwise, Scorer | None):
-            raise InputError(f"otherwise must be a Scorer such as Norm(), got {self.otherwise!r}")
+        check_otherwise(self.otherwise)
         super().__post_init__()
 
     def site_scores(self, graph: Graph) -> SiteScores:
@@ -68,18 +66,6 @@ class BatchNormScale(Scorer):
 
     def unit_scores(self, graph: Graph) -> Values:
         """|γ| reduced over each unit, with the groups that have none scored by `otherwise`."""
-        values = self.raw_unit_scores(graph)
-        lacking = np.unique(graph.group_of[np.isnan(values)])
-        if len(lacking) and self.otherwise is None:
-            names = [graph.groups[position].name for position in lacking]
-            raise ScoreError(
-                f"{self!r}: channels of {len(names)} of the {len(graph.groups)} groups meet no "
-                f"BatchNorm with a scale: {', '.join(map(repr, names[:5]))}"
-                f"{', …' if len(names) > 5 else ''}; expected one for every channel: give a scorer "
-                "for these groups, BatchNormScale(otherwise=Norm())"
-            )
-        values = comparable(values, graph, choice(Normalize, self.normalize, "normalize"))
-        if self.otherwise is not None and len(lacking):
-            replaced = np.isin(graph.group_of, lacking)
-            values[replaced] = self.otherwise.unit_scores(graph)[replaced]
-        return values
+        raw = self.raw_unit_scores(graph)
+        values = comparable(raw, graph, choice(Normalize, self.normalize, "normalize"))
+        return filled(self, graph, values, raw, self.otherwise, lack="meet no BatchNorm with a scale")

@@ -46,6 +46,8 @@ def one_of_two(rank: int, folder: Path) -> None:
     except InputError as error:
         (folder / f"refused{rank}").write_text(str(error))
     scores = {which: cp.score(graph, taylor, processes=which).values for which in ("all", "this")}
+    activation = cp.scoring.MeanActivation(data[rank::2])
+    scores["activation"] = cp.score(graph, activation, processes="all").values
     statistic = torch.tensor([float(rank), 1.0])
     with across("all"):
         scores["sum"], scores["each"] = merged(statistic).numpy(), torch.stack(gathered(statistic)).numpy()
@@ -59,7 +61,9 @@ def test_two_processes_score_as_one(tmp_path: Path) -> None:
     model, data = model_and_data()
     graph = cp.capture(model, data[0][0])
     expected = cp.score(graph, cp.scoring.Taylor(data, cross_entropy)).values
+    activation = cp.score(graph, cp.scoring.MeanActivation(data)).values
     for rank in range(2):
+        np.testing.assert_allclose(found[rank]["activation"], activation, rtol=1e-9)
         assert np.array_equal(found[rank]["all"], found[0]["all"])
         np.testing.assert_allclose(found[rank]["all"], expected, rtol=1e-9)
         assert found[rank]["sum"].tolist() == [1.0, 2.0]
