@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from compressor.errors import FileError, InputError
+from compressor.data.archive import open_archive
+from compressor.data.labelled import Split
+from compressor.errors import InputError
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Labelled", "Split", "load_cifar10_npz", "normalize"]
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "load_cifar10_npz", "normalize"]
 
 # Per channel (red, green, blue), of pixels scaled to 0..1. ImageNet's constants, not CIFAR's own:
 # the checkpoints that `compressor.models.load_akamaster_checkpoint` reads were trained with them.
@@ -26,32 +25,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test", "classes")
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Labelled:
-    """Images with their labels, in the file's order.
-
-    `images` is uint8 [N, 3, 32, 32], `labels` int64 [N].
-    """
-
-    images: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __repr__(self) -> str:
-        return f"Labelled({len(self)} images of {'x'.join(map(str, self.images.shape[1:]))})"
-
-
-@dataclass(frozen=True, eq=False)
-class Split:
-    """A data set in two parts; `classes[label]` is the name of a label."""
-
-    train: Labelled
-    test: Labelled
-    classes: tuple[str, ...]
+SIZE = (32, 32, 3)
 
 
 def load_cifar10_npz(path: str | os.PathLike[str]) -> Split:
@@ -62,6 +36,7 @@ def load_cifar10_npz(path: str | os.PathLike[str]) -> Split:
     damaged or laid out otherwise; pickled objects in it are refused.
 
     >>> import tempfile
+    >>> import numpy as np
     >>> x, y = np.zeros((4, 32, 32, 3), np.uint8), np.arange(4)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     file = Path(folder) / "four.npz"
@@ -70,12 +45,11 @@ def load_cifar10_npz(path: str | os.PathLike[str]) -> Split:
     Split(train=Labelled(4 images of 3x32x32), test=Labelled(1 images of 3x32x32),
           classes=('a', 'b', 'c', 'd'))
     """
-    file = Path(path)
-    arrays = _arrays(file)
-    classes = tuple(str(name) for name in arrays["classes"])
+    archive = open_archive(Path(path), "CIFAR-10", ARRAYS)
+    classes = tuple(str(name) for name in archive.arrays["classes"])
     return Split(
-        train=_labelled(file, arrays, "train", len(classes)),
-        test=_labelled(file, arrays, "test", len(classes)),
+        train=archive.labelled("x_train", "y_train", SIZE, len(classes)),
+        test=archive.labelled("x_test", "y_test", SIZE, len(classes)),
         classes=classes,
     )
 
@@ -107,41 +81,3 @@ def normalize(
     mean_C11 = torch.tensor(mean, device=images.device).view(-1, 1, 1)
     std_C11 = torch.tensor(std, device=images.device).view(-1, 1, 1)
     return (images / 255 - mean_C11) / std_C11
-
-
-def _arrays(file: Path) -> dict[str, npt.NDArray[np.generic]]:
-    if not file.is_file():
-        raise FileError(f"CIFAR-10 file {file}: no such file")
-    try:
-        with np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except Exception as error:  # a damaged archive raises what zip, zlib or the npy header raise
-        raise FileError(
-            f"CIFAR-10 file {file}: cannot be read as an .npz archive of plain arrays "
-            f"({type(error).__name__}: {error}); it may be truncated: fetch it again"
-        ) from error
-    missing = [name for name in ARRAYS if name not in arrays]
-    if missing:
-        raise FileError(f"CIFAR-10 file {file}: lacks {', '.join(missing)}; it holds {', '.join(arrays)}")
-    return arrays
-
-
-def _labelled(file: Path, arrays: dict[str, npt.NDArray[np.generic]], part: str, n_classes: int) -> Labelled:
-    images_NHWC, labels = arrays[f"x_{part}"], arrays[f"y_{part}"]
-    if images_NHWC.dtype != np.uint8 or images_NHWC.shape[1:] != (32, 32, 3):
-        raise FileError(
-            f"CIFAR-10 file {file}: x_{part} must be uint8 [N, 32, 32, 3], "
-            f"got {images_NHWC.dtype} {list(images_NHWC.shape)}"
-        )
-    if labels.dtype.kind not in "iu" or labels.shape != images_NHWC.shape[:1]:
-        raise FileError(
-            f"CIFAR-10 file {file}: y_{part} must hold {len(images_NHWC)} integers, one per image, "
-            f"got {labels.dtype} {list(labels.shape)}"
-        )
-    if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) < n_classes:
-        raise FileError(
-            f"CIFAR-10 file {file}: y_{part} must lie in 0..{n_classes - 1} ({n_classes} classes), "
-            f"got {labels.min()}..{labels.max()}"
-        )
-    images = torch.from_numpy(np.ascontiguousarray(images_NHWC.transpose(0, 3, 1, 2)))
-    return Labelled(images, torch.from_numpy(labels.astype(np.int64)))
