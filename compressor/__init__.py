@@ -6,7 +6,7 @@ print(cp.compare(model, small, x))
 cp.export.onnx(small, x, "small.onnx")
 """
 
-from compressor import budget, errors, export, models, profiling, scoring
+from compressor import budget, errors, evaluation, export, models, profiling, scoring
 from compressor.api import plan, prune
 from compressor.core.capture import capture
 from compressor.core.graph import Graph
@@ -28,6 +28,7 @@ __all__ = [
     "capture",
     "compare",
     "errors",
+    "evaluation",
     "export",
     "load",
     "models",

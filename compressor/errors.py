@@ -7,9 +7,11 @@ likely fix. Catch `CompressorError` to catch them all.
 from __future__ import annotations
 
 __all__ = [
+    "AbsentClassWarning",
     "BudgetError",
     "CaptureError",
     "CompressorError",
+    "EvaluationError",
     "ExportError",
     "FileError",
     "InputError",
@@ -74,12 +76,20 @@ class FileError(CompressorError):
     """A file is missing, truncated, changed, or of another format version."""
 
 
+class EvaluationError(CompressorError):
+    """A model's outputs are no class scores, or are not finite; names the batch."""
+
+
 class ExportError(CompressorError):
     """The exported file does not compute what the model computes, or could not be written."""
 
 
 class MissingExtraError(CompressorError, ImportError):
     """An optional dependency is not installed; the message holds the install command."""
+
+
+class AbsentClassWarning(UserWarning):
+    """A class has no sample, so that means over the classes leave it out; names it."""
 
 
 class NothingToPruneWarning(UserWarning):

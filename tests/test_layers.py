@@ -22,7 +22,7 @@ STACK: tuple[tuple[str, ...], ...] = (
     ("",),
     ("api",),
     ("report.*",),
-    ("export.*", "training.*"),
+    ("evaluation.*", "export.*", "training.*"),
     ("recovery.*",),
     ("persistence.*",),
     ("budget.*",),
@@ -71,7 +71,8 @@ LIMITED: dict[str, tuple[str, ...]] = {
     "onnxslim": ("export.*",),
     "typer": ("cli.*",),
     "rich": ("cli.*",),
-    "sklearn": (),
+    "scipy": ("evaluation.*",),
+    "sklearn": ("evaluation.*",),
 }
 
 ENTRIES = tuple(entry for row in STACK for entry in row) + tuple(BESIDE)
@@ -233,7 +234,7 @@ FORBIDDEN = {
     "onnx outside export": ("report", "import onnx"),
     "onnxruntime late": ("budget", "def f():\n    import onnxruntime"),
     "rich outside the command line": ("report", "from rich.table import Table"),
-    "sklearn anywhere": ("data", "from sklearn.datasets import load_digits"),
+    "sklearn outside evaluation": ("data", "from sklearn.datasets import load_digits"),
     "a module nobody declared": ("data", "import pandas"),
 }
 
@@ -252,6 +253,7 @@ ALLOWED = {
     "matplotlib in the report": ("report", "def f():\n    import matplotlib"),
     "two names of one module": ("core.graph", "from .tape import Tape, record"),
     "onnx in export": ("export.onnx", "import onnx, onnxruntime"),
+    "sklearn and scipy in evaluation": ("evaluation", "import sklearn.metrics, scipy.stats"),
     "typer in the command line": ("cli", "import typer"),
 }
 
