@@ -23,6 +23,7 @@ __all__ = [
     "PlanMismatchError",
     "ScoreError",
     "SpecializationWarning",
+    "TrainingError",
     "UnreachableBudgetError",
     "VerifyError",
 ]
@@ -70,6 +71,10 @@ class PlanMismatchError(PlanError):
 
 class VerifyError(CompressorError):
     """The pruned model does not compute what the plan says; names the first diverging module."""
+
+
+class TrainingError(CompressorError):
+    """A training cannot go on; the message names the epoch and batch, and what to change."""
 
 
 class FileError(CompressorError):

@@ -1,0 +1,66 @@
+"""What can be attached to a training: a regulariser to its optimizer, a loss to its model."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+__all__ = ["AttachedLoss", "Handle", "Loss", "ModelLoss", "Regularizer"]
+
+Loss = Callable[[Any, Any], Tensor]
+
+
+class Handle(Protocol):
+    """What `attach` returns."""
+
+    def remove(self) -> None:
+        """Take back what was attached."""
+
+
+class Regularizer(Protocol):
+    """A penalty that lives in the optimizer's step: anything with this one method.
+
+    It works in every loop that calls `optimizer.step()`, whoever wrote it.
+
+    >>> class Shrink:
+    ...     '''Every step takes 1 % off all weights.'''
+    ...     def attach(self, optimizer):
+    ...         def shrink(optimizer, args, kwargs):
+    ...             for group in optimizer.param_groups:
+    ...                 for weight in group["params"]:
+    ...                     weight.data.mul_(0.99)
+    ...         return optimizer.register_step_post_hook(shrink)
+    """
+
+    def attach(self, optimizer: Optimizer) -> Handle:
+        """Let the penalty act in every step of the optimizer until the handle's `remove()`."""
+
+
+class AttachedLoss(ABC):
+    """A loss that watches a model; a context manager that ends with `remove()`."""
+
+    @abstractmethod
+    def __call__(self, output: Any, target: Any) -> Tensor:
+        """The loss [] of what the model returned last."""
+
+    @abstractmethod
+    def remove(self) -> None:
+        """Stop watching, and give back everything that was switched."""
+
+    def __enter__(self) -> AttachedLoss:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
+
+
+class ModelLoss(ABC):
+    """A loss that needs more than output and target, as distillation does: it is attached to the model."""
+
+    @abstractmethod
+    def attach(self, model: nn.Module) -> AttachedLoss:
+        """The loss of this model, to be called as `loss(output, target)` after each forward pass."""

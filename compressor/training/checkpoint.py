@@ -1,0 +1,136 @@
+"""The file a training goes on from: tensors and plain values, read without running any code."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from compressor.core.surgery import signature_of
+from compressor.core.tape import named_tensors
+from compressor.errors import FileError, InputError, ModelError
+from compressor.training.recipe import Recipe
+
+__all__ = ["check_model", "copy_tensors_", "read_checkpoint", "tensors_of", "write_checkpoint"]
+
+FORMAT = "compressor-training"
+VERSION = 1
+_PLAIN = (Tensor, int, float, complex, bool, str, type(None), torch.dtype, torch.device)
+
+
+def tensors_of(model: nn.Module) -> dict[str, Tensor]:
+    """Copies of all parameters and buffers by name."""
+    return {name: tensor.detach().clone() for name, tensor in named_tensors(model).items()}
+
+
+@torch.no_grad()
+def copy_tensors_(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Give the parameters and buffers of a model these values."""
+    for name, tensor in named_tensors(model).items():
+        tensor.detach().copy_(tensors[name])
+
+
+def check_model(model: nn.Module) -> None:
+    """Raise ModelError for a model with state that is in no tensor."""
+    for path, module in model.named_modules():
+        if type(module).get_extra_state is not nn.Module.get_extra_state:
+            raise ModelError(
+                f"module {path!r} ({type(module).__name__}) has extra state, which a checkpoint without pickles "
+                f"cannot hold; keep it as a buffer, or train without checkpoint"
+            )
+
+
+def write_checkpoint(path: Path, model: nn.Module, recipe: Recipe, state: Mapping[str, Any]) -> None:
+    """Write everything to `path`, which holds the old or the new state at every moment.
+
+    Raises InputError where the state holds what could not be read without running code, FileError when
+    writing fails.
+    """
+    signature = signature_of(model)
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "model": signature.model,
+        "shapes": {name: list(shape) for name, shape in signature.tensors},
+        "recipe": recipe.plain(),
+        **state,
+    }
+    _refuse_objects("checkpoint", content)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, aside = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                torch.save(content, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(aside, path)
+        except BaseException:
+            Path(aside).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise FileError(f"cannot write the checkpoint {path}: {error}") from error
+
+
+def read_checkpoint(path: Path, model: nn.Module, recipe: Recipe) -> dict[str, Any]:
+    """The state of a training of this model by this recipe.
+
+    Raises FileError for a damaged file, and where it belongs to another model or recipe.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, ValueError, KeyError) as error:
+        raise FileError(
+            f"the checkpoint {path} cannot be read (truncated, or no checkpoint?): {error}; delete it to start anew"
+        ) from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise FileError(f"{path} is no checkpoint of fine_tune_; choose another file name")
+    if content.get("version") != VERSION:
+        raise FileError(
+            f"the checkpoint {path} has format version {content.get('version')!r}, this library reads {VERSION}; "
+            f"go on with the version that wrote it, or delete the file to start anew"
+        )
+    _check_shapes(path, content, model)
+    _check_recipe(path, content["recipe"], recipe.plain())
+    return content
+
+
+def _check_shapes(path: Path, content: Mapping[str, Any], model: nn.Module) -> None:
+    expected: Mapping[str, list[int]] = content["shapes"]
+    found = {name: list(shape) for name, shape in signature_of(model).tensors}
+    for name in dict.fromkeys((*expected, *found)):
+        if expected.get(name) != found.get(name):
+            raise FileError(
+                f"the checkpoint {path} is of another {content['model']}: tensor {name!r} has shape "
+                f"{expected.get(name)} there and {found.get(name)} in the model; each model (each step of a "
+                f"gradual pruning, too) needs a file of its own"
+            )
+
+
+def _check_recipe(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    for name in dict.fromkeys((*before, *now)):
+        if before.get(name) != now.get(name):
+            raise FileError(
+                f"the checkpoint {path} was written with {name}={before.get(name)!r}, the recipe has "
+                f"{now.get(name)!r}; go on with the same recipe, or delete the file to start anew"
+            )
+
+
+def _refuse_objects(where: str, value: object) -> None:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            _refuse_objects(f"{where}[{key!r}]", item)
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            _refuse_objects(f"{where}[{index}]", item)
+    elif not isinstance(value, _PLAIN):
+        raise InputError(
+            f"{where} is a {type(value).__name__}, which could only be read back by running code; expected tensors "
+            f"and plain values. Take an optimizer without such state, or train without checkpoint"
+        )

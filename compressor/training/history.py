@@ -1,0 +1,39 @@
+"""What a training did, epoch by epoch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["History"]
+
+
+@dataclass(frozen=True)
+class History:
+    """Mean loss, validation metric and learning rate of each epoch.
+
+    `metrics` is empty without a validation. `best_epoch` (from 0) is the one whose weights the model holds now;
+    None without a validation: they are those of the last epoch. `learning_rates` are those of the first
+    parameter group at the last step of each epoch.
+
+    >>> print(History((0.9, 0.4), (0.1, 0.05), (0.61, 0.83), best_epoch=1))
+    epoch      loss        lr    metric
+        1       0.9       0.1      0.61
+        2       0.4      0.05      0.83 *
+    """
+
+    losses: tuple[float, ...]
+    learning_rates: tuple[float, ...]
+    metrics: tuple[float, ...] = ()
+    best_epoch: int | None = None
+    stopped_early: bool = False
+
+    def __str__(self) -> str:
+        lines = [f"epoch{'loss':>10}{'lr':>10}" + (f"{'metric':>10}" if self.metrics else "")]
+        for epoch, (loss, lr) in enumerate(zip(self.losses, self.learning_rates, strict=True)):
+            line = f"{epoch + 1:>5}{loss:>10.4g}{lr:>10.4g}"
+            if self.metrics:
+                line += f"{self.metrics[epoch]:>10.4g}" + (" *" if epoch == self.best_epoch else "")
+            lines.append(line)
+        if self.stopped_early:
+            lines.append("stopped early: no better metric within the patience")
+        return "\n".join(lines)

@@ -1,0 +1,437 @@
+"""The training itself: steps, epochs, and the state between them."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from compressor.core.tape import named_tensors
+from compressor.errors import InputError, ModelError, TrainingError
+from compressor.observing.batches import Batch, batch_of, device_of, to_device
+from compressor.training import processes
+from compressor.training.attaching import Loss, ModelLoss, Regularizer
+from compressor.training.averaging import averaged_copy
+from compressor.training.checkpoint import (
+    check_model,
+    copy_tensors_,
+    read_checkpoint,
+    tensors_of,
+    write_checkpoint,
+)
+from compressor.training.history import History
+from compressor.training.interrupting import uninterrupted
+from compressor.training.labels import check_labels, ignored_label
+from compressor.training.random_state import generators_of, random_state, set_random_state
+from compressor.training.recipe import Recipe, schedule_factor
+from compressor.training.validation import Validation
+
+__all__ = ["Training"]
+
+log = logging.getLogger(__name__)
+
+
+class Training(AbstractContextManager["Training"]):
+    """One run of `fine_tune_`; as a context it gives back what it switched."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        batches: Iterable[object],
+        loss: Loss | ModelLoss,
+        recipe: Recipe,
+        validation: Validation | None,
+    ) -> None:
+        self.rank = processes.number()
+        self._model, self._batches, self._recipe, self._validation = model, batches, recipe, validation
+        self._length = _length(batches, recipe)
+        self._device = device_of(model)
+        self._given_loss = loss
+        self._undo = ExitStack()
+        # How far the training is.
+        self._epoch = self._done = 0
+        self._total = 0.0
+        self._losses: list[float] = []
+        self._rates: list[float] = []
+        self._metrics: list[float] = []
+        self._best: dict[str, Tensor] | None = None
+        self._best_epoch: int | None = None
+        self._stopped = False
+        # The random state at the start of the epoch, and (to go on in its middle) that of the present step.
+        self._start: dict[str, Any] | None = None
+        self._now: dict[str, Any] | None = None
+
+    def __exit__(self, *_: object) -> None:
+        self._undo.close()
+
+    # -- before ----------------------------------------------------------------------------------
+
+    def prepare(self, regularizer: Regularizer | None, checkpoint: Path | None) -> None:
+        """Make the optimizer and everything around it, and take up a checkpoint where there is one."""
+        recipe, model = self._recipe, self._model
+        processes.check_share(self._batches)
+        self._optimizer = _optimizer(model, recipe)
+        half = recipe.autocast == torch.float16 and self._device.type == "cuda"
+        self._scaler = torch.amp.GradScaler(self._device.type, enabled=half)
+        # A copy that nobody has attached anything to yet.
+        self._average = None if recipe.ema is None else averaged_copy(model, recipe.ema)
+        modes = [(module, module.training) for module in model.modules()]
+        self._undo.callback(_set_modes, modes)
+        self._undo.callback(self._optimizer.zero_grad)
+        loss = self._given_loss
+        if isinstance(loss, ModelLoss):
+            attached = self._undo.enter_context(loss.attach(model))
+            self._loss: Loss = attached
+        elif callable(loss):
+            self._loss = loss
+        else:
+            raise InputError(f"loss must be a function of (output, target), got {type(loss).__name__}")
+        self._labelled, self._ignored = ignored_label(loss)
+        self._checkpoint = checkpoint
+        if checkpoint is not None:
+            check_model(model)
+            if checkpoint.exists():
+                self._resume(read_checkpoint(checkpoint, model, recipe))
+        if regularizer is not None:
+            self._undo.callback(regularizer.attach(self._optimizer).remove)
+        self._wrapped = processes.in_processes(model, self._device)
+
+    # -- the loop --------------------------------------------------------------------------------
+
+    def run(self, *, progress: bool) -> History:
+        """Train to the end; what the model then holds is the best there was."""
+        total = self._recipe.epochs * self._length
+        hidden = None if progress and processes.is_first() else True  # None: shown on a terminal only
+        at = self._epoch * self._length + self._done
+        with tqdm(total=total, initial=at, desc="fine-tuning", leave=False, disable=hidden) as bar:
+            while self._epoch < self._recipe.epochs and not self._stopped:
+                try:
+                    self._one_epoch(bar)
+                except KeyboardInterrupt:
+                    self._save_interrupted()
+                    raise
+                self._end_epoch(bar)
+        if self._best is not None:
+            copy_tensors_(self._model, self._best)
+        elif self._average is not None:
+            copy_tensors_(self._model, named_tensors(self._average.module))
+        return self._history()
+
+    def _one_epoch(self, bar: Any) -> None:
+        processes.set_epoch(self._batches, self._epoch)
+        self._train_mode()
+        items = self._items()
+        while window := list(itertools.islice(items, self._recipe.accumulate)):
+            self._now = None if self._checkpoint is None else random_state()
+            self._step([to_device(batch_of(item), self._device) for item in window])
+            bar.update(len(window))
+            bar.set_postfix(epoch=self._epoch + 1, loss=f"{self._total / self._done:.4g}", refresh=False)
+        if self._done == 0:
+            raise InputError(f"epoch {self._epoch + 1} gave no batch, expected {self._length}; {_EXHAUSTED}")
+
+    def _items(self) -> Iterator[object]:
+        """What is left of the epoch; after a resume, read from its start and skipped."""
+        generators = generators_of(self._batches)
+        resumed = self._start is not None
+        if self._start is None:
+            states = [own.get_state() for own in generators]
+            self._start = {"random": random_state(), "generators": states}
+        else:
+            set_random_state(self._start["random"])
+            for own, state in zip(generators, self._start["generators"], strict=True):
+                own.set_state(state)
+        items = itertools.islice(iter(self._batches), self._length)
+        for _ in range(self._done):
+            next(items, None)
+        if resumed and self._now is not None:
+            set_random_state(self._now)
+        return items
+
+    def _step(self, window: Sequence[Batch]) -> None:
+        """One step of the optimizer; an error before it leaves the model as the last step did."""
+        buffers = [(buffer, buffer.clone()) for buffer in self._model.buffers()]
+        factor = schedule_factor(
+            self._recipe, self._epoch + (self._done + len(window) / 2) / self._length
+        )
+        for group in self._optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+        self._optimizer.zero_grad()
+        try:
+            sums = [
+                self._gradients(batch, self._done + index, last=index == len(window) - 1, share=len(window))
+                for index, batch in enumerate(window)
+            ]
+            self._scaler.unscale_(self._optimizer) if self._scaler.is_enabled() else None
+            if self._recipe.clip_norm is not None:
+                owned = [p for group in self._optimizer.param_groups for p in group["params"]]
+                nn.utils.clip_grad_norm_(owned, self._recipe.clip_norm)
+        except BaseException:
+            with torch.no_grad():
+                for buffer, value in buffers:
+                    buffer.copy_(value)
+            raise
+        with uninterrupted():
+            self._scaler.step(self._optimizer)
+            self._scaler.update()
+            if self._average is not None:
+                self._average.update_parameters(self._model)
+            self._total += sum(sums)
+            self._done += len(window)
+
+    def _gradients(self, batch: Batch, number: int, *, last: bool, share: int) -> float:
+        """The loss of one batch, whose gradients (divided by `share`) are added to the others."""
+        wrapped = self._wrapped
+        alone = not last and isinstance(wrapped, DistributedDataParallel)
+        where = f"epoch {self._epoch + 1}, batch {number + 1}"
+        with wrapped.no_sync() if alone else nullcontext():
+            with torch.autocast(
+                self._device.type, self._recipe.autocast, enabled=self._recipe.autocast is not None
+            ):
+                try:
+                    output = wrapped(*batch.args, **batch.kwargs)
+                except ValueError as error:
+                    raise self._explained(error, where) from error
+                value = self._checked_loss(output, batch.target, where)
+            self._scaler.scale(value / share).backward()
+        return float(value.detach())
+
+    def _checked_loss(self, output: Any, target: Any, where: str) -> Tensor:
+        labelled = isinstance(output, Tensor) and isinstance(target, Tensor) and _are_labels(output, target)
+        try:
+            if labelled and self._labelled:
+                check_labels(target, output.shape[1], ignored=self._ignored)
+            value = self._loss(output, target)
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from error
+        except IndexError as error:
+            if labelled:
+                check_labels(target, output.shape[1])
+            raise InputError(f"{where}: the loss failed: {error}") from error
+        if not isinstance(value, Tensor) or value.numel() != 1 or not value.requires_grad:
+            shape = f"shape {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+            raise InputError(
+                f"{where}: expected the loss as one number that depends on the weights, got {shape}"
+                + (" without gradient" if isinstance(value, Tensor) and not value.requires_grad else "")
+                + "; loss(output, target) must reduce, for example with .mean(), by torch operations"
+            )
+        if not torch.isfinite(value):
+            raise TrainingError(
+                f"{where}: the loss is {value.item()}, a finite number is needed; training was stopped, and the "
+                f"weights are those of the step before. Lower lr (now {self._rate():.3g}), add warmup_epochs or "
+                f"clip_norm, or look for NaN in the batch"
+            )
+        return value
+
+    def _explained(self, error: ValueError, where: str) -> Exception:
+        if "more than 1 value per channel" not in str(error):
+            return error
+        return InputError(
+            f"{where}: a batch norm cannot train on one value per channel ({error}): the batch has a single sample. "
+            f"Load with drop_last=True, in larger batches, or train with Recipe(freeze_batch_norm=True)"
+        )
+
+    def _train_mode(self) -> None:
+        self._wrapped.train()
+        if self._recipe.freeze_batch_norm:
+            for module in self._model.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+
+    # -- between epochs --------------------------------------------------------------------------
+
+    def _end_epoch(self, bar: Any) -> None:
+        processes.same_buffers_(self._model)
+        kept = self._model
+        if self._average is not None:
+            processes.same_buffers_(self._average)
+            kept = self._average.module
+        self._losses.append(processes.mean_of_processes(self._total / self._done, self._device))
+        self._rates.append(self._rate())
+        if self._validation is not None:
+            self._judge(kept, self._validation.measure(kept))
+            bar.set_postfix(metric=f"{self._metrics[-1]:.4g}", loss=f"{self._losses[-1]:.4g}")
+        log.info("epoch %d of %d: %s", self._epoch + 1, self._recipe.epochs, self._summary())
+        self._epoch, self._done, self._total = self._epoch + 1, 0, 0.0
+        self._start = self._now = None
+        if self._checkpoint is not None:
+            self._write(random_state(), random_state())
+
+    def _judge(self, model: nn.Module, metric: float) -> None:
+        assert self._validation is not None
+        best = None if self._best_epoch is None else self._metrics[self._best_epoch]
+        self._metrics.append(metric)
+        sign = 1 if self._validation.larger_is_better else -1
+        if best is None or sign * metric > sign * best:
+            self._best, self._best_epoch = tensors_of(model), self._epoch
+        patience = self._recipe.patience
+        waited = self._epoch - (self._best_epoch or 0)
+        self._stopped = patience is not None and waited >= patience
+
+    def _rate(self) -> float:
+        return float(self._optimizer.param_groups[0]["lr"])
+
+    def _summary(self) -> str:
+        metric = f", metric {self._metrics[-1]:.4g}" if self._metrics else ""
+        return f"loss {self._losses[-1]:.4g}, lr {self._rates[-1]:.3g}{metric}"
+
+    def _history(self) -> History:
+        return History(
+            tuple(self._losses), tuple(self._rates), tuple(self._metrics), self._best_epoch, self._stopped
+        )
+
+    # -- the checkpoint --------------------------------------------------------------------------
+
+    def _save_interrupted(self) -> None:
+        if self._checkpoint is None:
+            return
+        if processes.world() > 1:  # the others may be anywhere, nothing can be gathered
+            log.warning("interrupted: %s holds the end of epoch %d", self._checkpoint, self._epoch)
+            return
+        if self._start is None:
+            self._write(random_state(), random_state())
+        else:
+            self._write(self._start["random"], self._now or self._start["random"])
+        log.warning("interrupted: %s holds the training up to here", self._checkpoint)
+
+    def _write(self, start: dict[str, Any], now: dict[str, Any]) -> None:
+        assert self._checkpoint is not None
+        states = [own.get_state() for own in generators_of(self._batches)]
+        if self._start is not None:
+            states = self._start["generators"]
+        mine = {"start": {"random": start, "generators": states}, "now": now}
+        everyone = processes.gathered_objects(mine)
+        if not processes.is_first():
+            return
+        average = self._average
+        state = {
+            "tensors": tensors_of(self._model),
+            "optimizer": self._optimizer.state_dict(),
+            "scaler": self._scaler.state_dict(),
+            "average": None if average is None else tensors_of(average.module),
+            "updates": 0 if average is None else int(average.n_averaged),
+            "best": self._best,
+            "best_epoch": self._best_epoch,
+            "epoch": self._epoch,
+            "done": self._done,
+            "total": self._total,
+            "losses": self._losses,
+            "rates": self._rates,
+            "metrics": self._metrics,
+            "stopped": self._stopped,
+            "processes": everyone,
+        }
+        write_checkpoint(self._checkpoint, self._model, self._recipe, state)
+
+    def _resume(self, state: dict[str, Any]) -> None:
+        if len(state["processes"]) != processes.world():
+            raise InputError(
+                f"the checkpoint {self._checkpoint} was written by {len(state['processes'])} processes, now there "
+                f"are {processes.world()}; batches and random numbers would be others. Go on with as many, or "
+                f"delete the file to start anew"
+            )
+        copy_tensors_(self._model, state["tensors"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        if self._scaler.is_enabled():
+            self._scaler.load_state_dict(state["scaler"])
+        if self._average is not None:
+            copy_tensors_(self._average.module, state["average"])
+            self._average.n_averaged.fill_(state["updates"])
+        self._best, self._best_epoch = state["best"], state["best_epoch"]
+        self._epoch, self._done, self._total = state["epoch"], state["done"], state["total"]
+        self._losses, self._rates, self._metrics = state["losses"], state["rates"], state["metrics"]
+        self._stopped = state["stopped"]
+        mine = state["processes"][self.rank]
+        self._start, self._now = mine["start"], mine["now"]
+        log.info("going on at epoch %d, batch %d, from %s", self._epoch + 1, self._done + 1, self._checkpoint)
+
+
+_EXHAUSTED = (
+    "is the data set empty, smaller than one batch with drop_last, or an iterator that can be run through only "
+    "once? Pass a DataLoader or a list"
+)
+
+
+def _length(batches: Iterable[object], recipe: Recipe) -> int:
+    """How many batches make an epoch."""
+    if isinstance(batches, Iterator):
+        raise InputError(
+            f"batches are read once in each epoch, and a {type(batches).__name__} can be run through only once; "
+            f"pass a DataLoader or a list"
+        )
+    if not isinstance(batches, Iterable) and not hasattr(batches, "__getitem__"):
+        raise InputError(
+            f"batches must be iterable (a DataLoader, a list of batches), got {type(batches).__name__}"
+        )
+    limit = recipe.batches_per_epoch
+    try:
+        length = len(batches) if isinstance(batches, Sized) else None
+    except TypeError:  # a DataLoader over an IterableDataset
+        length = None
+    if length is None:
+        if limit is None:
+            raise InputError(
+                f"the {type(batches).__name__} has no length, which the learning rate's schedule needs: say how many "
+                f"batches make an epoch with Recipe(batches_per_epoch=...)"
+            )
+        return limit
+    if length == 0:
+        raise InputError(f"batches gave no batch, expected at least one; {_EXHAUSTED}")
+    if isinstance(batches, DataLoader) and batches.persistent_workers:
+        log.warning("persistent workers keep random states that no checkpoint holds")
+    return length if limit is None else min(length, limit)
+
+
+def _optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
+    """The recipe's optimizer of the model's trainable parameters."""
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not trainable:
+        raise ModelError(
+            f"no parameter of the {type(model).__name__} requires gradients, so there is nothing to train; call "
+            f"model.requires_grad_(True)"
+        )
+    vectors = [p for p in trainable if p.dim() <= 1 and not recipe.decay_vectors]
+    others = [p for p in trainable if p.dim() > 1 or recipe.decay_vectors]
+    groups = [{"params": others}, {"params": vectors, "weight_decay": 0.0}]
+    optimizer = recipe.optimizer(
+        [group for group in groups if group["params"]], lr=recipe.lr, weight_decay=recipe.weight_decay
+    )
+    if not isinstance(optimizer, Optimizer):
+        raise InputError(
+            f"Recipe.optimizer must return a torch optimizer, got {type(optimizer).__name__}"
+        )
+    owned = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    missing = sum(id(parameter) not in owned for parameter in trainable)
+    if missing == len(trainable):
+        raise InputError(
+            f"the {type(optimizer).__name__} holds {len(owned)} parameters and none of the model's: the recipe's "
+            f"optimizer must be made from the parameters it is given, not from those of another model (or a copy)"
+        )
+    if missing:
+        log.warning("%d of %d trainable tensors are not in the optimizer", missing, len(trainable))
+    for group in optimizer.param_groups:
+        group["initial_lr"] = group["lr"]
+    return optimizer
+
+
+def _are_labels(output: Tensor, target: Tensor) -> bool:
+    """Whether a target [N, …] holds a class index for each output [N, C, …]."""
+    whole = not (target.is_floating_point() or target.is_complex())
+    return whole and output.dim() > 1 and target.shape == output.shape[:1] + output.shape[2:]
+
+
+def _set_modes(modes: Iterable[tuple[nn.Module, bool]]) -> None:
+    for module, mode in modes:
+        module.training = mode
+
+

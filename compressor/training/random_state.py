@@ -1,0 +1,68 @@
+"""The random state that a training runs on: kept, given back, and written down as plain values."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+__all__ = ["generators_of", "random_state", "seeded", "set_random_state"]
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Within, torch, NumPy and Python draw from `seed`; their states are given back at the end."""
+    before = random_state()
+    try:
+        torch.manual_seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002 - augmentations draw from the global state
+        random.seed(seed)
+        yield
+    finally:
+        set_random_state(before)
+
+
+def random_state() -> dict[str, Any]:
+    """The states of all global generators, as tensors and plain numbers."""
+    # `random_state` of NumPy's global generator: a dictionary, not the legacy tuple.
+    numpy: Any = np.random.get_state(legacy=False)  # noqa: NPY002
+    version, words, gauss = random.getstate()
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+        "numpy": {
+            "key": torch.from_numpy(numpy["state"]["key"].astype(np.int64)),
+            "pos": int(numpy["state"]["pos"]),
+            "has_gauss": int(numpy["has_gauss"]),
+            "gauss": float(numpy["gauss"]),
+        },
+        "python": [version, torch.tensor(words, dtype=torch.int64), gauss],
+    }
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Give all global generators the states that `random_state` returned."""
+    torch.set_rng_state(state["torch"].cpu())
+    if state["cuda"]:
+        torch.cuda.set_rng_state_all([own.cpu() for own in state["cuda"]])
+    numpy = state["numpy"]
+    key = numpy["key"].cpu().numpy().astype(np.uint32)
+    np.random.set_state(("MT19937", key, numpy["pos"], numpy["has_gauss"], numpy["gauss"]))  # noqa: NPY002
+    version, words, gauss = state["python"]
+    random.setstate((version, tuple(words.tolist()), gauss))
+
+
+def generators_of(batches: object) -> list[torch.Generator]:
+    """The generators that a DataLoader and its samplers hold, each once, in a fixed order."""
+    if not isinstance(batches, DataLoader):
+        return []
+    holders = [batches, batches.sampler, batches.batch_sampler]
+    holders.append(getattr(batches.batch_sampler, "sampler", None))
+    found = [getattr(holder, "generator", None) for holder in holders]
+    distinct = {id(own): own for own in found if isinstance(own, torch.Generator)}
+    return list(distinct.values())
