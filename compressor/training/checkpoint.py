@@ -41,8 +41,8 @@ def check_model(model: nn.Module) -> None:
     for path, module in model.named_modules():
         if type(module).get_extra_state is not nn.Module.get_extra_state:
             raise ModelError(
-                f"module {path!r} ({type(module).__name__}) has extra state, which a checkpoint without pickles "
-                f"cannot hold; keep it as a buffer, or train without checkpoint"
+                f"module {path!r} ({type(module).__name__}) has extra state, which a checkpoint without "
+                f"pickles cannot hold; keep it as a buffer, or train without checkpoint"
             )
 
 
@@ -87,14 +87,15 @@ def read_checkpoint(path: Path, model: nn.Module, recipe: Recipe) -> dict[str, A
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, ValueError, KeyError) as error:
         raise FileError(
-            f"the checkpoint {path} cannot be read (truncated, or no checkpoint?): {error}; delete it to start anew"
+            f"the checkpoint {path} cannot be read (truncated, or no checkpoint?): {error}; delete it to "
+            f"start anew"
         ) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise FileError(f"{path} is no checkpoint of fine_tune_; choose another file name")
     if content.get("version") != VERSION:
         raise FileError(
-            f"the checkpoint {path} has format version {content.get('version')!r}, this library reads {VERSION}; "
-            f"go on with the version that wrote it, or delete the file to start anew"
+            f"the checkpoint {path} has format version {content.get('version')!r}, this library reads "
+            f"{VERSION}; go on with the version that wrote it, or delete the file to start anew"
         )
     _check_shapes(path, content, model)
     _check_recipe(path, content["recipe"], recipe.plain())
@@ -131,6 +132,6 @@ def _refuse_objects(where: str, value: object) -> None:
             _refuse_objects(f"{where}[{index}]", item)
     elif not isinstance(value, _PLAIN):
         raise InputError(
-            f"{where} is a {type(value).__name__}, which could only be read back by running code; expected tensors "
-            f"and plain values. Take an optimizer without such state, or train without checkpoint"
+            f"{where} is a {type(value).__name__}, which could only be read back by running code; expected "
+            f"tensors and plain values. Take an optimizer without such state, or train without checkpoint"
         )

@@ -34,23 +34,23 @@ def fine_tune_(
 ) -> History:
     """The history of training `model` in place; its modes and the random state are given back.
 
-    `batches` is a DataLoader or a list of batches, each `(inputs, target)`, a mapping or as `Taylor` reads them;
-    `loss(output, target)` returns one number, or is a `ModelLoss` such as `Distillation`. What is done how often is
-    in the `Recipe`. With `validation` the weights of the best epoch are kept. `regularizer` is anything with
-    `attach(optimizer)`, sparse training say.
+    `batches` is a DataLoader or a list of batches, each `(inputs, target)`, a mapping or as `Taylor` reads
+    them; `loss(output, target)` returns one number, or is a `ModelLoss` such as `Distillation`. What is done
+    how often is in the `Recipe`. With `validation` the weights of the best epoch are kept. `regularizer` is
+    anything with `attach(optimizer)`, sparse training say.
 
-    With `checkpoint` the training is written to that file after each epoch and when it is interrupted (Ctrl-C), and
-    goes on from there where the file exists: on a CPU to the same bit as without the interruption, the loader's
-    generator and the augmentation included (not with `persistent_workers`, whose random state nobody can read). A
-    finished training is not repeated. The file holds tensors and plain values only; in several processes it is not
-    written on an interrupt.
+    With `checkpoint` the training is written to that file after each epoch and when it is interrupted
+    (Ctrl-C), and goes on from there where the file exists: on a CPU to the same bit as without the
+    interruption, the loader's generator and the augmentation included (not with `persistent_workers`, whose
+    random state nobody can read). A finished training is not repeated. The file holds tensors and plain
+    values only; in several processes it is not written on an interrupt.
 
-    Under `torchrun` (an initialised process group) gradients are means over processes, each of which reads its own
-    share through a DistributedSampler; the first one writes and shows progress.
+    Under `torchrun` (an initialised process group) gradients are means over processes, each of which reads
+    its own share through a DistributedSampler; the first one writes and shows progress.
 
-    Raises InputError (no batches, labels out of range, one-sample batches for a batch norm, an optimizer of other
-    parameters), TrainingError where the loss is not finite (the model then is as the last step left it), FileError
-    for a checkpoint of another model or recipe.
+    Raises InputError (no batches, labels out of range, one-sample batches for a batch norm, an optimizer of
+    other parameters), TrainingError where the loss is not finite (the model then is as the last step left
+    it), FileError for a checkpoint of another model or recipe.
 
     >>> import torch
     >>> from functools import partial

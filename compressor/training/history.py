@@ -11,8 +11,8 @@ __all__ = ["History"]
 class History:
     """Mean loss, validation metric and learning rate of each epoch.
 
-    `metrics` is empty without a validation. `best_epoch` (from 0) is the one whose weights the model holds now;
-    None without a validation: they are those of the last epoch. `learning_rates` are those of the first
+    `metrics` is empty without a validation. `best_epoch` (from 0) is the one whose weights the model holds
+    now; None without a validation: they are those of the last epoch. `learning_rates` are those of the first
     parameter group at the last step of each epoch.
 
     >>> print(History((0.9, 0.4), (0.1, 0.05), (0.61, 0.83), best_epoch=1))

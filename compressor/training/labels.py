@@ -25,8 +25,9 @@ def check_labels(labels: Tensor, classes: int, *, ignored: int | None = None) ->
     low, high = (int(value) for value in seen.aminmax())
     if low < 0 or high >= classes:
         raise InputError(
-            f"labels must lie in 0 to {classes - 1}, as the model has {classes} outputs; got labels from {low} to "
-            f"{high}. Count classes from 0, or give the model's last layer {max(high, low) + 1} outputs"
+            f"labels must lie in 0 to {classes - 1}, as the model has {classes} outputs; got labels from "
+            f"{low} to {high}. Count classes from 0, or give the model's last layer {max(high, low) + 1} "
+            f"outputs"
         )
 
 

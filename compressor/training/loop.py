@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from compressor.core.tape import named_tensors
-from compressor.errors import InputError, ModelError, TrainingError
+from compressor.errors import FileError, InputError, ModelError, TrainingError
 from compressor.observing.batches import Batch, batch_of, device_of, to_device
 from compressor.training import processes
 from compressor.training.attaching import Loss, ModelLoss, Regularizer
@@ -118,10 +118,10 @@ class Training(AbstractContextManager["Training"]):
             while self._epoch < self._recipe.epochs and not self._stopped:
                 try:
                     self._one_epoch(bar)
+                    self._end_epoch(bar)
                 except KeyboardInterrupt:
                     self._save_interrupted()
                     raise
-                self._end_epoch(bar)
         if self._best is not None:
             copy_tensors_(self._model, self._best)
         elif self._average is not None:
@@ -132,8 +132,12 @@ class Training(AbstractContextManager["Training"]):
         processes.set_epoch(self._batches, self._epoch)
         self._train_mode()
         items = self._items()
-        while window := list(itertools.islice(items, self._recipe.accumulate)):
-            self._now = None if self._checkpoint is None else random_state()
+        while True:
+            if self._checkpoint is not None:
+                self._now = random_state()  # before the batches are read: augmentation draws from it
+            window = list(itertools.islice(items, self._recipe.accumulate))
+            if not window:
+                break
             self._step([to_device(batch_of(item), self._device) for item in window])
             bar.update(len(window))
             bar.set_postfix(epoch=self._epoch + 1, loss=f"{self._total / self._done:.4g}", refresh=False)
@@ -145,8 +149,7 @@ class Training(AbstractContextManager["Training"]):
         generators = generators_of(self._batches)
         resumed = self._start is not None
         if self._start is None:
-            states = [own.get_state() for own in generators]
-            self._start = {"random": random_state(), "generators": states}
+            self._start = self._random_start()
         else:
             set_random_state(self._start["random"])
             for own, state in zip(generators, self._start["generators"], strict=True):
@@ -158,12 +161,16 @@ class Training(AbstractContextManager["Training"]):
             set_random_state(self._now)
         return items
 
+    def _random_start(self) -> dict[str, Any]:
+        return {
+            "random": random_state(),
+            "generators": [own.get_state() for own in generators_of(self._batches)],
+        }
+
     def _step(self, window: Sequence[Batch]) -> None:
         """One step of the optimizer; an error before it leaves the model as the last step did."""
         buffers = [(buffer, buffer.clone()) for buffer in self._model.buffers()]
-        factor = schedule_factor(
-            self._recipe, self._epoch + (self._done + len(window) / 2) / self._length
-        )
+        factor = schedule_factor(self._recipe, self._epoch + (self._done + len(window) / 2) / self._length)
         for group in self._optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
         self._optimizer.zero_grad()
@@ -172,7 +179,7 @@ class Training(AbstractContextManager["Training"]):
                 self._gradients(batch, self._done + index, last=index == len(window) - 1, share=len(window))
                 for index, batch in enumerate(window)
             ]
-            self._scaler.unscale_(self._optimizer) if self._scaler.is_enabled() else None
+            self._scaler.unscale_(self._optimizer)
             if self._recipe.clip_norm is not None:
                 owned = [p for group in self._optimizer.param_groups for p in group["params"]]
                 nn.utils.clip_grad_norm_(owned, self._recipe.clip_norm)
@@ -192,9 +199,10 @@ class Training(AbstractContextManager["Training"]):
     def _gradients(self, batch: Batch, number: int, *, last: bool, share: int) -> float:
         """The loss of one batch, whose gradients (divided by `share`) are added to the others."""
         wrapped = self._wrapped
-        alone = not last and isinstance(wrapped, DistributedDataParallel)
         where = f"epoch {self._epoch + 1}, batch {number + 1}"
-        with wrapped.no_sync() if alone else nullcontext():
+        with (
+            wrapped.no_sync() if isinstance(wrapped, DistributedDataParallel) and not last else nullcontext()
+        ):
             with torch.autocast(
                 self._device.type, self._recipe.autocast, enabled=self._recipe.autocast is not None
             ):
@@ -211,13 +219,9 @@ class Training(AbstractContextManager["Training"]):
         try:
             if labelled and self._labelled:
                 check_labels(target, output.shape[1], ignored=self._ignored)
-            value = self._loss(output, target)
+            value = self._called(output, target, labelled)
         except InputError as error:
             raise InputError(f"{where}: {error}") from error
-        except IndexError as error:
-            if labelled:
-                check_labels(target, output.shape[1])
-            raise InputError(f"{where}: the loss failed: {error}") from error
         if not isinstance(value, Tensor) or value.numel() != 1 or not value.requires_grad:
             shape = f"shape {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
             raise InputError(
@@ -226,19 +230,30 @@ class Training(AbstractContextManager["Training"]):
                 + "; loss(output, target) must reduce, for example with .mean(), by torch operations"
             )
         if not torch.isfinite(value):
+            rate = self._optimizer.param_groups[0]["lr"]
             raise TrainingError(
-                f"{where}: the loss is {value.item()}, a finite number is needed; training was stopped, and the "
-                f"weights are those of the step before. Lower lr (now {self._rate():.3g}), add warmup_epochs or "
-                f"clip_norm, or look for NaN in the batch"
+                f"{where}: the loss is {value.item()}, a finite number is needed; training was stopped, and "
+                f"the weights are those of the step before. Lower lr (now "
+                f"{rate:.3g}), add warmup_epochs or clip_norm, or look for "
+                f"NaN in the batch"
             )
         return value
+
+    def _called(self, output: Any, target: Any, labelled: bool) -> Tensor:
+        try:
+            return self._loss(output, target)
+        except IndexError:  # on a CPU, a label that is no class
+            if labelled:
+                check_labels(target, output.shape[1])
+            raise
 
     def _explained(self, error: ValueError, where: str) -> Exception:
         if "more than 1 value per channel" not in str(error):
             return error
         return InputError(
-            f"{where}: a batch norm cannot train on one value per channel ({error}): the batch has a single sample. "
-            f"Load with drop_last=True, in larger batches, or train with Recipe(freeze_batch_norm=True)"
+            f"{where}: a batch norm cannot train on one value per channel ({error}): the batch has a single "
+            f"sample. Load with drop_last=True, in larger batches, or train with "
+            f"Recipe(freeze_batch_norm=True)"
         )
 
     def _train_mode(self) -> None:
@@ -256,34 +271,32 @@ class Training(AbstractContextManager["Training"]):
         if self._average is not None:
             processes.same_buffers_(self._average)
             kept = self._average.module
-        self._losses.append(processes.mean_of_processes(self._total / self._done, self._device))
-        self._rates.append(self._rate())
-        if self._validation is not None:
-            self._judge(kept, self._validation.measure(kept))
-            bar.set_postfix(metric=f"{self._metrics[-1]:.4g}", loss=f"{self._losses[-1]:.4g}")
-        log.info("epoch %d of %d: %s", self._epoch + 1, self._recipe.epochs, self._summary())
-        self._epoch, self._done, self._total = self._epoch + 1, 0, 0.0
-        self._start = self._now = None
-        if self._checkpoint is not None:
-            self._write(random_state(), random_state())
+        loss = processes.mean_of_processes(self._total / self._done, self._device)
+        metric = None if self._validation is None else self._validation.measure(kept)
+        with uninterrupted():
+            self._losses.append(loss)
+            self._rates.append(float(self._optimizer.param_groups[0]["lr"]))
+            if metric is not None:
+                self._judge(kept, metric)
+            self._epoch, self._done, self._total = self._epoch + 1, 0, 0.0
+            self._start = self._now = None
+            if self._checkpoint is not None:
+                self._write()
+        shown = (
+            {"loss": f"{loss:.4g}"} if metric is None else {"loss": f"{loss:.4g}", "metric": f"{metric:.4g}"}
+        )
+        bar.set_postfix(shown)
+        log.info("epoch %d of %d, lr %.3g: %s", self._epoch, self._recipe.epochs, self._rates[-1], shown)
 
     def _judge(self, model: nn.Module, metric: float) -> None:
+        """Keep the weights where they are the best so far, and stop where nothing got better for long."""
         assert self._validation is not None
-        best = None if self._best_epoch is None else self._metrics[self._best_epoch]
         self._metrics.append(metric)
         sign = 1 if self._validation.larger_is_better else -1
-        if best is None or sign * metric > sign * best:
+        if self._best_epoch is None or sign * metric > sign * self._metrics[self._best_epoch]:
             self._best, self._best_epoch = tensors_of(model), self._epoch
         patience = self._recipe.patience
-        waited = self._epoch - (self._best_epoch or 0)
-        self._stopped = patience is not None and waited >= patience
-
-    def _rate(self) -> float:
-        return float(self._optimizer.param_groups[0]["lr"])
-
-    def _summary(self) -> str:
-        metric = f", metric {self._metrics[-1]:.4g}" if self._metrics else ""
-        return f"loss {self._losses[-1]:.4g}, lr {self._rates[-1]:.3g}{metric}"
+        self._stopped = patience is not None and self._epoch - self._best_epoch >= patience
 
     def _history(self) -> History:
         return History(
@@ -298,18 +311,13 @@ class Training(AbstractContextManager["Training"]):
         if processes.world() > 1:  # the others may be anywhere, nothing can be gathered
             log.warning("interrupted: %s holds the end of epoch %d", self._checkpoint, self._epoch)
             return
-        if self._start is None:
-            self._write(random_state(), random_state())
-        else:
-            self._write(self._start["random"], self._now or self._start["random"])
+        self._write()
         log.warning("interrupted: %s holds the training up to here", self._checkpoint)
 
-    def _write(self, start: dict[str, Any], now: dict[str, Any]) -> None:
+    def _write(self) -> None:
         assert self._checkpoint is not None
-        states = [own.get_state() for own in generators_of(self._batches)]
-        if self._start is not None:
-            states = self._start["generators"]
-        mine = {"start": {"random": start, "generators": states}, "now": now}
+        start = self._start or self._random_start()
+        mine = {"start": start, "now": self._now or start["random"]}
         everyone = processes.gathered_objects(mine)
         if not processes.is_first():
             return
@@ -336,12 +344,19 @@ class Training(AbstractContextManager["Training"]):
     def _resume(self, state: dict[str, Any]) -> None:
         if len(state["processes"]) != processes.world():
             raise InputError(
-                f"the checkpoint {self._checkpoint} was written by {len(state['processes'])} processes, now there "
-                f"are {processes.world()}; batches and random numbers would be others. Go on with as many, or "
-                f"delete the file to start anew"
+                f"the checkpoint {self._checkpoint} was written by {len(state['processes'])} processes, now "
+                f"there are {processes.world()}; batches and random numbers would be others. Go on with as "
+                f"many, or delete the file to start anew"
             )
+        try:
+            self._optimizer.load_state_dict(state["optimizer"])
+        except ValueError as error:
+            raise FileError(
+                f"the optimizer's state in {self._checkpoint} does not fit ({error}): other parameters of "
+                f"the model were trainable, or the recipe's optimizer is another; delete the file to start "
+                f"anew"
+            ) from error
         copy_tensors_(self._model, state["tensors"])
-        self._optimizer.load_state_dict(state["optimizer"])
         if self._scaler.is_enabled():
             self._scaler.load_state_dict(state["scaler"])
         if self._average is not None:
@@ -357,8 +372,8 @@ class Training(AbstractContextManager["Training"]):
 
 
 _EXHAUSTED = (
-    "is the data set empty, smaller than one batch with drop_last, or an iterator that can be run through only "
-    "once? Pass a DataLoader or a list"
+    "is the data set empty, smaller than one batch with drop_last, or an iterator that can be run through "
+    "only once? Pass a DataLoader or a list"
 )
 
 
@@ -366,8 +381,8 @@ def _length(batches: Iterable[object], recipe: Recipe) -> int:
     """How many batches make an epoch."""
     if isinstance(batches, Iterator):
         raise InputError(
-            f"batches are read once in each epoch, and a {type(batches).__name__} can be run through only once; "
-            f"pass a DataLoader or a list"
+            f"batches are read once in each epoch, and a {type(batches).__name__} can be run through only "
+            f"once; pass a DataLoader or a list"
         )
     if not isinstance(batches, Iterable) and not hasattr(batches, "__getitem__"):
         raise InputError(
@@ -381,8 +396,8 @@ def _length(batches: Iterable[object], recipe: Recipe) -> int:
     if length is None:
         if limit is None:
             raise InputError(
-                f"the {type(batches).__name__} has no length, which the learning rate's schedule needs: say how many "
-                f"batches make an epoch with Recipe(batches_per_epoch=...)"
+                f"the {type(batches).__name__} has no length, which the learning rate's schedule needs: say "
+                f"how many batches make an epoch with Recipe(batches_per_epoch=...)"
             )
         return limit
     if length == 0:
@@ -397,25 +412,24 @@ def _optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not trainable:
         raise ModelError(
-            f"no parameter of the {type(model).__name__} requires gradients, so there is nothing to train; call "
-            f"model.requires_grad_(True)"
+            f"no parameter of the {type(model).__name__} requires gradients, so there is nothing to train; "
+            f"call model.requires_grad_(True)"
         )
     vectors = [p for p in trainable if p.dim() <= 1 and not recipe.decay_vectors]
     others = [p for p in trainable if p.dim() > 1 or recipe.decay_vectors]
-    groups = [{"params": others}, {"params": vectors, "weight_decay": 0.0}]
+    groups: list[dict[str, Any]] = [{"params": others}, {"params": vectors, "weight_decay": 0.0}]
     optimizer = recipe.optimizer(
         [group for group in groups if group["params"]], lr=recipe.lr, weight_decay=recipe.weight_decay
     )
     if not isinstance(optimizer, Optimizer):
-        raise InputError(
-            f"Recipe.optimizer must return a torch optimizer, got {type(optimizer).__name__}"
-        )
+        raise InputError(f"Recipe.optimizer must return a torch optimizer, got {type(optimizer).__name__}")
     owned = {id(p) for group in optimizer.param_groups for p in group["params"]}
     missing = sum(id(parameter) not in owned for parameter in trainable)
     if missing == len(trainable):
         raise InputError(
-            f"the {type(optimizer).__name__} holds {len(owned)} parameters and none of the model's: the recipe's "
-            f"optimizer must be made from the parameters it is given, not from those of another model (or a copy)"
+            f"the {type(optimizer).__name__} holds {len(owned)} parameters and none of the model's: the "
+            f"recipe's optimizer must be made from the parameters it is given, not from those of another "
+            f"model (or a copy)"
         )
     if missing:
         log.warning("%d of %d trainable tensors are not in the optimizer", missing, len(trainable))
@@ -433,5 +447,3 @@ def _are_labels(output: Tensor, target: Tensor) -> bool:
 def _set_modes(modes: Iterable[tuple[nn.Module, bool]]) -> None:
     for module, mode in modes:
         module.training = mode
-
-

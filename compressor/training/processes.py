@@ -48,8 +48,7 @@ def in_processes(model: nn.Module, device: torch.device) -> nn.Module:
     """The model itself, or where several processes train it, wrapped so that gradients are their mean."""
     if world() == 1:
         return model
-    ids = [device.index if device.index is not None else torch.cuda.current_device()]
-    return DistributedDataParallel(model, device_ids=ids if device.type == "cuda" else None)
+    return DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
 
 
 def check_share(batches: object) -> None:
@@ -58,8 +57,8 @@ def check_share(batches: object) -> None:
         return
     if type(batches.sampler) in (RandomSampler, SequentialSampler):
         raise InputError(
-            f"{world()} processes train, and each would read all the data in its own order: give the DataLoader "
-            f"sampler=torch.utils.data.DistributedSampler(dataset)"
+            f"{world()} processes train, and each would read all the data in its own order: give the "
+            f"DataLoader sampler=torch.utils.data.DistributedSampler(dataset)"
         )
 
 

@@ -45,16 +45,18 @@ class Recipe:
     - `optimizer`: called as `optimizer(parameter_groups, lr=lr, weight_decay=weight_decay)`. The default is
       SGD with Nesterov momentum 0.9; `torch.optim.AdamW` fits as it is, other options through
       `functools.partial(torch.optim.AdamW, betas=(0.9, 0.98))`.
-    - `schedule`: the factor of the learning rate as a function of the part of the training that is done, after
-      `warmup_epochs` (fractions count) in which it rises in a line from 0. `lambda done: 0.1 ** int(3 * done)` is
-      the usual three steps.
-    - `accumulate`: batches for each step of the optimizer. `clip_norm`: the largest norm of the whole gradient.
+    - `schedule`: the factor of the learning rate as a function of the part of the training that is done,
+      after `warmup_epochs` (fractions count) in which it rises in a line from 0. `lambda done: 0.1 ** int(3 *
+      done)` is the usual three steps.
+    - `accumulate`: batches for each step of the optimizer. `clip_norm`: the largest norm of the whole
+      gradient.
     - `autocast`: torch.bfloat16 or torch.float16; the latter on CUDA with a gradient scaler.
     - `ema`: the decay of an exponential average of the weights, which then is what is validated and kept.
     - `freeze_batch_norm`: batch norms keep their statistics (their weights are trained).
     - `patience`: stop after so many epochs without a better metric; needs a validation.
     - `batches_per_epoch`: no more than so many batches make an epoch; needed where a loader has no length.
-    - `seed` of torch's, NumPy's and Python's random numbers during the training, which are given back after it.
+    - `seed` of torch's, NumPy's and Python's random numbers during the training, which are given back after
+      it.
 
     Raises InputError for numbers that make no sense.
 

@@ -38,9 +38,9 @@ class Validation:
     """Batches that are not trained on, and what is measured on them.
 
     `metric(outputs, targets)` sees the outputs and targets of the whole split, so that macro F1 or a balanced
-    accuracy are those of the split and not means over batches. `output` and `target` take the tensors out of what
-    the model returns and of what a batch holds, where these are no tensors: `output=lambda out: out.logits`,
-    `target=lambda batch: batch["labels"]`.
+    accuracy are those of the split and not means over batches. `output` and `target` take the tensors out of
+    what the model returns and of what a batch holds, where these are no tensors: `output=lambda out:
+    out.logits`, `target=lambda batch: batch["labels"]`.
 
     >>> batches = [(torch.eye(2), torch.tensor([0, 1]))]
     >>> Validation(batches=batches).measure(nn.Identity())
@@ -56,8 +56,8 @@ class Validation:
     def measure(self, model: nn.Module) -> float:
         """The metric of the model in eval mode, over all processes; modes are given back.
 
-        Raises InputError where there are no batches, where outputs are no tensors, and for a metric that is no
-        number.
+        Raises InputError where there are no batches, where outputs are no tensors, and for a metric that is
+        no number.
         """
         modes = [(module, module.training) for module in model.modules()]
         outputs, targets = [], []
@@ -74,8 +74,8 @@ class Validation:
         value = float(self.metric(*whole))
         if math.isnan(value):
             raise InputError(
-                "the validation metric is not a number; look for NaN among the outputs, or for a class without "
-                "samples in the validation split"
+                "the validation metric is not a number; look for NaN among the outputs, or for a class "
+                "without samples in the validation split"
             )
         return value
 
@@ -83,6 +83,6 @@ class Validation:
         if isinstance(value, Tensor):
             return value.detach().float().cpu() if value.is_floating_point() else value.detach().cpu()
         raise InputError(
-            f"validation: expected the {name} of a batch as a tensor, got {type(value).__name__}; say where it is "
-            f"with Validation({name}=lambda value: ...)"
+            f"validation: expected the {name} of a batch as a tensor, got {type(value).__name__}; say where "
+            f"it is with Validation({name}=lambda value: ...)"
         )

@@ -1,0 +1,144 @@
+"""Two processes train as one with the same global batches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import distributed, multiprocessing, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
+
+from compressor.errors import InputError
+from compressor.training import History, Recipe, Validation, accuracy, fine_tune_
+from tests.training.conftest import make_data
+
+RECIPE = Recipe(epochs=3, lr=0.05, accumulate=2, clip_norm=1.0, ema=0.9)
+
+
+def network() -> nn.Module:
+    """No batch norm: its statistics would be those of each process's share."""
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 3), nn.GroupNorm(2, 8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 16, 3)
+    )
+
+
+def shares(rank: int, world: int, batch: int, n: int = 24) -> DataLoader[tuple[torch.Tensor, torch.Tensor]]:
+    data = TensorDataset(*make_data(n))
+    sampler = DistributedSampler(data, world, rank, seed=7)
+    return DataLoader(data, batch, sampler=sampler)
+
+
+def validation(rank: int, world: int) -> Validation:
+    """13 samples: the sampler pads them to 14, and one of them would count twice."""
+    data = TensorDataset(*make_data(13, seed=5))
+    sampler = DistributedSampler(data, world, rank, shuffle=False)
+    return Validation(batches=DataLoader(data, 3, sampler=sampler))
+
+
+def trained(rank: int, world: int, *, checkpoint: Path | None = None) -> tuple[nn.Module, History]:
+    model = network()
+    history = fine_tune_(
+        model,
+        shares(rank, world, 6 // world),
+        F.cross_entropy,
+        RECIPE,
+        validation=validation(rank, world),
+        checkpoint=checkpoint,
+    )
+    return model, history
+
+
+class Stopping:
+    """Cross entropy, and an error in the eleventh call: in the middle of the third epoch."""
+
+    calls = 0
+
+    def __call__(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        if self.calls == 11:
+            raise ZeroDivisionError
+        return F.cross_entropy(output, target)
+
+
+def one_of_two(rank: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    store = f"file://{folder / 'meeting'}"
+    distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
+    model, history = trained(rank, 2, checkpoint=folder / "whole.pt")
+    found = {"model": model.state_dict(), "losses": history.losses, "metrics": history.metrics}
+    # Stopped by an error, and taken up: each process goes on with its own random numbers.
+    try:
+        fine_tune_(
+            network(),
+            shares(rank, 2, 3),
+            Stopping(),
+            RECIPE,
+            validation=validation(rank, 2),
+            checkpoint=folder / "part.pt",
+        )
+    except ZeroDivisionError:
+        found["stopped"] = True
+    found["resumed"] = trained(rank, 2, checkpoint=folder / "part.pt")[0].state_dict()
+    # Batch norms see other samples in each process; afterwards all have the same statistics.
+    norm = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(36, 3))
+    fine_tune_(norm, shares(rank, 2, 3), F.cross_entropy, Recipe(epochs=1))
+    found["norm"] = norm.state_dict()
+    try:
+        fine_tune_(model, DataLoader(TensorDataset(*make_data()), 6), F.cross_entropy, RECIPE)
+    except InputError as error:
+        found["refused"] = str(error)
+    torch.save(found, folder / f"rank{rank}.pt")
+    distributed.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, object]]:
+    folder = tmp_path_factory.mktemp("ranks")
+    multiprocessing.spawn(one_of_two, (folder,), nprocs=2)
+    return [torch.load(folder / f"rank{rank}.pt") for rank in range(2)]
+
+
+def test_two_processes_train_as_one(ranks: list[dict[str, object]]) -> None:
+    model, history = trained(0, 1)
+    for rank in ranks:
+        torch.testing.assert_close(rank["model"], model.state_dict(), rtol=0, atol=1e-5)
+        assert rank["losses"] == pytest.approx(history.losses, abs=1e-6)
+        assert rank["metrics"] == history.metrics
+    assert not torch.equal(model[0].weight, network()[0].weight)  # type: ignore[index]
+
+
+def test_the_metric_counts_every_sample_once(ranks: list[dict[str, object]]) -> None:
+    images, labels = make_data(13, seed=5)
+    model = network()
+    state = ranks[0]["model"]
+    assert isinstance(state, dict)
+    model.load_state_dict(state)
+    metrics = ranks[0]["metrics"]
+    assert isinstance(metrics, tuple)
+    assert max(metrics) == accuracy(model(images), labels)
+
+
+@pytest.mark.parametrize("what", ["model", "norm", "resumed"])
+def test_all_processes_hold_the_same(ranks: list[dict[str, object]], what: str) -> None:
+    torch.testing.assert_close(ranks[0][what], ranks[1][what], rtol=0, atol=0)
+
+
+def test_a_training_of_two_is_taken_up(ranks: list[dict[str, object]]) -> None:
+    assert ranks[0]["stopped"] and ranks[1]["stopped"]
+    torch.testing.assert_close(ranks[0]["resumed"], ranks[0]["model"], rtol=0, atol=0)
+
+
+def test_the_same_data_in_every_process_is_refused(ranks: list[dict[str, object]]) -> None:
+    assert all("DistributedSampler" in str(rank["refused"]) for rank in ranks)
+
+
+def test_a_checkpoint_of_two_processes_is_not_for_one(tmp_path: Path) -> None:
+    path = tmp_path / "c.pt"
+    trained(0, 1, checkpoint=path)
+    state = torch.load(path, weights_only=True)
+    torch.save({**state, "processes": state["processes"] * 2}, path)
+    with pytest.raises(InputError, match="written by 2 processes, now there are 1"):
+        trained(0, 1, checkpoint=path)

@@ -1,0 +1,303 @@
+"""Interrupted anywhere, a training ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from compressor.errors import FileError, InputError, ModelError
+from compressor.training import History, Recipe, Validation, fine_tune_
+from compressor.training.checkpoint import read_checkpoint
+from compressor.training.interrupting import uninterrupted
+from tests.training.conftest import make_data, make_loader, make_net
+
+RECIPES = {
+    "sgd": Recipe(epochs=3, lr=0.05),
+    "everything": Recipe(
+        epochs=3,
+        lr=0.01,
+        optimizer=torch.optim.AdamW,
+        warmup_epochs=0.5,
+        accumulate=3,
+        clip_norm=1.0,
+        ema=0.9,
+        autocast=torch.bfloat16,
+    ),
+}
+
+
+class InterruptedLoss:
+    """Cross entropy, and Ctrl-C in its n-th call."""
+
+    def __init__(self, at: int | None) -> None:
+        self.at, self.calls = at, 0
+
+    def __call__(self, output: Tensor, target: Tensor) -> Tensor:
+        self.calls += 1
+        if self.calls == self.at:
+            raise KeyboardInterrupt
+        return F.cross_entropy(output, target)
+
+
+def validation() -> Validation:
+    x, y = make_data(12, seed=4)
+    return Validation(
+        batches=[(x, y)],
+        metric=lambda out, labels: -float(F.cross_entropy(out, labels)),
+    )
+
+
+def trained(recipe: Recipe, loss: Any, *, workers: int = 0, **options: Any) -> tuple[nn.Module, History]:
+    net = make_net()
+    history = fine_tune_(
+        net, make_loader(workers=workers), loss, recipe, validation=validation(), progress=False, **options
+    )
+    return net, history
+
+
+def assert_same(one: tuple[nn.Module, History], other: tuple[nn.Module, History]) -> None:
+    assert one[1] == other[1]
+    for name, tensor in one[0].state_dict().items():
+        assert torch.equal(tensor, other[0].state_dict()[name]), name
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES.keys())
+@pytest.mark.parametrize("at", [1, 3, 4, 5, 10, 12])
+def test_a_training_that_is_taken_up_equals_one_in_one_go(tmp_path: Path, recipe: Recipe, at: int) -> None:
+    path = tmp_path / "run" / "training.pt"
+    with pytest.raises(KeyboardInterrupt):
+        trained(recipe, InterruptedLoss(at), checkpoint=path)
+    assert_same(
+        trained(recipe, InterruptedLoss(None), checkpoint=path), trained(recipe, InterruptedLoss(None))
+    )
+
+
+def test_interrupted_again_and_again(tmp_path: Path) -> None:
+    path = tmp_path / "training.pt"
+    recipe = RECIPES["sgd"]
+    for _ in range(5):
+        with pytest.raises(KeyboardInterrupt):
+            trained(recipe, InterruptedLoss(3), checkpoint=path)
+    assert_same(trained(recipe, F.cross_entropy, checkpoint=path), trained(recipe, F.cross_entropy))
+
+
+def test_workers_start_where_they_were(tmp_path: Path) -> None:
+    path = tmp_path / "training.pt"
+    recipe = Recipe(epochs=2, lr=0.05)
+    with pytest.raises(KeyboardInterrupt):
+        trained(recipe, InterruptedLoss(6), workers=2, checkpoint=path)
+    resumed = trained(recipe, F.cross_entropy, workers=2, checkpoint=path)
+    assert_same(resumed, trained(recipe, F.cross_entropy, workers=2))
+
+
+def test_numpy_and_python_random_numbers_go_on_too(tmp_path: Path) -> None:
+    import random
+
+    def loss(stop: int | None) -> Any:
+        inner = InterruptedLoss(stop)
+        return lambda output, target: inner(output, target) * (1 + np.random.rand() + random.random())  # noqa: NPY002
+
+    path = tmp_path / "training.pt"
+    with pytest.raises(KeyboardInterrupt):
+        trained(RECIPES["sgd"], loss(7), checkpoint=path)
+    resumed = trained(RECIPES["sgd"], loss(None), checkpoint=path)
+    assert_same(resumed, trained(RECIPES["sgd"], loss(None)))
+
+
+@pytest.mark.parametrize("where", ["validation", "reading"])
+def test_interrupted_between_the_steps(tmp_path: Path, where: str) -> None:
+    """In the second epoch's validation, or while a batch of it is read."""
+    path = tmp_path / "training.pt"
+    recipe = RECIPES["sgd"]
+    measured, loader = validation(), make_loader()
+    if where == "validation":
+        values = iter([-1.0])
+
+        def metric(*_: Tensor) -> float:
+            for value in values:
+                return value
+            raise KeyboardInterrupt
+
+        measured = Validation(batches=measured.batches, metric=metric)
+    else:
+        read, data = iter(range(33)), loader.dataset
+        inner = type(data).__getitem__
+
+        class Stopping(type(data)):  # type: ignore[misc]
+            def __getitem__(self, index: int) -> Any:
+                if next(read, None) is None:
+                    raise KeyboardInterrupt
+                return inner(self, index)
+
+        data.__class__ = Stopping
+    with pytest.raises(KeyboardInterrupt):
+        fine_tune_(make_net(), loader, F.cross_entropy, recipe, validation=measured, checkpoint=path)
+    net = make_net()
+    resumed = fine_tune_(
+        net, make_loader(), F.cross_entropy, recipe, validation=validation(), checkpoint=path
+    )
+    expected, whole = trained(recipe, F.cross_entropy)
+    assert resumed.losses == whole.losses
+    if where == "reading":
+        assert_same((net, resumed), (expected, whole))
+
+
+def test_an_interrupted_model_is_usable_and_as_it_was_after_a_step(tmp_path: Path) -> None:
+    net = make_net()
+    modes = [module.training for module in net.modules()]
+    path = tmp_path / "training.pt"
+    with pytest.raises(KeyboardInterrupt):
+        fine_tune_(net, make_loader(), InterruptedLoss(6), RECIPES["sgd"], checkpoint=path)
+    kept = torch.load(path, weights_only=True)
+    assert kept["epoch"] == 1 and kept["done"] == 1
+    for name, tensor in net.state_dict().items():
+        assert torch.equal(tensor, kept["tensors"][name])
+    assert [module.training for module in net.modules()] == modes
+    assert all(parameter.grad is None for parameter in net.parameters())
+
+
+def test_a_finished_training_is_not_repeated(tmp_path: Path) -> None:
+    path = tmp_path / "training.pt"
+    first = trained(RECIPES["sgd"], F.cross_entropy, checkpoint=path)
+
+    def never(*_: Tensor) -> Tensor:
+        raise AssertionError
+
+    assert_same(trained(RECIPES["sgd"], never, checkpoint=path), first)
+
+
+def test_a_signal_waits_for_the_end_of_a_step() -> None:
+    done = []
+    with pytest.raises(KeyboardInterrupt), uninterrupted():
+        os.kill(os.getpid(), signal.SIGINT)
+        done.append(True)
+    assert done and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_other_threads_have_no_signals() -> None:
+    done = []
+
+    def work() -> None:
+        with uninterrupted():
+            done.append(True)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert done
+
+
+# -- files that do not fit -----------------------------------------------------------------------
+
+
+def refused(path: Path, net: nn.Module, recipe: Recipe) -> str:
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    with pytest.raises(FileError) as caught:
+        fine_tune_(net, make_loader(), F.cross_entropy, recipe, checkpoint=path)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+    return str(caught.value)
+
+
+def test_a_checkpoint_of_another_recipe(tmp_path: Path) -> None:
+    path = tmp_path / "training.pt"
+    trained(RECIPES["sgd"], F.cross_entropy, checkpoint=path)
+    assert "lr=0.05, the recipe has 0.1" in refused(path, make_net(), Recipe(epochs=3, lr=0.1))
+
+
+def test_a_checkpoint_of_another_model(tmp_path: Path) -> None:
+    path = tmp_path / "training.pt"
+    trained(RECIPES["sgd"], F.cross_entropy, checkpoint=path)
+    other = make_net()
+    other[0] = nn.Conv2d(1, 9, 3)
+    text = refused(path, other, RECIPES["sgd"])
+    assert "'0.weight' has shape [8, 1, 3, 3] there and [9, 1, 3, 3]" in text
+
+
+def test_a_checkpoint_of_other_trainable_parameters(tmp_path: Path) -> None:
+    path = tmp_path / "training.pt"
+    trained(RECIPES["sgd"], F.cross_entropy, checkpoint=path)
+    frozen = make_net()
+    frozen[0].requires_grad_(False)
+    assert "trainable" in refused(path, frozen, RECIPES["sgd"])
+
+
+def test_damaged_and_strange_files(tmp_path: Path) -> None:
+    path = tmp_path / "training.pt"
+    trained(RECIPES["sgd"], F.cross_entropy, checkpoint=path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    assert "cannot be read" in refused(path, make_net(), RECIPES["sgd"])
+    path.write_text("hello")
+    assert "cannot be read" in refused(path, make_net(), RECIPES["sgd"])
+    torch.save({"a": 1}, path)
+    assert "no checkpoint of fine_tune_" in refused(path, make_net(), RECIPES["sgd"])
+    torch.save({"format": "compressor-training", "version": 99}, path)
+    assert "format version 99" in refused(path, make_net(), RECIPES["sgd"])
+
+
+def test_a_file_that_would_run_code_is_not_read(tmp_path: Path) -> None:
+    path, trap = tmp_path / "training.pt", tmp_path / "trap"
+    torch.save({"format": partial(os.mkdir, str(trap))}, path)
+
+    class Evil:
+        def __reduce__(self) -> Any:
+            return os.mkdir, (str(trap),)
+
+    torch.save(Evil(), path)
+    assert "cannot be read" in refused(path, make_net(), RECIPES["sgd"])
+    assert not trap.exists()
+
+
+def test_state_that_needs_a_pickle_is_refused_when_written(tmp_path: Path) -> None:
+    class Odd(torch.optim.SGD):
+        def state_dict(self) -> Any:
+            return {**super().state_dict(), "odd": object()}
+
+    with pytest.raises(InputError, match=r"checkpoint\['optimizer'\]\['odd'\] is a object"):
+        fine_tune_(
+            make_net(),
+            make_loader(),
+            F.cross_entropy,
+            Recipe(epochs=1, optimizer=Odd),
+            checkpoint=tmp_path / "c.pt",
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_state_outside_of_tensors_is_refused(tmp_path: Path) -> None:
+    class Counting(nn.Linear):
+        def get_extra_state(self) -> Any:
+            return 1
+
+    net = nn.Sequential(nn.Flatten(), Counting(36, 3))
+    with pytest.raises(ModelError, match=r"'1' \(Counting\) has extra state"):
+        fine_tune_(net, make_loader(), F.cross_entropy, checkpoint=tmp_path / "c.pt")
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert "cannot write" in refused_at_end(tmp_path / "file" / "c.pt")
+
+
+def refused_at_end(path: Path) -> str:
+    with pytest.raises(FileError) as caught:
+        fine_tune_(make_net(), make_loader(), F.cross_entropy, RECIPES["sgd"], checkpoint=path)
+    return str(caught.value)
+
+
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "training.pt"
+    _, history = trained(RECIPES["everything"], F.cross_entropy, checkpoint=path)
+    state = read_checkpoint(path, make_net(), RECIPES["everything"])
+    assert state["losses"] == list(history.losses) and state["epoch"] == 3
+    assert [file.name for file in tmp_path.iterdir()] == ["training.pt"]
