@@ -7,6 +7,8 @@ from compressor.scoring.activation_scorer import ActivationScorer
 from compressor.scoring.apoz import APoZ
 from compressor.scoring.base import Scorer
 from compressor.scoring.batch_norm_scale import BatchNormScale
+from compressor.scoring.beta import Direction
+from compressor.scoring.beta_rank import BetaRank, Positions
 from compressor.scoring.chip import CHIP
 from compressor.scoring.entry import score
 from compressor.scoring.fisher import Fisher
@@ -28,6 +30,8 @@ __all__ = [
     "APoZ",
     "ActivationScorer",
     "BatchNormScale",
+    "BetaRank",
+    "Direction",
     "Fisher",
     "GeometricMedian",
     "HRank",
@@ -35,6 +39,7 @@ __all__ = [
     "MeanActivation",
     "Norm",
     "Normalize",
+    "Positions",
     "Random",
     "Reduce",
     "Scorer",

@@ -8,7 +8,7 @@ after the reduction is float64.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from compressor.scoring.weights import widened
 
-__all__ = ["Moments", "balanced", "merged_moments", "moments_of"]
+__all__ = ["Moments", "balanced_moments", "moments_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +71,8 @@ def moments_of(values: Tensor, dims: Sequence[int]) -> Moments:
     """
     reduced = {dim % values.ndim for dim in dims}
     # Reductions that follow memory are several times faster, so channels-last is read as it lies.
-    order = sorted(range(values.ndim), key=lambda dim: -values.stride(dim))
+    strides = values.stride()
+    order = sorted(range(values.ndim), key=lambda dim: -strides[dim])
     inward = tuple(place for place, dim in enumerate(order) if dim in reduced)
     values = values.permute(order)
     if values.dtype != torch.float64:
@@ -89,22 +90,14 @@ def moments_of(values: Tensor, dims: Sequence[int]) -> Moments:
     return Moments(count, mean.permute(back), widened(m2).permute(back))
 
 
-def merged_moments(parts: Iterable[Moments]) -> Moments:
-    """The moments of all parts together; at least one."""
-    first, *others = parts
-    for part in others:
-        first = first.merged(part)
-    return first
-
-
-def balanced(classes: Sequence[Moments]) -> Moments:
+def balanced_moments(classes: Sequence[Moments]) -> Moments:
     """The moments in which every class weighs the same, however many samples it has.
 
     mu = mean_c mu_c and var = mean_c(var_c + (mu_c - mu)²): those of a data set in which each class is
     repeated until all are equally large. The count is that of all samples.
 
     >>> many, few = moments_of(torch.zeros(98), (0,)), moments_of(torch.ones(2), (0,))
-    >>> balanced([many, few]).variance, many.merged(few).variance
+    >>> balanced_moments([many, few]).variance, many.merged(few).variance
     (tensor(0.2500, dtype=torch.float64), tensor(0.0196, dtype=torch.float64))
     """
     count = sum(part.count for part in classes)

@@ -7,6 +7,7 @@ and windows are formed at the end. All of it is float64.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -60,7 +61,8 @@ class Field:
 def pixel_values(call: LayerCall) -> Tensor:
     """The input of a call as [N, G, C / G, *S]: over dimensions 0 and 2 are the moments of pixels."""
     values = call.input.movedim(call.channel_dim, 1)
-    return values.unflatten(1, (call.groups, -1))
+    grouped: Tensor = values.unflatten(1, (call.groups, -1))
+    return grouped
 
 
 def field_moments(pixels: Moments, field: Field) -> Moments:
@@ -109,13 +111,14 @@ def field_moments(pixels: Moments, field: Field) -> Moments:
 
 
 def published_moments(
-    pixels: Moments, kernel: tuple[int, int], width: int, positions: tuple[int, int]
-) -> tuple[Tensor, Tensor]:
-    """The σ [P, Q] of the published code's slices, and where these are not empty [P, Q].
+    pixels: Moments, kernel: Sequence[int], width: int, positions: Sequence[int]
+) -> Moments:
+    """The moments of what the published code takes for the values under a filter [1, P, Q].
 
-    The code slices an input [N, C, H, W] at `[:, p·s : p·s + kh, q·s : q·s + kw, :]`, as if it were
-    [N, H, W, C]: windows lie over channels and rows, and hold all columns. `pixels` [C, H] are the
-    moments over samples and columns, and the stride s is the `width` of the input over that of the output.
+    It slices an input [N, C, H, W] at `[:, p·s : p·s + kh, q·s : q·s + kw, :]`, as if it were
+    [N, H, W, C]: windows lie over channels and rows, hold all columns, and end at the border. `pixels`
+    [C, H] are the moments over samples and columns; the stride s is the `width` of the input over that of the
+    output. Slices without a value, which the code leaves out, have variance 0.
     """
     stride = int(width / positions[1])
     means = pixels.mean - pixels.mean.mean()
@@ -124,12 +127,11 @@ def published_moments(
         _slices(values, kernel, stride, positions) / counts.clamp(min=1)
         for values in (means, pixels.variance + means.square())
     )
-    return (second - first.square()).clamp(min=0).sqrt(), counts > 0.5
+    variance = torch.where(counts > 0.5, second - first.square(), 0.0).clamp(min=0)
+    return Moments(pixels.count, (first + pixels.mean.mean())[None], (variance * pixels.count)[None])
 
 
-def _slices(
-    values: Tensor, kernel: tuple[int, int], stride: int, positions: tuple[int, int]
-) -> Tensor:
+def _slices(values: Tensor, kernel: Sequence[int], stride: int, positions: Sequence[int]) -> Tensor:
     """Sums over slices that end at the border, of [C, H] at [P, Q], by differences of running sums."""
     sums = functional.pad(values.cumsum(0).cumsum(1), (1, 0, 1, 0))
     (top, bottom), (left, right) = (
