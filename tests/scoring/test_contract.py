@@ -15,6 +15,7 @@ from compressor.core.graph import Graph
 from compressor.scoring import (
     LAMP,
     BatchNormScale,
+    BetaRank,
     Fisher,
     GeometricMedian,
     Norm,
@@ -85,6 +86,23 @@ class TestFisher(ScorerContract):
 class TestFisherOfWeights(ScorerContract):
     def make(self) -> Scorer:
         return Fisher(self.batches(), cross_entropy, joint="weight", normalize="mean")
+
+
+class TestBetaRank(ScorerContract):
+    def make(self) -> Scorer:
+        return BetaRank(self.batches())
+
+
+class TestBetaRankOfPooledPositions(ScorerContract):
+    def make(self) -> Scorer:
+        return BetaRank(self.batches(), direction="paper", balanced=True, positions="pool")
+
+
+class TestPublishedBetaRank(ScorerContract):
+    tolerance = 1e-3  # the published stretching to [0, 1] subtracts nearly equal scores
+
+    def make(self) -> Scorer:
+        return BetaRank(self.batches(), published=True, otherwise=Norm())
 
 
 class TestPlainFunction(ScorerContract):
