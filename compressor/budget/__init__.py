@@ -1,4 +1,4 @@
-"""How many channels may stay: `Uniform` and `Global` ratios, `Macs` and `Params` fractions.
+"""How many channels may stay: `Uniform` and `Global` ratios, `Macs` and `Params` fractions, thresholds.
 
 `ratio` is what is removed, `fraction` is what is left. Every budget takes the limits of `Budget`
 (`ignore`, `max_ratio`, `ratios`, `min_channels`, `round_to`) as keywords.
@@ -9,6 +9,7 @@ from compressor.budget.cost_fraction import CostFraction, Macs, Params
 from compressor.budget.global_ratio import Global
 from compressor.budget.ladder import Ladder, by_ratio, by_score
 from compressor.budget.schedule import Step, next_step, stages
+from compressor.budget.threshold import OptimalThreshold, Threshold, optimal_threshold
 from compressor.budget.uniform import Uniform
 
 __all__ = [
@@ -17,11 +18,14 @@ __all__ = [
     "Global",
     "Ladder",
     "Macs",
+    "OptimalThreshold",
     "Params",
     "Step",
+    "Threshold",
     "Uniform",
     "by_ratio",
     "by_score",
     "next_step",
+    "optimal_threshold",
     "stages",
 ]

@@ -1,21 +1,31 @@
-"""Recovery with labels: a training loop, its options, and what can be attached to it or to the user's own."""
+"""Training around pruning: a loop with its options, sparse training, and what goes into loops of others."""
 
 from __future__ import annotations
 
-from compressor.training.attaching import AttachedLoss, ModelLoss, Regularizer
+from compressor.training import sparsity
+from compressor.training.attaching import Attachable, AttachedLoss, ModelLoss
 from compressor.training.fine_tune import fine_tune_
 from compressor.training.history import History
+from compressor.training.published import mask_sparsity_fine_tuning, mask_sparsity_training
+from compressor.training.rates import Stepped, step_rates
 from compressor.training.recipe import Recipe, cosine
+from compressor.training.sparsity import Regularizer
 from compressor.training.validation import Validation, accuracy
 
 __all__ = [
+    "Attachable",
     "AttachedLoss",
     "History",
     "ModelLoss",
     "Recipe",
     "Regularizer",
+    "Stepped",
     "Validation",
     "accuracy",
     "cosine",
     "fine_tune_",
+    "mask_sparsity_fine_tuning",
+    "mask_sparsity_training",
+    "sparsity",
+    "step_rates",
 ]

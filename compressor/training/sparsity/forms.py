@@ -6,14 +6,15 @@ Legend as in `penalties`: K channels, N numbers each.
 from __future__ import annotations
 
 from abc import ABC
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
+from itertools import accumulate
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from compressor.errors import InputError
-from compressor.training.sparsity.penalties import lasso, ridge, ridge_below, shrunk, smooth_lasso
+from compressor.training.sparsity.penalties import clipped, lasso, ridge, ridge_below, shrunk, smooth_lasso
 from compressor.training.sparsity.strength import Strength, Within, checked_strength
 
 __all__ = [
@@ -120,6 +121,10 @@ class SmoothSubgradient(_Strong):
 class Proximal(_Strong):
     """Exact zeros: after each step rows become shorter by rate · s, and stay at zero once there.
 
+    With `Within(rates)` they are at zero after the last of these steps, whatever the task wants: a row is
+    never left longer than the push of the steps to come, s · Σ rate. At a margin of 2 only rows that are
+    not halfway at half time are ever held to that.
+
     Departure from a proximal gradient method: a row that has reached zero is held there, whatever the
     task's gradient and the momentum want. The plan has decided about it.
 
@@ -131,9 +136,23 @@ class Proximal(_Strong):
 
     on_values: ClassVar[bool] = True
 
+    push_left: tuple[float, ...] | None = field(default=None, repr=False, kw_only=True)
+
+    def fitted(self, reach: float) -> Proximal:
+        """This form with a number for its strength, and the push that is left after every step."""
+        if not isinstance(self.strength, Within):
+            return self
+        strength, rates = self.strength.strength(reach), self.strength.rates
+        left = [strength * rate for rate in accumulate(reversed(rates), initial=0.0)]
+        return Proximal(strength, push_left=tuple(reversed(left)))
+
     def values(self, rows_KN: Tensor, zero_K: Tensor, *, rate: Rate, step: int) -> Tensor:
         """Shorter rows."""
-        return shrunk(rows_KN, rate * self.number).masked_fill(zero_K[:, None], 0.0)
+        rows_KN = shrunk(rows_KN, rate * self.number).masked_fill(zero_K[:, None], 0.0)
+        if self.push_left is None:
+            return rows_KN
+        left = self.push_left[step] if step < len(self.push_left) else 0.0
+        return clipped(rows_KN, left) if left else torch.zeros_like(rows_KN)
 
 
 def _check_positive(form: str, **numbers: float) -> None:

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["lasso", "ridge", "ridge_below", "shrunk", "smooth_lasso"]
+__all__ = ["clipped", "lasso", "ridge", "ridge_below", "shrunk", "smooth_lasso"]
 
 
 def lasso(rows_KN: Tensor, strength: float) -> Tensor:
@@ -76,6 +76,16 @@ def shrunk(rows_KN: Tensor, by: float | Tensor) -> Tensor:
     norms_K1 = _norms(rows_KN)
     left_K1 = (norms_K1 - math.sqrt(rows_KN.shape[1]) * by).clamp(min=0)
     return rows_KN * (left_K1 / norms_K1.masked_fill(norms_K1 == 0, 1.0))
+
+
+def clipped(rows_KN: Tensor, bound: float) -> Tensor:
+    """Rows no longer than √N · `bound` [K, N]; others as they are.
+
+    >>> clipped(torch.tensor([[0.5], [-2.0]]), 1.0).flatten()
+    tensor([ 0.5000, -1.0000])
+    """
+    norms_K1, most = _norms(rows_KN), math.sqrt(rows_KN.shape[1]) * bound
+    return torch.where(norms_K1 > most, rows_KN * (most / norms_K1), rows_KN)
 
 
 def _norms(rows_KN: Tensor) -> Tensor:
