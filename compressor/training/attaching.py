@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-__all__ = ["AttachedLoss", "Handle", "Loss", "ModelLoss", "Regularizer"]
+__all__ = ["Attachable", "AttachedLoss", "Handle", "Loss", "ModelLoss"]
 
 Loss = Callable[[Any, Any], Tensor]
 
@@ -21,7 +21,7 @@ class Handle(Protocol):
         """Take back what was attached."""
 
 
-class Regularizer(Protocol):
+class Attachable(Protocol):
     """A penalty that lives in the optimizer's step: anything with this one method.
 
     It works in every loop that calls `optimizer.step()`, whoever wrote it.

@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from compressor.errors import InputError
-from compressor.training.attaching import Loss, ModelLoss, Regularizer
+from compressor.training.attaching import Attachable, Loss, ModelLoss
 from compressor.training.history import History
 from compressor.training.loop import Training
 from compressor.training.random_state import seeded
@@ -28,7 +28,7 @@ def fine_tune_(
     recipe: Recipe | None = None,
     *,
     validation: Validation | None = None,
-    regularizer: Regularizer | None = None,
+    regularizer: Attachable | None = None,
     checkpoint: str | Path | None = None,
     progress: bool = True,
 ) -> History:

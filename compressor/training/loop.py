@@ -21,7 +21,7 @@ from compressor.core.tape import named_tensors
 from compressor.errors import FileError, InputError, ModelError, TrainingError
 from compressor.observing.batches import Batch, batch_of, device_of, to_device
 from compressor.training import processes
-from compressor.training.attaching import Loss, ModelLoss, Regularizer
+from compressor.training.attaching import Attachable, Loss, ModelLoss
 from compressor.training.averaging import averaged_copy
 from compressor.training.checkpoint import (
     check_model,
@@ -77,7 +77,7 @@ class Training(AbstractContextManager["Training"]):
 
     # -- before ----------------------------------------------------------------------------------
 
-    def prepare(self, regularizer: Regularizer | None, checkpoint: Path | None) -> None:
+    def prepare(self, regularizer: Attachable | None, checkpoint: Path | None) -> None:
         """Make the optimizer and everything around it, and take up a checkpoint where there is one."""
         recipe, model = self._recipe, self._model
         processes.check_share(self._batches)

@@ -30,6 +30,6 @@ def check_agreement(who: str, content: object, device: torch.device) -> None:
     others = [rank for rank, other in enumerate(all_of_them) if int(other) != int(mine)]
     if others:
         raise InputError(
-            f"{who}: process {distributed.get_rank()} has another mask or strength than processes {others}; make "
-            f"the plan once and share it (plan.save, Plan.load), from the same weights"
+            f"{who}: process {distributed.get_rank()} has another mask or strength than processes "
+            f"{others}; make the plan once and share it (plan.save, Plan.load), from the same weights"
         )

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 from weakref import WeakSet
 
-import torch
 from torch.optim import Optimizer
 
 from compressor.errors import InputError
@@ -56,16 +54,12 @@ class Regularizer(ABC):
         """Raise InputError where the optimizer is not one that this regulariser can act on."""
         return None
 
-    def state_dict(self) -> dict[str, Any]:
-        """What has to be known to go on after an interruption; plain numbers."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state_dict` was taken."""
+    def detach(self, optimizer: Optimizer) -> None:
+        """Take back what was left in the optimizer; called by the handle's `remove()`."""
         return None
 
     def attach(self, optimizer: Optimizer) -> Attached:
-        """Have both methods called around every step of the optimizer, until `.remove()`.
+        """Have both methods called around every step of the optimizer, until the handle's `remove()`.
 
         Raises InputError where the optimizer does not fit, or this regulariser is attached already.
         """
@@ -87,6 +81,7 @@ class Attached:
                 f"{type(regularizer).__name__} is attached to an optimizer already; remove() that first"
             )
         self.regularizer = regularizer
+        self._optimizer = optimizer
         self._hooks = [
             optimizer.register_step_pre_hook(self._before),
             optimizer.register_step_post_hook(self._after),
@@ -95,6 +90,8 @@ class Attached:
 
     def remove(self) -> None:
         """Leave the optimizer as it was; a second call does nothing."""
+        if self._hooks:
+            self.regularizer.detach(self._optimizer)
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()

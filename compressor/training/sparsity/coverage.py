@@ -48,9 +48,7 @@ def _readers_of_values(graph: Graph) -> dict[int, list[Op]]:
     return found
 
 
-def _is_heard(
-    graph: Graph, start: int, units: Mask, readers: dict[int, list[Op]], silent: Set[str]
-) -> bool:
+def _is_heard(graph: Graph, start: int, units: Mask, readers: dict[int, list[Op]], silent: Set[str]) -> bool:
     seen, todo = {start}, [start]
     while todo:
         for op in readers.get(todo.pop(), ()):

@@ -31,7 +31,7 @@ __all__ = [
 Rate = float | Tensor
 
 
-class Form(ABC):
+class Form(ABC):  # noqa: B024 - either of the two methods is the one to override
     """One way of driving rows to zero; override `gradient` or `values`, and say so in the flags.
 
     `step` counts optimizer steps from 1, `rate` is the learning rate of the step.

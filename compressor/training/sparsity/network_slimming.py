@@ -14,8 +14,8 @@ __all__ = ["NetworkSlimming"]
 class NetworkSlimming(SliceRegularizer):
     """Pushes the norm scales of all channels that could be removed towards zero, by `form`.
 
-    Which channels give way decides itself in training: `budget.Threshold`, `budget.OptimalThreshold` or any other
-    budget on the scores of `scoring.BatchNormScale` makes the plan from it afterwards.
+    Which channels give way decides itself in training: `budget.Threshold`, `budget.OptimalThreshold` or any
+    other budget on the scores of `scoring.BatchNormScale` makes the plan from it afterwards.
     The paper's form is `Subgradient(1e-4)`; `Ridge` and `RidgeBelow` are variants that MaskSparsity's
     code has. Departure: the scales of channels that cannot go are left alone, which has only costs.
 
@@ -33,7 +33,7 @@ class NetworkSlimming(SliceRegularizer):
         scales = targets(graph, all_removable(graph)).scales
         if not scales:
             raise InputError(
-                f"NetworkSlimming: {graph.signature.model} has no norm layer with scales on channels that can be "
-                f"removed; GroupLasso(graph, form) acts on filters instead"
+                f"NetworkSlimming: {graph.signature.model} has no norm layer with scales on channels that "
+                f"can be removed; GroupLasso(graph, form) acts on filters instead"
             )
         super().__init__(pushes(graph, [(scales, Subgradient(1e-4) if form is None else form)]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -42,7 +43,8 @@ def pushes(graph: Graph, chosen: Iterable[tuple[Sequence[Slices], Form]]) -> tup
     for many, form in chosen:
         if not isinstance(form, Form):
             raise InputError(
-                f"a form such as Proximal(1e-3) or Decay(1000) is expected, got {type(form).__name__} {form!r}"
+                f"a form such as Proximal(1e-3) or Decay(1000) is expected, got "
+                f"{type(form).__name__} {form!r}"
             )
         with torch.no_grad():
             reach = max((_largest(slices.rows(tensors[slices.name])) for slices in many), default=0.0)
@@ -62,6 +64,9 @@ def _largest(rows_KN: Tensor) -> float:
 class SliceRegularizer(Regularizer):
     """Acts on slices of parameters, and on nothing else; subclass with a constructor that says which.
 
+    How many steps were done is kept in the optimizer's first parameter group, so that its `state_dict`
+    holds it and a training that goes on from a checkpoint goes on where it was, in any loop.
+
     A parameter without a gradient gets none from here: the optimizer skips it, and would else move what
     stays of it. What acts on values acts all the same.
     """
@@ -70,6 +75,8 @@ class SliceRegularizer(Regularizer):
     def __init__(self, chosen: Sequence[Push]) -> None:
         self.pushes = tuple(chosen)
         self.steps_done = 0
+        self._mask = [(push.slices.name, push.slices.channels.tolist()) for push in self.pushes]
+        self._key = f"{type(self).__name__} {hashlib.sha256(repr(self._mask).encode()).hexdigest()[:16]}"
         self._before: list[tuple[Push, float | Tensor, Tensor | None]] = []
 
     def check(self, optimizer: Optimizer) -> None:
@@ -87,16 +94,16 @@ class SliceRegularizer(Regularizer):
                 )
         check_agreement(
             type(self).__name__,
-            [(push.slices.name, push.slices.channels.tolist(), repr(push.form)) for push in self.pushes],
+            (self._mask, [repr(push.form) for push in self.pushes]),
             self.pushes[0].parameter.device,
         )
 
     def _check_owned(self, push: Push, is_owned: bool, optimizer: Optimizer) -> None:
         if not is_owned:
             raise InputError(
-                f"{type(self).__name__}: the {type(optimizer).__name__} does not own {push.slices.name!r}; it "
-                f"was made for another model (or a copy), or for some of the parameters only. Capture, plan "
-                f"and train the same model object, with an optimizer made from model.parameters()"
+                f"{type(self).__name__}: the {type(optimizer).__name__} does not own {push.slices.name!r}; "
+                f"it was made for another model (or a copy), or for some of the parameters only. Capture, "
+                f"plan and train the same model object, with an optimizer made from model.parameters()"
             )
 
     @torch.no_grad()
@@ -110,7 +117,7 @@ class SliceRegularizer(Regularizer):
                 f"{type(self).__name__}: none of its {len(self.pushes)} parameters has a gradient; call "
                 f"before_step after loss.backward() and before optimizer.step()"
             )
-        step = self.steps_done + 1
+        step = self.steps_done = int(optimizer.param_groups[0].get(self._key, 0)) + 1
         # A fused optimizer divides by the GradScaler's scale itself, within its step.
         scale = getattr(optimizer, "grad_scale", None)
         self._before = []
@@ -130,7 +137,7 @@ class SliceRegularizer(Regularizer):
         """
         if not self._before:
             raise InputError(f"{type(self).__name__}: after_step without before_step")
-        self.steps_done += 1
+        optimizer.param_groups[0][self._key] = self.steps_done
         for push, rate, zero_K in self._before:
             if zero_K is not None:
                 rows_KN = push.slices.rows(push.parameter)
@@ -138,13 +145,9 @@ class SliceRegularizer(Regularizer):
                 push.slices.put_(push.parameter, moved)
         self._before = []
 
-    def state_dict(self) -> dict[str, Any]:
-        """How many steps were done."""
-        return {"steps_done": self.steps_done}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on after so many steps."""
-        self.steps_done = int(state["steps_done"])
+    def detach(self, optimizer: Optimizer) -> None:
+        """Forget how many steps were done."""
+        optimizer.param_groups[0].pop(self._key, None)
 
     def __repr__(self) -> str:
         channels = sum(len(push.slices.channels) for push in self.pushes)

@@ -31,7 +31,7 @@ def lasso(rows_KN: Tensor, strength: float) -> Tensor:
 
 
 def smooth_lasso(rows_KN: Tensor, strength: float, rate: float | Tensor) -> Tensor:
-    """s · w where a row is shorter than √N · rate · s, else the lasso's [K, N].
+    """The gradient s · w where a row is shorter than √N · rate · s, else the lasso's [K, N].
 
     *Source: the released code of MaskSparsity (smoothL1), whose border depends on the learning rate.*
 
@@ -52,7 +52,7 @@ def ridge(rows_KN: Tensor, strength: float) -> Tensor:
 
 
 def ridge_below(rows_KN: Tensor, strength: float, bound: float) -> Tensor:
-    """s · w where |w| ≤ `bound`, else 0 [K, N].
+    """The gradient s · w where |w| ≤ `bound`, else 0 [K, N].
 
     *Source: the released code of MaskSparsity ("shiyan", with a bound of 0.09).*
 
@@ -89,4 +89,5 @@ def clipped(rows_KN: Tensor, bound: float) -> Tensor:
 
 
 def _norms(rows_KN: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(rows_KN, dim=1, keepdim=True)
+    norms_K1: Tensor = torch.linalg.vector_norm(rows_KN, dim=1, keepdim=True)
+    return norms_K1

@@ -60,9 +60,7 @@ class Silence:
         return "\n".join([*lines, f"{verdict} (tolerance {self.tolerance:g})"])
 
 
-def silenced(
-    plan: Plan, graph: Graph, *, model: nn.Module | None = None, tolerance: float = 1e-6
-) -> Silence:
+def silenced(plan: Plan, graph: Graph, *, model: nn.Module | None = None, tolerance: float = 1e-6) -> Silence:
     """How far the scales (and, where no norm silences them, the filters) of planned channels are from zero.
 
     `model` is the graph's or one of the same structure, such as an average of its weights (EMA).
@@ -106,9 +104,9 @@ def silence_(plan: Plan, graph: Graph, *, model: nn.Module | None = None, tolera
     if not found.done:
         loud = max(found.groups, key=lambda group: group.largest)
         raise InputError(
-            f"{sum(group.loud for group in found.groups)} planned channels are not within {tolerance:g} of zero; "
-            f"the largest is {loud.largest:.3g} in group {loud.group!r}. Train further, with a stronger form "
-            f"(Within(rates) derives it from the schedule), or allow a larger tolerance"
+            f"{sum(group.loud for group in found.groups)} planned channels are not within {tolerance:g} of "
+            f"zero; the largest is {loud.largest:.3g} in group {loud.group!r}. Train further, with a "
+            f"stronger form (Within(rates) derives it from the schedule), or allow a larger tolerance"
         )
     tensors = named_tensors(_of_plan(plan, graph, model))
     for slices in _watched(plan, graph):
@@ -130,4 +128,5 @@ def _watched(plan: Plan, graph: Graph) -> tuple[Slices, ...]:
 def _sizes(slices: Slices, tensor: torch.Tensor) -> torch.Tensor:
     """The size of each channel [K], on the host."""
     rows_KN = slices.rows(tensor.detach()).to(torch.float32)
-    return (torch.linalg.vector_norm(rows_KN, dim=1) / math.sqrt(rows_KN.shape[1])).cpu()
+    size_K: torch.Tensor = torch.linalg.vector_norm(rows_KN, dim=1) / math.sqrt(rows_KN.shape[1])
+    return size_K.cpu()

@@ -16,8 +16,8 @@ from compressor.training.sparsity import (
     Decay,
     Form,
     GReg,
-    Growing,
     GroupLasso,
+    Growing,
     MaskSparsity,
     NetworkSlimming,
     Proximal,
@@ -197,18 +197,28 @@ def test_growing_regularisation_grows_by_the_step() -> None:
 
 
 def test_training_goes_on_where_it_was_interrupted() -> None:
+    """The optimizer's state is all that has to be kept."""
     p = planned()
     optimizer = SGD(p.net.parameters(), 0.0)
-    first = MaskSparsity(p.plan, p.graph, Decay(10))
-    with first.attach(optimizer):
-        for _ in range(4):
-            train_step(p.net, optimizer, p.x)
-    again = MaskSparsity(p.plan, p.graph, Decay(10))
-    again.load_state_dict(first.state_dict())
-    with again.attach(optimizer):
+    MaskSparsity(p.plan, p.graph, Decay(10)).attach(optimizer)
+    for _ in range(4):
         train_step(p.net, optimizer, p.x)
+    later = SGD(p.net.parameters(), 0.0)
+    later.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    with MaskSparsity(p.plan, p.graph, Decay(10)).attach(later):
+        train_step(p.net, later, p.x)
     mask = planned_places(p)["stem.1.weight"]
     torch.testing.assert_close(p.net.stem[1].weight[mask], torch.full((int(mask.sum()),), 0.5))
+
+
+def test_a_detached_regulariser_leaves_the_optimizer_as_it_was() -> None:
+    p = planned()
+    optimizer = SGD(p.net.parameters(), 0.01)
+    options = set(optimizer.param_groups[0])
+    with MaskSparsity(p.plan, p.graph, Decay(10)).attach(optimizer):
+        train_step(p.net, optimizer, p.x)
+    assert set(optimizer.param_groups[0]) == options
+    assert not optimizer._optimizer_step_pre_hooks and not optimizer._optimizer_step_post_hooks
 
 
 # -- which slices ----------------------------------------------------------------------------------

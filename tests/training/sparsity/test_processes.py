@@ -44,9 +44,7 @@ def _trained(p: Planned, net: nn.Module, x: torch.Tensor, y: torch.Tensor, form:
 
 def _worker(rank: int, port: int, folder: Path) -> None:
     torch.set_num_threads(1)
-    distributed.init_process_group(
-        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2
-    )
+    distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
     try:
         net, x, y = _net(), _batch(), torch.arange(8) % 4
         p = Planned(net, x)
@@ -57,7 +55,9 @@ def _worker(rank: int, port: int, folder: Path) -> None:
             torch.save(net.state_dict(), folder / f"{form}-{rank}.pt")
         other = Planned(net, x, seed=rank)
         optimizer = SGD(net.parameters(), 0.1)
-        with pytest.raises(InputError, match=rf"process {rank} has another mask .* than processes \[{1 - rank}\]"):
+        with pytest.raises(
+            InputError, match=rf"process {rank} has another mask .* than processes \[{1 - rank}\]"
+        ):
             MaskSparsity(other.plan, other.graph, Proximal(0.1)).attach(optimizer)
         (folder / f"{rank}.done").touch()
     finally:

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
-from tests.training.sparsity.resnet14 import ResNet14
 
 import compressor as cp
 from compressor.training.sparsity import (
@@ -21,6 +20,7 @@ from compressor.training.sparsity import (
 )
 from compressor.training.sparsity.on_slices import Push, SliceRegularizer
 from compressor.training.sparsity.slices import Slices
+from tests.training.sparsity.resnet14 import ResNet14
 
 FORMS = {"L1": Subgradient, "L2": Ridge, "shiyan": RidgeBelow, "smoothL1": SmoothSubgradient}
 
@@ -70,7 +70,9 @@ def _differences(net: ResNet14, golden: dict[str, np.ndarray], which: str, befor
 
 
 def _gradients(net: ResNet14, golden: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {n: net.get_submodule(n).weight.grad.double().numpy().copy() for n in golden["norm_layers"].tolist()}
+    return {
+        n: net.get_submodule(n).weight.grad.double().numpy().copy() for n in golden["norm_layers"].tolist()
+    }
 
 
 @pytest.mark.parametrize("kind", ["L1", "L2", "smoothL1"])
