@@ -29,6 +29,7 @@ class Regularizer(ABC):
     with gradient accumulation, a GradScaler, DDP, closures, nor in the loops of Lightning, transformers
     or Accelerate.
 
+    >>> import torch
     >>> class WeightDecay(Regularizer):
     ...     '''Adds a thousandth of every weight to its gradient.'''
     ...     def before_step(self, optimizer):
