@@ -1,0 +1,267 @@
+"""Distillation: a pruned network learns from the outputs and hidden states of the original."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.hooks import RemovableHandle
+
+from compressor.core.plan import Cut, Plan
+from compressor.core.surgery import plan_of, signature_of
+from compressor.errors import InputError, PlanMismatchError
+from compressor.observing.batches import device_of
+from compressor.training.attaching import AttachedLoss, Loss, ModelLoss
+
+__all__ = ["Distillation", "distance", "divergence"]
+
+
+def divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """T² · KL(softmax(teacher / T) ‖ softmax(student / T)) [], the mean over all but the class axis 1.
+
+    *Source: G. Hinton et al., 2015, arXiv 1503.02531, section 2*: the factor T² keeps the gradient's size
+    when the temperature changes. (Their cross entropy differs from KL by the teacher's entropy, a constant.)
+
+    >>> divergence(torch.eye(2), torch.eye(2), 4.0).round(decimals=6)
+    tensor(0.)
+    """
+    log_student = F.log_softmax(student / temperature, 1)
+    log_teacher = F.log_softmax(teacher / temperature, 1)
+    each = (log_teacher.exp() * (log_teacher - log_student)).sum(1)
+    return temperature**2 * each.mean()
+
+
+def distance(student: Tensor, teacher: Tensor) -> Tensor:
+    """‖student − teacher‖² / ‖teacher‖² [] of two hidden states of one shape.
+
+    *Source: A. Romero et al., 2015, arXiv 1412.6550, equation 3.* Departures: no regressor, as the plan says
+    which of the teacher's channels the student has; and divided by the teacher's energy, so that layers of
+    any scale weigh alike.
+
+    >>> distance(torch.ones(2, 3), 2 * torch.ones(2, 3))
+    tensor(0.2500)
+    """
+    energy = teacher.square().sum()
+    # A teacher that is silent at this layer has no scale: the plain square is left.
+    return (student - teacher).square().sum() / torch.where(energy > 0, energy, torch.ones_like(energy))
+
+
+def _itself(output: Any) -> Any:
+    return output
+
+
+@dataclass(frozen=True, eq=False)
+class Distillation(ModelLoss):
+    """The loss α · T² KL(teacher ‖ student) + (1 − α) · task(output, target) + Σ weight · distance.
+
+    - `teacher`: the original; it runs in eval mode, without gradients, on what the student was called with.
+    - `task`: the loss with labels, a function of (output, target). With `alpha=1` it is not needed.
+    - `features`: names of layers with weights of their own (convolutions, linear layers, norms) whose outputs
+      are to agree, with their weights: `{"layer2.0.bn2": 1.0}`. The student's channels are compared with
+      those of the teacher's that the plan kept.
+    - `plan` leads from the teacher to the student; a model that `apply` or `prune` made knows it.
+    - `logits` finds the logits [N, C, …] in what the models return: `lambda output: output.logits`.
+
+    It goes into `fine_tune_` as it is. In a loop of your own:
+
+        with Distillation(teacher, F.cross_entropy).attach(student) as loss:
+            for x, y in loader:
+                loss(student(x), y).backward()
+
+    Raises InputError for a layer that does not exist or has no weight, PlanMismatchError where the plan leads
+    to another student.
+
+    >>> import compressor as cp
+    >>> teacher = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    >>> x, y = torch.ones(3, 4), torch.tensor([0, 1, 0])
+    >>> student = cp.prune(teacher, x, budget=cp.budget.Uniform(0.5))
+    >>> with Distillation(teacher, F.cross_entropy, features={"0": 1.0}).attach(student) as loss:
+    ...     loss(student(x), y).requires_grad
+    True
+    """
+
+    teacher: nn.Module = field(repr=False)
+    task: Loss | None = None
+    alpha: float = 0.5
+    temperature: float = 4.0
+    features: Mapping[str, float] = field(default_factory=dict)
+    plan: Plan | None = field(default=None, repr=False)
+    logits: Callable[[Any], Tensor] = _itself
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.alpha <= 1:
+            raise InputError(f"Distillation: alpha must lie between 0 and 1, got {self.alpha!r}")
+        if not (math.isfinite(self.temperature) and self.temperature > 0):
+            raise InputError(
+                f"Distillation: temperature must be positive and finite, got {self.temperature!r}"
+            )
+        if self.task is None and self.alpha < 1:
+            raise InputError(
+                "Distillation: with alpha below 1 the labels count as well; give task=torch.nn.functional."
+                "cross_entropy, or alpha=1 to learn from the teacher alone"
+            )
+        object.__setattr__(self, "features", dict(self.features))
+
+    def attach(self, model: nn.Module) -> AttachedLoss:
+        """The loss of this student; `remove()` (or the end of a `with`) lets go of both models."""
+        here, there = device_of(model), device_of(self.teacher)
+        if here != there:
+            raise InputError(
+                f"Distillation: the student is on {here} and the teacher on {there}; "
+                f"teacher.to({str(here)!r})"
+            )
+        if self.teacher is model:
+            raise InputError(
+                "Distillation: teacher and student are the same object; take the original as the teacher, or "
+                "copy.deepcopy(model)"
+            )
+        return _Distilling(self, model, self._kept(model))
+
+    def _kept(self, model: nn.Module) -> dict[str, Cut | None]:
+        """For each feature what the plan keeps of the teacher's channels; None for all of them."""
+        if not self.features:
+            return {}
+        plan = self.plan if self.plan is not None else plan_of(model)
+        if plan is None:
+            raise InputError(
+                "Distillation: which of the teacher's channels the student kept is not known (it is a copy, "
+                "or was not pruned here): give the plan that leads from the teacher to the student"
+            )
+        for which, signature, network in (
+            ("the teacher", plan.signature, self.teacher),
+            ("the student", plan.result, model),
+        ):
+            mismatch = signature.first_mismatch(signature_of(network))
+            if mismatch is not None:
+                raise PlanMismatchError(
+                    f"Distillation: {which} is not the one of the plan, which must lead from the teacher to "
+                    f"the student: {mismatch}"
+                )
+        return {name: _written(self.teacher, plan, name) for name in self.features}
+
+
+class _Distilling(AttachedLoss):
+    """What a student was called with and computed on the way, until the loss is asked for."""
+
+    def __init__(self, options: Distillation, student: nn.Module, kept: Mapping[str, Cut | None]) -> None:
+        self._options, self._kept = options, kept
+        self._call: tuple[tuple[Any, ...], Mapping[str, Any]] | None = None
+        self._mine: dict[str, Tensor] = {}
+        self._theirs: dict[str, Tensor] = {}
+        self._modes = [(module, module.training) for module in options.teacher.modules()]
+        options.teacher.eval()
+        self._handles = [student.register_forward_pre_hook(self._called, with_kwargs=True, prepend=True)]
+        for model, found in ((student, self._mine), (options.teacher, self._theirs)):
+            modules = dict(model.named_modules())
+            always = model is options.teacher
+            self._handles += [_watched(modules[name], name, found, always) for name in options.features]
+
+    def __call__(self, output: Any, target: Any) -> Tensor:
+        """The loss of the student's last forward pass."""
+        options = self._options
+        if self._call is None:
+            raise InputError(
+                "Distillation: the student was not called since the last loss; call the model that this loss "
+                "is attached to once before each loss"
+            )
+        args, kwargs = self._call
+        self._call = None
+        with torch.no_grad():
+            theirs = options.teacher(*args, **kwargs)
+        loss = options.alpha * divergence(self._logits(output), self._logits(theirs), options.temperature)
+        if options.task is not None and options.alpha < 1:
+            loss = loss + (1 - options.alpha) * options.task(output, target)
+        for name, weight in options.features.items():
+            loss = loss + weight * self._distance(name)
+        self._mine.clear()
+        self._theirs.clear()
+        return loss
+
+    def remove(self) -> None:
+        """Stop watching, and give the teacher its modes back."""
+        for handle in self._handles:
+            handle.remove()
+        for module, mode in self._modes:
+            module.training = mode
+        self._call = None
+        self._mine.clear()
+        self._theirs.clear()
+
+    def _called(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if torch.is_grad_enabled():  # a validation in between is not what is learnt from
+            self._call = args, kwargs
+
+    def _logits(self, output: Any) -> Tensor:
+        logits = self._options.logits(output)
+        if not isinstance(logits, Tensor):
+            raise InputError(
+                f"Distillation: expected the logits as a tensor, got {type(logits).__name__}; say where they "
+                f"are with Distillation(logits=lambda output: ...)"
+            )
+        return _wide(logits)
+
+    def _distance(self, name: str) -> Tensor:
+        mine, theirs = _wide(self._mine[name]), _wide(self._theirs[name])
+        cut = self._kept[name]
+        if cut is not None:
+            axis = mine.dim() - 1 if _last_axis(self._options.teacher, name) else 1
+            theirs = theirs.index_select(axis, torch.tensor(cut.keep, device=theirs.device))
+        if mine.shape != theirs.shape:
+            raise InputError(
+                f"Distillation: at {name!r} the student has a hidden state of {list(mine.shape)}, and what "
+                f"it keeps of the teacher's is {list(theirs.shape)}; choose another layer"
+            )
+        return distance(mine, theirs)
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    """At least float32: half precision has too few digits for sums and a softmax."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
+def _watched(module: nn.Module, name: str, found: dict[str, Tensor], always: bool) -> RemovableHandle:
+    """Have the outputs of a module put into `found`, without gradients only if `always`."""
+
+    def keep(_: nn.Module, __: Any, output: Any) -> None:
+        if not isinstance(output, Tensor):
+            raise InputError(
+                f"Distillation: {name!r} returns {type(output).__name__}, expected a tensor; choose another "
+                f"layer"
+            )
+        if always or torch.is_grad_enabled():
+            found[name] = output
+
+    return module.register_forward_hook(keep)
+
+
+def _written(teacher: nn.Module, plan: Plan, name: str) -> Cut | None:
+    """How the plan cuts the output channels of a layer."""
+    modules = dict(teacher.named_modules())
+    layers = [path for path in modules if ".parametrizations" not in path and _has_weight(modules[path])]
+    if name not in modules or not _has_weight(modules[name]):
+        raise InputError(
+            f"Distillation: {name!r} is no layer with a weight of its own, whose channels the plan could "
+            f"tell; there are {', '.join(layers)}"
+        )
+    own = (name, f"{name}.parametrizations.weight", f"{name}.parametrizations.bias")
+    cuts = [cut for cut in plan.cuts if cut.role == "writer" and cut.tensor.rpartition(".")[0] in own]
+    if len({cut.keep for cut in cuts}) > 1:
+        raise InputError(
+            f"Distillation: {name!r} ({type(modules[name]).__name__}) has weights that keep different "
+            f"channels, so which ones its output has is not known; choose a layer with one weight"
+        )
+    return cuts[0] if cuts else None
+
+
+def _has_weight(module: nn.Module) -> bool:
+    return next(module.parameters(recurse=False), None) is not None or hasattr(module, "parametrizations")
+
+
+def _last_axis(model: nn.Module, name: str) -> bool:
+    """Whether a layer's channels are the last axis of its output, and not axis 1."""
+    return isinstance(model.get_submodule(name), nn.Linear | nn.LayerNorm | nn.RMSNorm | nn.Embedding)
