@@ -61,7 +61,7 @@ STACK: tuple[tuple[str, ...], ...] = (
 BESIDE: dict[str, tuple[str, ...]] = {"models.*": ("errors",), "data.*": ("errors",)}
 MAY_IMPORT_BESIDE = ("cli.*", "testing.*", "", "api")
 
-# Third-party modules: free for all, or only for the named entries (none: nowhere in the package).
+# Third-party modules: free for all, or only for the named entries or modules (none: nowhere).
 FREE = {"torch", "numpy", "safetensors", "tqdm"}
 LIMITED: dict[str, tuple[str, ...]] = {
     "matplotlib": ("report.*",),
@@ -73,6 +73,7 @@ LIMITED: dict[str, tuple[str, ...]] = {
     "rich": ("cli.*",),
     "scipy": ("evaluation.*",),
     "sklearn": ("evaluation.*",),
+    "torch_pruning": ("scoring.torch_pruning",),  # the one file that knows it
 }
 
 ENTRIES = tuple(entry for row in STACK for entry in row) + tuple(BESIDE)
@@ -129,7 +130,7 @@ def faults(module: str, source: str, known: frozenset[str], *, is_package: bool 
     for line, name, may_be_attribute in imports(source, module, is_package=is_package):
         root, _, inner = name.partition(".")
         if root != PACKAGE:
-            reason = _third_party_fault(here, root)
+            reason = _third_party_fault(module, root)
         else:
             if may_be_attribute and inner not in known:
                 inner = inner.rpartition(".")[0]  # `from module import attribute`
@@ -140,12 +141,12 @@ def faults(module: str, source: str, known: frozenset[str], *, is_package: bool 
     return found
 
 
-def _third_party_fault(here: str, root: str) -> str | None:
+def _third_party_fault(module: str, root: str) -> str | None:
     if root in sys.stdlib_module_names or root in FREE:
         return None
     if root not in LIMITED:
         return f"imports {root}, which is no dependency of the package"
-    if here not in LIMITED[root]:
+    if not {module, home(module)} & set(LIMITED[root]):
         return f"imports {root}, which only {LIMITED[root] or 'nobody'} may"
     return None
 
@@ -235,6 +236,7 @@ FORBIDDEN = {
     "onnxruntime late": ("budget", "def f():\n    import onnxruntime"),
     "rich outside the command line": ("report", "from rich.table import Table"),
     "sklearn outside evaluation": ("data", "from sklearn.datasets import load_digits"),
+    "torch-pruning outside its adapter": ("scoring.norm", "import torch_pruning"),
     "a module nobody declared": ("data", "import pandas"),
 }
 
@@ -254,6 +256,7 @@ ALLOWED = {
     "two names of one module": ("core.graph", "from .tape import Tape, record"),
     "onnx in export": ("export.onnx", "import onnx, onnxruntime"),
     "sklearn and scipy in evaluation": ("evaluation", "import sklearn.metrics, scipy.stats"),
+    "torch-pruning in its adapter": ("scoring.torch_pruning", "def f():\n    import torch_pruning"),
     "typer in the command line": ("cli", "import typer"),
 }
 

@@ -11,16 +11,25 @@ import typer
 from compressor.cli.objects import close_to, find_object
 from compressor.errors import InputError
 from compressor.scoring import (
+    CHIP,
     LAMP,
+    WHC,
+    APoZ,
     BatchNormScale,
     Fisher,
+    GateTaylor,
     GeometricMedian,
+    GraSP,
+    Hessian,
+    MeanActivation,
     Norm,
     Random,
     Scorer,
+    SynFlow,
     Taylor,
     WeightFunction,
 )
+from compressor.scoring.gradients import Loss
 
 __all__ = ["ScorerOptions", "scorer_of"]
 
@@ -30,9 +39,23 @@ _SCORERS: Mapping[str, Callable[[int], Scorer]] = {
     "geometric-median": lambda seed: GeometricMedian(),
     "batch-norm-scale": lambda seed: BatchNormScale(),
     "lamp": lambda seed: LAMP(),
+    "whc": lambda seed: WHC(),
+    "syn-flow": lambda seed: SynFlow(),
     "random": Random,
 }
-_DATA_SCORERS: Mapping[str, type[Taylor | Fisher]] = {"taylor": Taylor, "fisher": Fisher}
+_ACTIVATION_SCORERS: Mapping[str, type[APoZ | MeanActivation | CHIP]] = {  # HRank needs a second scorer
+    "apoz": APoZ,
+    "mean-activation": MeanActivation,
+    "chip": CHIP,
+}
+_LOSS_SCORERS: Mapping[str, type[Taylor | Fisher | GateTaylor | GraSP | Hessian]] = {
+    "taylor": Taylor,
+    "fisher": Fisher,
+    "gate-taylor": GateTaylor,
+    "grasp": GraSP,
+    "hessian": Hessian,
+}
+_DATA_SCORERS = (*_ACTIVATION_SCORERS, *_LOSS_SCORERS)
 
 
 @dataclass(frozen=True)
@@ -45,9 +68,9 @@ class ScorerOptions:
             "--scorer",
             "-s",
             metavar="NAME",
-            help=f"Importance of a channel: {', '.join(_SCORERS)}; with --data and --loss: "
-            f"{', '.join(_DATA_SCORERS)}; or package.module:attribute, a Scorer or a function of "
-            "(weight, axis).",
+            help=f"Importance of a channel: {', '.join(_SCORERS)}; with --data: "
+            f"{', '.join(_ACTIVATION_SCORERS)}; with --data and --loss: {', '.join(_LOSS_SCORERS)}; or "
+            "package.module:attribute, a Scorer or a function of (weight, axis).",
             rich_help_panel="Scorer",
         ),
     ] = "norm"
@@ -125,20 +148,36 @@ def _own_scorer(spec: str) -> Scorer:
 
 
 def _data_scorer(name: str, options: ScorerOptions, progress: Callable[[int], None] | None) -> Scorer:
-    if options.data is None or options.loss is None:
+    needs_loss = name in _LOSS_SCORERS
+    if options.data is None or (needs_loss and options.loss is None):
+        loss = " and --loss package.module:function, such as torch.nn.functional:cross_entropy"
         raise typer.BadParameter(
-            f"{name!r} measures on data: give --data package.module:function (it returns batches) "
-            "and --loss package.module:function, such as torch.nn.functional:cross_entropy",
+            f"{name!r} measures on data: give --data package.module:function (it returns batches)"
+            f"{loss if needs_loss else ''}",
             param_hint="--scorer",
         )
-    loss = find_object(options.loss, option="--loss")
+    batches = _Batches(options.data, find_object(options.data, option="--data"))
+    if needs_loss:
+        assert options.loss is not None
+        return _LOSS_SCORERS[name](
+            batches, _loss(options.loss), max_batches=options.batches, progress=progress
+        )
+    if options.loss is not None:
+        raise typer.BadParameter(
+            f"{name!r} measures no loss; drop --loss, or take one of {', '.join(_LOSS_SCORERS)}",
+            param_hint="--scorer",
+        )
+    return _ACTIVATION_SCORERS[name](batches, max_batches=options.batches, progress=progress)
+
+
+def _loss(spec: str) -> Loss:
+    loss = find_object(spec, option="--loss")
     if not callable(loss):
         raise typer.BadParameter(
-            f"{options.loss!r} is of type {type(loss).__name__}: expected a function of (output, target)",
+            f"{spec!r} is of type {type(loss).__name__}: expected a function of (output, target)",
             param_hint="--loss",
         )
-    batches = _Batches(options.data, find_object(options.data, option="--data"))
-    return _DATA_SCORERS[name](batches, loss, max_batches=options.batches, progress=progress)
+    return loss
 
 
 @dataclass(frozen=True)

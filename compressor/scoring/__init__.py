@@ -12,39 +12,54 @@ from compressor.scoring.beta_rank import BetaRank, Positions
 from compressor.scoring.chip import CHIP
 from compressor.scoring.entry import score
 from compressor.scoring.fisher import Fisher
+from compressor.scoring.gate_taylor import GateTaylor
 from compressor.scoring.geometric_median import GeometricMedian
 from compressor.scoring.gradient_scorer import Joint
+from compressor.scoring.grasp import GraSP
+from compressor.scoring.hessian import Hessian
 from compressor.scoring.hrank import HRank
 from compressor.scoring.lamp import LAMP
 from compressor.scoring.mean_activation import MeanActivation
 from compressor.scoring.norm import Norm
+from compressor.scoring.per_class import Combine, PerClass
 from compressor.scoring.random_scores import Random
 from compressor.scoring.scores import Scores
+from compressor.scoring.syn_flow import SynFlow
 from compressor.scoring.taylor import Taylor
+from compressor.scoring.torch_pruning import TorchPruning
 from compressor.scoring.units import Normalize, Reduce
 from compressor.scoring.weight_function import WeightFunction
+from compressor.scoring.whc import WHC
 
 __all__ = [
     "CHIP",
     "LAMP",
+    "WHC",
     "APoZ",
     "ActivationScorer",
     "BatchNormScale",
     "BetaRank",
+    "Combine",
     "Direction",
     "Fisher",
+    "GateTaylor",
     "GeometricMedian",
+    "GraSP",
     "HRank",
+    "Hessian",
     "Joint",
     "MeanActivation",
     "Norm",
     "Normalize",
+    "PerClass",
     "Positions",
     "Random",
     "Reduce",
     "Scorer",
     "Scores",
+    "SynFlow",
     "Taylor",
+    "TorchPruning",
     "WeightFunction",
     "score",
 ]

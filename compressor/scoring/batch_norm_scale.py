@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
+from typing import Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from compressor.core.graph import Graph
 from compressor.core.tape import named_tensors
@@ -20,7 +21,7 @@ from compressor.scoring.units import (
     comparable,
 )
 
-__all__ = ["BatchNormScale"]
+__all__ = ["BatchNormScale", "batch_norm_vectors"]
 
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
@@ -52,12 +53,7 @@ class BatchNormScale(Scorer):
 
     def site_scores(self, graph: Graph) -> SiteScores:
         """|γ| of every BatchNorm that has one."""
-        names = {id(tensor): name for name, tensor in named_tensors(graph.model).items()}
-        scales = {
-            names[id(module.weight)]: module.weight
-            for module in graph.model.modules()
-            if isinstance(module, _BATCH_NORMS) and id(module.weight) in names
-        }
+        scales = batch_norm_vectors(graph.model, "weight")
         return {
             (axis.tensor, axis.axis): scales[axis.tensor].detach().abs()
             for axis in graph.axes
@@ -69,3 +65,10 @@ class BatchNormScale(Scorer):
         raw = self.raw_unit_scores(graph)
         values = comparable(raw, graph, choice(Normalize, self.normalize, "normalize"))
         return filled(self, graph, values, raw, self.otherwise, lack="meet no BatchNorm with a scale")
+
+
+def batch_norm_vectors(model: nn.Module, attribute: Literal["weight", "bias"]) -> dict[str, Tensor]:
+    """The scales (or shifts) of all BatchNorm layers that have them, by canonical name."""
+    names = {id(tensor): name for name, tensor in named_tensors(model).items()}
+    found = (getattr(module, attribute) for module in model.modules() if isinstance(module, _BATCH_NORMS))
+    return {names[id(vector)]: vector for vector in found if id(vector) in names}

@@ -7,14 +7,14 @@ from dataclasses import KW_ONLY, dataclass
 import torch
 from torch import Tensor
 
-from compressor.core.graph import Axis, Graph
+from compressor.core.graph import Graph
 from compressor.scoring.base import Scorer, SiteScores
 from compressor.scoring.units import Normalize, NormalizeLike, Reduce, ReduceLike
 from compressor.scoring.weights import (
     WRITERS,
     RolesLike,
     channel_slices,
-    factor_layers,
+    layer_scores,
     roles_of,
     weight_axes,
     weights_of,
@@ -53,20 +53,11 @@ class GeometricMedian(Scorer):
         """The sum of distances of every channel of each weight with one of the roles."""
         weights = weights_of(graph)
         return {
-            (axis.tensor, axis.axis): _sums_of_axis(graph, axis, channel_slices(weights[axis.tensor], axis))
+            (axis.tensor, axis.axis): layer_scores(
+                graph, axis, channel_slices(weights[axis.tensor], axis), distance_sums
+            )
             for axis in weight_axes(graph, self.roles)
         }
-
-
-def _sums_of_axis(graph: Graph, axis: Axis, filters_NF: Tensor) -> Tensor:
-    """The sums of the channels of an axis [N], or [factors, N] where it has several."""
-    if axis.units.ndim == 1:
-        return distance_sums(filters_NF)
-    sums = widened(filters_NF.new_zeros(axis.units.shape))
-    for factor, channels in factor_layers(graph, axis):
-        places = torch.from_numpy(channels).to(filters_NF.device)
-        sums[factor, places] = distance_sums(filters_NF[places].flatten(1))[:, None]
-    return sums
 
 
 def distance_sums(filters_NF: Tensor) -> Tensor:

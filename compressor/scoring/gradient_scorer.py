@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from enum import Enum
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,7 +15,7 @@ from compressor.core.graph import Axis, Graph
 from compressor.errors import InputError
 from compressor.observing.processes import merged
 from compressor.scoring.base import AxisKey, Scorer, SiteScores, checked_sites
-from compressor.scoring.gradients import Loss, for_each_batch
+from compressor.scoring.gradients import Differentiate, Loss, first_order, for_each_batch
 from compressor.scoring.units import Normalize, NormalizeLike, Reduce, ReduceLike, Values, choice
 from compressor.scoring.weights import (
     READERS,
@@ -30,7 +29,7 @@ from compressor.scoring.weights import (
     widened,
 )
 
-__all__ = ["GradientScorer", "Joint", "JointLike"]
+__all__ = ["GradientScorer", "Joint", "JointLike", "unit_sums"]
 
 
 class Joint(Enum):
@@ -86,9 +85,17 @@ class GradientScorer(Scorer):
     def measure(self, products: Tensor) -> Tensor:
         """The importance, element by element, of (sums of) products gradient · weight."""
 
+    def axes(self, graph: Graph) -> list[Axis]:
+        """The axes whose slices are scored."""
+        return weight_axes(graph, self.roles)
+
+    def own_axes(self, graph: Graph) -> list[Axis]:
+        """The same with the units, of each, that are summed over it."""
+        return own_axes(graph, self.roles)
+
     def site_scores(self, graph: Graph) -> SiteScores:
         """For each slice the mean importance over batches; with Joint.UNIT that of its unit."""
-        axes = weight_axes(graph, self.roles)
+        axes = self.axes(graph)
         if self.joint is Joint.UNIT:
             return spread(self.raw_unit_scores(graph), axes)
         totals: dict[AxisKey, Tensor] = {}
@@ -106,20 +113,13 @@ class GradientScorer(Scorer):
         """The scores [n_units] before groups are made comparable."""
         if self.joint is not Joint.UNIT:
             return super().raw_unit_scores(graph)
-        axes = own_axes(graph, self.roles)
+        axes = self.own_axes(graph)
         total = torch.zeros(graph.n_units, dtype=torch.float64)
         if not axes:
             return total.numpy()
-        sites = [axis.sites() for axis in axes]
-        units = torch.from_numpy(np.concatenate([own for _, own in sites]))
 
         def add(products: dict[str, Tensor]) -> None:
-            sums = {(a.tensor, a.axis): channel_sums(products[a.tensor], a) for a in axes}
-            _, vectors = checked_sites(self, graph, sums)
-            effects = torch.zeros_like(total)
-            own = np.concatenate([v[at] for v, (at, _) in zip(vectors, sites, strict=True)])
-            effects.index_add_(0, units, torch.from_numpy(own))
-            total.add_(self.measure(effects))
+            total.add_(self.measure(unit_sums(self, graph, axes, products)))
 
         count = self._run(graph, axes, add)
         return (merged(total) / count).numpy()
@@ -129,7 +129,13 @@ class GradientScorer(Scorer):
             return self.measure(channel_sums(products, axis))
         return channel_sums(self.measure(products), axis)
 
-    def _run(self, graph: Graph, axes: Sequence[Axis], add: Callable[[dict[str, Tensor]], None]) -> int:
+    def _run(
+        self,
+        graph: Graph,
+        axes: Sequence[Axis],
+        add: Callable[[dict[str, Tensor]], None],
+        differentiate: Differentiate = first_order,
+    ) -> int:
         """The number of batches, over all processes, after giving `add` the products of each here.
 
         Products are in float64 by tensor.
@@ -146,11 +152,24 @@ class GradientScorer(Scorer):
             self.batches,
             self.loss,
             multiply,
+            differentiate=differentiate,
             max_batches=self.max_batches,
             autocast=self.autocast,
             progress=self.progress,
         )
         return int(merged(torch.tensor(float(count), dtype=torch.float64)))
+
+
+def unit_sums(scorer: Scorer, graph: Graph, axes: Sequence[Axis], products: Mapping[str, Tensor]) -> Tensor:
+    """The sum of products, given by tensor, over the slices of each unit [n_units] on some axes."""
+    sums = {(a.tensor, a.axis): channel_sums(products[a.tensor], a) for a in axes}
+    scored, vectors = checked_sites(scorer, graph, sums)
+    own = {(a.tensor, a.axis): a for a in axes}
+    total = torch.zeros(graph.n_units, dtype=torch.float64)
+    for axis, vector in zip(scored, vectors, strict=True):
+        channels, units = own[axis.tensor, axis.axis].sites()
+        total.index_add_(0, torch.from_numpy(units), torch.from_numpy(vector[channels]))
+    return total
 
 
 def _product(weight: Tensor, gradient: Tensor) -> Tensor:

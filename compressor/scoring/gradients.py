@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -14,10 +14,16 @@ from compressor.core.tape import named_tensors
 from compressor.errors import InputError, ScoreError
 from compressor.observing.batches import loaded
 
-__all__ = ["Loss", "for_each_batch", "undisturbed_with_gradients"]
+__all__ = ["Differentiate", "Loss", "first_order", "for_each_batch", "undisturbed_with_gradients"]
 
 Loss = Callable[[Any, Any], Tensor]
+Differentiate = Callable[[Tensor, Sequence[Tensor]], Sequence["Tensor | None"]]
 _log = logging.getLogger(__name__)
+
+
+def first_order(loss: Tensor, tensors: Sequence[Tensor]) -> Sequence[Tensor | None]:
+    """The gradient of a loss by each tensor; None by one that it does not depend on."""
+    return torch.autograd.grad(loss, tensors, allow_unused=True)
 
 
 def for_each_batch(
@@ -27,12 +33,14 @@ def for_each_batch(
     loss: Loss,
     consume: Callable[[Mapping[str, Tensor]], None],
     *,
+    differentiate: Differentiate = first_order,
     max_batches: int | None = None,
     autocast: torch.dtype | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> int:
     """The number of batches whose gradients were given to `consume`, one mapping by name for each.
 
+    `differentiate` may take something else than gradients of the loss, in the shapes of the tensors.
     The model runs in eval mode and is restored at the end, also after an error. A tensor that a
     batch does not touch has gradient zero; one that no batch touches raises ScoreError.
     """
@@ -47,13 +55,14 @@ def for_each_batch(
                     stack.enter_context(torch.autocast(device.type, autocast))
                 value = loss(model(*batch.args, **batch.kwargs), batch.target)
             _check_loss(value, count)
-            gradients = _gradients(value, tensors)
-            touched.update(name for name, found in gradients.items() if found is not None)
+            found = differentiate(value, list(tensors.values()))
+            gradients = dict(zip(tensors, found, strict=True))
+            touched.update(name for name, own in gradients.items() if own is not None)
             with torch.no_grad():
                 consume(
                     {
-                        name: torch.zeros_like(tensors[name]) if found is None else found
-                        for name, found in gradients.items()
+                        name: torch.zeros_like(tensors[name]) if own is None else own
+                        for name, own in gradients.items()
                     }
                 )
             count += 1
@@ -104,11 +113,6 @@ def undisturbed_with_gradients(model: nn.Module, tensors: Iterable[Tensor]) -> I
                     setattr(module, name, buffer)
                 if not torch.equal(buffer, value):
                     buffer.copy_(value)
-
-
-def _gradients(loss: Tensor, tensors: Mapping[str, Tensor]) -> dict[str, Tensor | None]:
-    found = torch.autograd.grad(loss, list(tensors.values()), allow_unused=True)
-    return dict(zip(tensors, found, strict=True))
 
 
 def _check_loss(value: object, count: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -23,6 +23,7 @@ __all__ = [
     "channel_slices",
     "channel_sums",
     "factor_layers",
+    "layer_scores",
     "own_axes",
     "roles_of",
     "spread",
@@ -118,6 +119,20 @@ def factor_layers(graph: Graph, axis: Axis) -> Iterator[tuple[int, npt.NDArray[n
         for group, count in np.unique(kinds[:, units >= 0], axis=1).T.tolist():
             starts = first[(units >= 0) & (kinds[0] == group) & (kinds[1] == count)]
             yield factor, channels[starts[:, None] + np.arange(count)]
+
+
+def layer_scores(graph: Graph, axis: Axis, filters_NF: Tensor, measure: Callable[[Tensor], Tensor]) -> Tensor:
+    """What `measure` makes of the filters of an axis [N], or [factors, N] where it has several factors.
+
+    `measure` gives one number for each row among all rows of a layer: a head is one row among heads.
+    """
+    if axis.units.ndim == 1:
+        return measure(filters_NF)
+    scores = widened(filters_NF.new_zeros(axis.units.shape))
+    for factor, channels in factor_layers(graph, axis):
+        places = torch.from_numpy(channels).to(filters_NF.device)
+        scores[factor, places] = measure(filters_NF[places].flatten(1))[:, None]
+    return scores
 
 
 def weights_of(graph: Graph) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -110,6 +111,8 @@ def test_budget_options_mean_the_budgets_of_the_library(
         ("geometric-median", cp.scoring.GeometricMedian()),
         ("batch-norm-scale", cp.scoring.BatchNormScale()),
         ("lamp", cp.scoring.LAMP()),
+        ("whc", cp.scoring.WHC()),
+        ("syn-flow", cp.scoring.SynFlow()),
         ("random", cp.scoring.Random(0)),
     ],
 )
@@ -123,16 +126,39 @@ def test_scorer_names_mean_the_scorers_of_the_library(
     assert written.note == expected.note
 
 
-@pytest.mark.parametrize("name", ["taylor", "fisher"])
+@pytest.mark.parametrize("name", ["taylor", "fisher", "grasp", "hessian"])
 def test_scorers_that_read_data_get_it(
     run: Run, here: Path, tiny: nn.Module, module: ModuleType, x: torch.Tensor, name: str
 ) -> None:
-    kind = {"taylor": cp.scoring.Taylor, "fisher": cp.scoring.Fisher}[name]
+    kind = {
+        "taylor": cp.scoring.Taylor,
+        "fisher": cp.scoring.Fisher,
+        "grasp": cp.scoring.GraSP,
+        "hessian": cp.scoring.Hessian,
+    }[name]
     loss = torch.nn.functional.cross_entropy
     data = ["--data", "tiny_net:batches", "--loss", "torch.nn.functional:cross_entropy"]
     outcome = run("plan", NET, *IMAGE, "--uniform", "0.5", "-s", name, *data, "--batches", "2")
     assert outcome.code == 0, outcome.err
     scores = cp.score(cp.capture(tiny, x), kind(list(module.batches())[:2], loss))
+    assert cp.Plan.load(here / "net.plan.json") == cp.plan(scores, cp.budget.Uniform(0.5))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("apoz", cp.scoring.APoZ),
+        ("mean-activation", cp.scoring.MeanActivation),
+        ("chip", cp.scoring.CHIP),
+    ],
+)
+def test_scorers_of_activations_need_no_loss(
+    run: Run, here: Path, tiny: nn.Module, module: ModuleType, x: torch.Tensor, name: str, kind: Any
+) -> None:
+    data = ["--data", "tiny_net:batches", "--batches", "2"]
+    outcome = run("plan", NET, *IMAGE, "--uniform", "0.5", "-s", name, *data)
+    assert outcome.code == 0, outcome.err
+    scores = cp.score(cp.capture(tiny, x), kind(list(module.batches())[:2]))
     assert cp.Plan.load(here / "net.plan.json") == cp.plan(scores, cp.budget.Uniform(0.5))
 
 

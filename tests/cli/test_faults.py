@@ -43,6 +43,11 @@ USAGE = {
         "expected a Scorer, or a function",
     ),
     "no data": ((*PLAN, "--macs", "0.5", "-s", "taylor"), "give --data package.module:function"),
+    "no data for activations": ((*PLAN, "--macs", "0.5", "-s", "apoz"), "measures on data: give --data"),
+    "a loss for activations": (
+        (*PLAN, "--macs", "0.5", "-s", "chip", "--data", "tiny_net:batches", *LOSS),
+        "'chip' measures no loss",
+    ),
     "data for nobody": ((*PLAN, "--macs", "0.5", "--data", "a:b"), "'norm' reads no data"),
     "ratio without a number": ((*PLAN, "--macs", "0.5", "--ratio", "conv1"), "PATTERN=RATIO"),
     "no steps": ((*PLAN, "--macs", "0.5", "--steps", "0"), "--steps"),
