@@ -6,7 +6,7 @@ print(cp.compare(model, small, x))
 cp.export.onnx(small, x, "small.onnx")
 """
 
-from compressor import budget, errors, evaluation, export, models, profiling, scoring, training
+from compressor import budget, errors, evaluation, export, models, profiling, recovery, scoring, training
 from compressor.api import plan, prune
 from compressor.core.capture import capture
 from compressor.core.graph import Graph
@@ -37,6 +37,7 @@ __all__ = [
     "profile",
     "profiling",
     "prune",
+    "recovery",
     "rule",
     "save",
     "score",

@@ -23,9 +23,10 @@ class MaskSparsity(SliceRegularizer):
     - `writers`: the form for filters and matrices that a reader hears although all these scales are zero,
       as no norm with a scale stands between (a group lasso; see `penalties.lasso`). Where there are such
       and no form is given, InputError names them.
-    - `shift`: the form for the norms' β of the same channels. Without it a silenced channel still emits a
-      constant, act(β), which `recovery.remove_silenced` folds into its readers, exactly but for the
-      borders of zero-padded convolutions. `Decay(steps)` brings β to zero as well.
+    - `shift`: the form for β of the same norms and the biases of those writers. Without it a silenced channel
+      still emits a constant, act(β), which `recovery.remove_silenced` folds into its readers: exactly, but
+      for the borders of zero-padded convolutions, and where no gate multiplies it. `Decay(steps)` brings β
+      to zero as well.
 
     Departures: the mask is that of the plan, in which coupled channels go together (the original votes
     over the layers of a residual stream), and removal goes by the plan, not by a second threshold.
@@ -69,7 +70,7 @@ class MaskSparsity(SliceRegularizer):
                 f"(budget option `ignore`)"
             )
         if shift is not None and not found.shifts:
-            raise InputError("MaskSparsity: `shift` is given, and no norm of planned channels has a shift")
+            raise InputError("MaskSparsity: `shift` is given, and no planned channel has one")
         chosen = [(found.scales, form)]
         if writers is not None:
             chosen.append((found.writers, writers))

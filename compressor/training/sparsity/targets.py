@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from compressor.core.graph import Graph, Mask
 from compressor.core.plan import Plan
@@ -26,8 +26,9 @@ _NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm
 class Targets:
     """For some units the slices to empty, by kind.
 
-    `scales` and `shifts` are those of norms. `writers` are filters and matrices that some reader hears
-    with all these scales at zero: where no norm with a scale stands between the two.
+    `scales` are those of norms. `writers` are filters and matrices that some reader hears with all these
+    scales at zero: where no norm with a scale stands between the two. `shifts` are the β of the norms and
+    the biases of the writers.
     """
 
     scales: tuple[Slices, ...]
@@ -76,11 +77,15 @@ def targets(graph: Graph, removed: Mask) -> Targets:
     scales = {name: held[name] for name in scale_of.values() if name in held}
     silent = {path for path, name in scale_of.items() if name in scales}
     heard = heard_without(graph, removed, silent)
-    return Targets(
-        tuple(scales.values()),
-        tuple(held[name] for name in held if name in shifts),
-        tuple(slices for slices in writers(graph, removed) if slices.name in heard),
-    )
+    loud = [slices for slices in writers(graph, removed) if slices.name in heard]
+    homes = {slices.name.rpartition(".")[0] for slices in loud}
+    vectors = named_tensors(graph.model)
+    shifts.update(name for name in held if name.rpartition(".")[0] in homes and _is_vector(vectors[name]))
+    return Targets(tuple(scales.values()), tuple(held[name] for name in held if name in shifts), tuple(loud))
+
+
+def _is_vector(tensor: Tensor) -> bool:
+    return isinstance(tensor, nn.Parameter) and tensor.dim() == 1
 
 
 def writers(graph: Graph, removed: Mask) -> tuple[Slices, ...]:

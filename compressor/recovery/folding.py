@@ -1,0 +1,104 @@
+"""Where a constant goes in a network that has lost its writers: a bias, a mean, or a new bias."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from compressor.core.graph import Graph
+from compressor.core.plan import Plan
+from compressor.core.tape import Op, named_tensors, references
+from compressor.errors import ModelError
+from compressor.recovery.constants import Constant
+
+__all__ = ["fold_"]
+
+_NORM = "aten.native_batch_norm.default"
+
+
+@torch.no_grad()
+def fold_(small: nn.Module, constant: Constant, plan: Plan, graph: Graph, model: nn.Module) -> str:
+    """Add the constant to what a reader of `small` writes, and say where it went.
+
+    To the bias that the reader has; else it is taken from the mean of the batch norm that alone reads
+    the result; else the reader gets a bias. `small` is `model` cut by `plan`; names are the graph's.
+    Raises ModelError where there is no such place.
+    """
+    kept = _kept(constant, plan)
+    tensors = named_tensors(small)
+    if constant.bias is not None:
+        names = {id(tensor): name for name, tensor in named_tensors(model).items()}
+        name = names.get(id(constant.bias))
+        if name is None:
+            raise ModelError(
+                f"{constant.reader!r} is used with a bias that is computed: the constant of its removed "
+                f"channels has no place; train the shifts to zero, too (MaskSparsity(shift=Decay(steps)))"
+            )
+        tensors[name].add_(kept.to(tensors[name]))
+        return name
+    mean = _mean_after(graph, constant.reader)
+    if mean is not None:
+        tensors[mean].sub_(kept.to(tensors[mean]))
+        return mean
+    return _new_bias_(small, constant, kept)
+
+
+def _kept(constant: Constant, plan: Plan) -> Tensor:
+    """The constant for the outputs that stay."""
+    for cut in plan.cuts:
+        if cut.tensor == constant.reader and cut.role == "writer" and cut.size == len(constant.added):
+            return constant.added[list(cut.keep)]
+    return constant.added
+
+
+def _new_bias_(small: nn.Module, constant: Constant, kept: Tensor) -> str:
+    path, _, _ = constant.reader.partition(".parametrizations.")
+    if path == constant.reader:
+        path = constant.reader.rpartition(".")[0]
+    module = small.get_submodule(path)
+    weight = named_tensors(small)[constant.reader]
+    holders = [m for m in small.modules() if any(p is weight for p in m._parameters.values())]
+    if "bias" not in module._parameters or len(holders) > 1:
+        raise ModelError(
+            f"{constant.reader!r} is used without a bias, and its module ({type(module).__name__}) has no "
+            f"place for one: the constant of its removed channels cannot be folded; train the shifts to "
+            f"zero, too (MaskSparsity(shift=Decay(steps)))"
+        )
+    module.bias = nn.Parameter(kept.to(weight))
+    return f"{path}.bias"
+
+
+def _mean_after(graph: Graph, reader: str) -> str | None:
+    """The running mean of the batch norm that alone reads what the reader writes, in its only call."""
+    users = _users(graph)
+    value = graph.tape.by_name.get(reader)
+    product = None if value is None else _only(users, value)
+    while product is not None and product.is_view:  # the transposed weight of a matrix
+        product = _only(users, _result(product))
+    norm = None if product is None else _only(users, _result(product))
+    if norm is None or norm.target != _NORM or norm.args[5] is not False or norm.args[3] is None:
+        return None
+    mean = norm.args[3].value
+    if len(users[mean]) > 1 or norm.args[0].value != _result(product):
+        return None
+    return next(name for name, place in graph.tape.by_name.items() if place == mean)
+
+
+def _users(graph: Graph) -> Mapping[int, list[Op]]:
+    found: dict[int, list[Op]] = {}
+    for op in graph.tape.ops:
+        for value in set(references((op.args, tuple(op.kwargs.values())))):
+            found.setdefault(value, []).append(op)
+    return found
+
+
+def _only(users: Mapping[int, list[Op]], value: int | None) -> Op | None:
+    """The one operator that takes a value; None where there are more, or none."""
+    taking = users.get(value, []) if value is not None else []
+    return taking[0] if len(taking) == 1 else None
+
+
+def _result(op: Op | None) -> int | None:
+    return op.outputs[0] if op is not None and len(op.outputs) >= 1 and not op.mutated else None
