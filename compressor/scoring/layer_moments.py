@@ -16,7 +16,7 @@ from torch import Tensor
 from compressor.errors import ScoreError
 from compressor.observing import LayerCall, gathered, merged
 from compressor.scoring.base import AxisKey
-from compressor.scoring.moments import Moments, moments_of
+from compressor.scoring.moments import Moments, Scratch, moments_of, moments_of_classes
 from compressor.scoring.receptive_fields import Field, field_moments, pixel_values
 
 __all__ = ["ClassMoments", "LayerMoments", "MomentsRecorder", "merged_over_processes"]
@@ -53,6 +53,7 @@ class MomentsRecorder:
         self._pool = pool
         self._published = published
         self._labels: Tensor | None = None
+        self._scratch = Scratch()
         # Layers side by side read one tensor: its moments are taken once.
         self._known: dict[tuple[int, int, int], tuple[weakref.ref[Tensor], int, ClassMoments]] = {}
 
@@ -64,7 +65,7 @@ class MomentsRecorder:
     def see(self, call: LayerCall) -> None:
         """Add what a call read and wrote."""
         key = call.weight, call.writer_axis
-        if key not in self._keys or call.output.is_complex():
+        if key not in self._keys or call.output.is_complex() or not call.output.numel():
             return
         if self._published and not (call.kind == "conv" and call.filters.ndim == 4):
             return
@@ -98,16 +99,14 @@ class MomentsRecorder:
 
     def _by_class(self, call: LayerCall, values: Tensor, dims: tuple[int, ...]) -> ClassMoments:
         if self._labels is None:
-            return {0: moments_of(values, dims)}
+            return {0: moments_of(values, dims, self._scratch)}
         if len(values) != len(self._labels):
             raise ScoreError(
                 f"{call.weight!r} has {len(values)} samples in a batch with {len(self._labels)} labels, "
                 "expected as many: where a layer sees samples in another order than the labels, classes "
                 "cannot be told apart; score with balanced=False"
             )
-        classes, counts = self._labels.unique(return_counts=True)
-        parts = values.index_select(0, self._labels.argsort(stable=True)).split(counts.tolist())
-        return {c: moments_of(part, dims) for c, part in zip(classes.tolist(), parts, strict=True)}
+        return moments_of_classes(values, self._labels, dims, self._scratch)
 
     def _pooled(self, moments: Moments) -> Moments:
         return moments.pooled(range(1, moments.mean.ndim)) if self._pool else moments
@@ -124,7 +123,10 @@ def _magnitudes(call: LayerCall) -> Tensor:
 
 def _add(total: ClassMoments, new: ClassMoments) -> None:
     for label, moments in new.items():
-        total[label] = total[label].merged(moments) if label in total else moments
+        if label in total:
+            total[label] = total[label].merge_(moments)
+        else:  # cloned: layers that read one tensor start from the same moments
+            total[label] = Moments(moments.count, moments.mean.clone(), moments.m2.clone())
 
 
 def _check_alike(

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from compressor.scoring.weights import widened
 
-__all__ = ["Moments", "balanced_moments", "moments_of"]
+__all__ = ["Moments", "Scratch", "balanced_moments", "moments_of", "moments_of_classes"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,10 +44,15 @@ class Moments:
 
     def merged(self, other: Moments) -> Moments:
         """The moments of both sets of values."""
+        own = Moments(self.count, self.mean.clone(), self.m2.clone())
+        return own.merge_(other)
+
+    def merge_(self, other: Moments) -> Moments:
+        """The same, in the memory of these moments, which are no longer to be used."""
         count = self.count + other.count
         delta = other.mean - self.mean
-        mean = self.mean + delta * (other.count / count)
-        m2 = self.m2 + other.m2 + delta.square_().mul_(self.count * (other.count / count))
+        mean = self.mean.add_(delta, alpha=other.count / count)
+        m2 = self.m2.add_(other.m2).addcmul_(delta, delta, value=self.count * (other.count / count))
         return Moments(count, mean, m2)
 
     def pooled(self, dims: Sequence[int]) -> Moments:
@@ -61,33 +66,77 @@ class Moments:
         return Moments(self.count * entries, mean.reshape(between.shape), m2)
 
 
-def moments_of(values: Tensor, dims: Sequence[int]) -> Moments:
+def moments_of(values: Tensor, dims: Sequence[int], scratch: Scratch | None = None) -> Moments:
     """The moments over `dims` of real values, one entry for each position along the other axes.
 
     Values are shifted by the first and by their mean, so that what is constant has variance zero, exactly.
+    `scratch` keeps the memory of shifted values from one call to the next.
 
     >>> moments_of(torch.tensor([[1.0, 5.0], [3.0, 5.0]]), (0,)).variance
     tensor([1., 0.], dtype=torch.float64)
     """
+    return _moments(values, dims, None, scratch or Scratch())[0]
+
+
+def moments_of_classes(
+    values: Tensor, labels_N: Tensor, dims: Sequence[int], scratch: Scratch | None = None
+) -> dict[int, Moments]:
+    """The same of the samples of each class, which lie along dimension 0; it must be one of `dims`.
+
+    >>> found = moments_of_classes(torch.tensor([1.0, 8.0, 3.0]), torch.tensor([5, 0, 5]), (0,))
+    >>> found[5].mean, found[0].mean
+    (tensor(2., dtype=torch.float64), tensor(8., dtype=torch.float64))
+    """
+    classes, counts = labels_N.unique(return_counts=True)
+    by_class = labels_N.argsort(stable=True), counts.tolist()
+    return dict(zip(classes.tolist(), _moments(values, dims, by_class, scratch or Scratch()), strict=True))
+
+
+def _moments(
+    values: Tensor, dims: Sequence[int], by_class: tuple[Tensor, list[int]] | None, scratch: Scratch
+) -> list[Moments]:
+    """The moments of all samples, or with an order of them and the sizes of its parts those of each part."""
     reduced = {dim % values.ndim for dim in dims}
     # Reductions that follow memory are several times faster, so channels-last is read as it lies.
     strides = values.stride()
     order = sorted(range(values.ndim), key=lambda dim: -strides[dim])
     inward = tuple(place for place, dim in enumerate(order) if dim in reduced)
+    samples = order.index(0)
+    left = [dim for dim in order if dim not in reduced]
+    back = [left.index(dim) for dim in sorted(left)]
     values = values.permute(order)
     if values.dtype != torch.float64:
         values = values.to(torch.float32)
-    count = math.prod(values.shape[place] for place in inward)
     first = values
     for place in inward:
         first = first.narrow(place, 0, 1)
-    shifted = values - first
-    offset = shifted.sum(dim=inward, keepdim=True).div_(count)
-    m2 = shifted.sub_(offset).square_().sum(dim=inward)
-    mean = (widened(first) + widened(offset)).squeeze(inward)
-    left = [dim for dim in order if dim not in reduced]
-    back = [left.index(dim) for dim in sorted(left)]
-    return Moments(count, mean.permute(back), widened(m2).permute(back))
+    if by_class is None:
+        parts = [torch.sub(values, first, out=scratch.like(values))]
+    else:
+        torch.index_select(values, samples, by_class[0], out=scratch.like(values))
+        parts = list(scratch.like(values).sub_(first).split(by_class[1], samples))
+    found = []
+    for shifted in parts:
+        count = shifted.numel() // first.numel()
+        offset = shifted.sum(dim=inward, keepdim=True).div_(count)
+        m2 = widened(shifted.sub_(offset).square_().sum(dim=inward))
+        mean = widened(offset).add_(first).squeeze(inward)
+        found.append(Moments(count, mean.permute(back), m2.permute(back)))
+    return found
+
+
+class Scratch:
+    """Memory that is used again: fresh memory costs more time than the arithmetic on it."""
+
+    def __init__(self) -> None:
+        self._memory: dict[tuple[torch.device, torch.dtype], Tensor] = {}
+
+    def like(self, values: Tensor) -> Tensor:
+        """Memory of the shape of `values`, with anything in it."""
+        key = values.device, values.dtype
+        if key not in self._memory or self._memory[key].numel() < values.numel():
+            self._memory[key] = torch.empty(values.numel(), device=values.device, dtype=values.dtype)
+        return self._memory[key][: values.numel()].view(values.shape)
 
 
 def balanced_moments(classes: Sequence[Moments]) -> Moments:
