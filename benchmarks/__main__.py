@@ -1,6 +1,6 @@
 """All benchmarks in their small mode, or their names.
 
-python -m benchmarks [--list] [coverage] [speed] [accuracy]
+python -m benchmarks [--list] [coverage] [speed] [scoring_cost] [accuracy]
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from benchmarks import zoo
 BENCHMARKS = {
     "coverage": ("exactness on networks of torchvision, timm and transformers", 8, 90),
     "speed": ("time and peak memory beside torch-pruning", 3, 12),
+    "scoring_cost": ("time of criteria on activations beside their forward passes", 1, 2),
     "accuracy": ("accuracy of ResNet-56 by scorer, beside torch-pruning", 2, 40),
 }
 
@@ -31,7 +32,7 @@ def main() -> int:
         parser.error(f"unknown: {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
     if options.list:
         for name, (what, small, full) in BENCHMARKS.items():
-            print(f"{name:10}{what} (--quick {small} min, full {full} min)")
+            print(f"{name:14}{what} (--quick {small} min, full {full} min)")
         return 0
     failed = []
     for name in options.names or BENCHMARKS:
