@@ -16,6 +16,7 @@ from compressor.scoring import (
     WHC,
     APoZ,
     BatchNormScale,
+    BetaRank,
     Fisher,
     GateTaylor,
     GeometricMedian,
@@ -43,10 +44,12 @@ _SCORERS: Mapping[str, Callable[[int], Scorer]] = {
     "syn-flow": lambda seed: SynFlow(),
     "random": Random,
 }
-_ACTIVATION_SCORERS: Mapping[str, type[APoZ | MeanActivation | CHIP]] = {  # HRank needs a second scorer
+# HRank is not among them: it needs a second scorer.
+_ACTIVATION_SCORERS: Mapping[str, type[APoZ | MeanActivation | CHIP | BetaRank]] = {
     "apoz": APoZ,
     "mean-activation": MeanActivation,
     "chip": CHIP,
+    "beta-rank": BetaRank,
 }
 _LOSS_SCORERS: Mapping[str, type[Taylor | Fisher | GateTaylor | GraSP | Hessian]] = {
     "taylor": Taylor,

@@ -148,6 +148,7 @@ def test_scorers_that_read_data_get_it(
     ("name", "kind"),
     [
         ("apoz", cp.scoring.APoZ),
+        ("beta-rank", cp.scoring.BetaRank),
         ("mean-activation", cp.scoring.MeanActivation),
         ("chip", cp.scoring.CHIP),
     ],
