@@ -22,6 +22,7 @@ STACK: tuple[tuple[str, ...], ...] = (
     ("",),
     ("api",),
     ("report.*",),
+    ("training.accelerate", "training.lightning", "training.transformers"),
     ("evaluation.*", "export.*", "training.*"),
     ("recovery.*",),
     ("persistence.*",),
@@ -71,6 +72,10 @@ LIMITED: dict[str, tuple[str, ...]] = {
     "onnxslim": ("export.*",),
     "typer": ("cli.*",),
     "rich": ("cli.*",),
+    "accelerate": ("training.accelerate",),
+    "lightning": ("training.lightning",),
+    "pytorch_lightning": ("training.lightning",),
+    "transformers": ("training.transformers",),
     "scipy": ("evaluation.*",),
     "sklearn": ("evaluation.*",),
     "torch_pruning": ("scoring.torch_pruning",),  # the one file that knows it
@@ -207,6 +212,7 @@ KNOWN = frozenset(
         "export",
         "training",
     }
+    | {"training.lightning", "training.transformers"}
     | {"export.onnx", "training.loop", "models", "models.vgg", "data", "testing"}
 )
 
@@ -234,6 +240,8 @@ FORBIDDEN = {
     "matplotlib in the core": ("core.graph", "import matplotlib.pyplot as plt"),
     "onnx outside export": ("report", "import onnx"),
     "onnxruntime late": ("budget", "def f():\n    import onnxruntime"),
+    "lightning in the loop": ("training.loop", "import pytorch_lightning"),
+    "accelerate beside transformers": ("training.transformers", "from accelerate import Accelerator"),
     "rich outside the command line": ("report", "from rich.table import Table"),
     "sklearn outside evaluation": ("data", "from sklearn.datasets import load_digits"),
     "torch-pruning outside its adapter": ("scoring.norm", "import torch_pruning"),
@@ -257,6 +265,7 @@ ALLOWED = {
     "onnx in export": ("export.onnx", "import onnx, onnxruntime"),
     "sklearn and scipy in evaluation": ("evaluation", "import sklearn.metrics, scipy.stats"),
     "torch-pruning in its adapter": ("scoring.torch_pruning", "def f():\n    import torch_pruning"),
+    "lightning in its callbacks": ("training.lightning", "import pytorch_lightning"),
     "typer in the command line": ("cli", "import typer"),
 }
 

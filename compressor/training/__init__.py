@@ -6,6 +6,7 @@ from compressor.training import sparsity
 from compressor.training.attaching import Attachable, AttachedLoss, ModelLoss
 from compressor.training.distillation import Distillation
 from compressor.training.fine_tune import fine_tune_
+from compressor.training.gradual import GradualPruning
 from compressor.training.history import History
 from compressor.training.imbalance import balanced_sampler, class_counts, class_weights, effective_numbers
 from compressor.training.losses import Focal, LogitAdjusted, WeightedCrossEntropy
@@ -20,6 +21,7 @@ __all__ = [
     "AttachedLoss",
     "Distillation",
     "Focal",
+    "GradualPruning",
     "History",
     "LogitAdjusted",
     "ModelLoss",
