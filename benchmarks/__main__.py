@@ -1,6 +1,6 @@
 """All benchmarks in their small mode, or their names.
 
-python -m benchmarks [--list] [coverage] [speed] [scoring_cost] [accuracy]
+python -m benchmarks [--list] [coverage] [speed] [scoring_cost] [accuracy] [imbalanced]
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ BENCHMARKS = {
     "speed": ("time and peak memory beside torch-pruning", 3, 12),
     "scoring_cost": ("time of criteria on activations beside their forward passes", 1, 2),
     "accuracy": ("accuracy of ResNet-56 by scorer, beside torch-pruning", 2, 40),
+    "imbalanced": ("rates of every class on imbalanced medical images, by method", 1, 60),
 }
 
 
