@@ -27,6 +27,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+import compressor as cp
 from benchmarks import medical, results, zoo
 from benchmarks.imbalanced_methods import (
     AT_ONE_FRACTION,
@@ -37,7 +38,6 @@ from benchmarks.imbalanced_methods import (
     prune_and_tune,
 )
 from benchmarks.medical import Medical, recipe_of
-from benchmarks.methods import fraction_of_macs
 from compressor.evaluation import (
     Classification,
     Interval,
@@ -202,7 +202,7 @@ def _measured(model: nn.Module, stages: Mapping[str, nn.Module], data: Medical) 
     }
     tuned = found["test"]["tuned"]
     return {
-        "macs_left": fraction_of_macs(model, small, data.example),
+        "macs_left": cp.profile(small, data.example).macs / cp.profile(model, data.example).macs,
         "params_left": sum(p.numel() for p in small.parameters())
         / sum(p.numel() for p in model.parameters()),
         "classes": list(data.classes),
