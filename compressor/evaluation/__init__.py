@@ -7,6 +7,7 @@ macro recall is no macro recall.
 from compressor.evaluation.classification import Classification, classification
 from compressor.evaluation.comparison import ClassChange, ClassComparison, compare_classes
 from compressor.evaluation.intervals import Interval, t_interval, wilson_interval
+from compressor.evaluation.metrics import balanced_accuracy, macro_f1
 from compressor.evaluation.predictions import Predictions, classify
 from compressor.evaluation.seeds import OverSeeds, over_seeds
 
@@ -17,9 +18,11 @@ __all__ = [
     "Interval",
     "OverSeeds",
     "Predictions",
+    "balanced_accuracy",
     "classification",
     "classify",
     "compare_classes",
+    "macro_f1",
     "over_seeds",
     "t_interval",
     "wilson_interval",
