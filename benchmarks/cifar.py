@@ -1,4 +1,4 @@
-"""The pretrained ResNet-56, its data, and one way of training and testing for all methods."""
+"""Pretrained residual networks, their data, and one way of training and testing for all methods."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ from benchmarks.zoo import Missing
 from compressor import models
 from compressor.data import Labelled, load_cifar10_npz, normalize
 
-__all__ = ["Data", "correct", "fine_tune_", "load", "recalibrate_"]
+__all__ = ["Augmented", "Data", "correct", "fine_tune_", "load", "recalibrate_"]
 
-CHECKPOINT = Path("data/ckpt_cifar10_resnet/resnet56-4bfd9763.th")
+CHECKPOINTS = {
+    "resnet20_cifar": Path("data/ckpt_cifar10_resnet/resnet20-12fca82f.th"),
+    "resnet56_cifar": Path("data/ckpt_cifar10_resnet/resnet56-4bfd9763.th"),
+}
 IMAGES = Path("data/cifar10/cifar10_lossless_4k1k.npz")
 _BATCH = 64
 
@@ -36,15 +39,17 @@ class Data:
         return list(zip(self.x_train[:n].split(_BATCH), self.y_train[:n].split(_BATCH), strict=True))
 
 
-def load(shared: Path | None, *, train: int, test: int) -> tuple[nn.Module, Data]:
+def load(
+    shared: Path | None, *, train: int, test: int, name: str = "resnet56_cifar"
+) -> tuple[nn.Module, Data]:
     """The network in eval mode, and the data; raises Missing where the files are not there."""
     if shared is None:
         raise Missing("no shared data: name the folder with --shared or COMPRESSOR_SHARED")
-    for file in (CHECKPOINT, IMAGES):
+    for file in (CHECKPOINTS[name], IMAGES):
         if not (shared / file).is_file():
             raise Missing(f"the shared folder lacks {file}")
-    net = models.create("resnet56_cifar")
-    net.load_state_dict(models.load_akamaster_checkpoint(shared / CHECKPOINT))
+    net = models.create(name)
+    net.load_state_dict(models.load_akamaster_checkpoint(shared / CHECKPOINTS[name]))
     split = load_cifar10_npz(shared / IMAGES)
 
     def first(part: Labelled, n: int) -> tuple[Tensor, Tensor]:
@@ -95,6 +100,20 @@ def fine_tune_(model: nn.Module, data: Data, *, epochs: int, rate: float, seed: 
         optimizer.step()
         schedule.step()
     model.eval()
+
+
+class Augmented:
+    """The training batches, in each epoch cropped, flipped and in an order anew; from `seed` alone."""
+
+    def __init__(self, data: Data, seed: int) -> None:
+        self._data = data
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def __len__(self) -> int:
+        return math.ceil(len(self._data.y_train) / _BATCH)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return _augmented(self._data, 1, self._generator)
 
 
 def _augmented(data: Data, epochs: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:

@@ -78,10 +78,16 @@ def targets(graph: Graph, removed: Mask) -> Targets:
     silent = {path for path, name in scale_of.items() if name in scales}
     heard = heard_without(graph, removed, silent)
     loud = [slices for slices in writers(graph, removed) if slices.name in heard]
-    homes = {slices.name.rpartition(".")[0] for slices in loud}
+    homes = {_home(slices.name) for slices in loud}
     vectors = named_tensors(graph.model)
-    shifts.update(name for name in held if name.rpartition(".")[0] in homes and _is_vector(vectors[name]))
+    shifts.update(name for name in held if _home(name) in homes and _is_vector(vectors[name]))
     return Targets(tuple(scales.values()), tuple(held[name] for name in held if name in shifts), tuple(loud))
+
+
+def _home(name: str) -> str:
+    """The path of the layer that a parameter is of."""
+    layer, _, parametrised = name.partition(".parametrizations.")
+    return layer if parametrised else name.rpartition(".")[0]
 
 
 def _is_vector(tensor: Tensor) -> bool:
@@ -89,13 +95,23 @@ def _is_vector(tensor: Tensor) -> bool:
 
 
 def writers(graph: Graph, removed: Mask) -> tuple[Slices, ...]:
-    """The slices of all filters and matrices that write the `removed` units."""
+    """The slices of all filters and matrices that write the `removed` units.
+
+    Of a weight-normed one, g · v/‖v‖, those of g: with v at zero it would be no number.
+    """
     tensors = named_tensors(graph.model)
-    return tuple(
-        slices
+    found = {
+        slices.name: slices
         for slices in _slices(graph, removed)
         if isinstance(tensors[slices.name], nn.Parameter) and tensors[slices.name].dim() > 1
-    )
+    }
+    names = {value: name for name, value in graph.tape.by_name.items()}
+    for op in graph.tape.ops:
+        if op.target == "aten._weight_norm_interface.default":
+            direction, size = (names.get(argument.value) for argument in op.args[:2])
+            if size in found and direction is not None:
+                found.pop(direction, None)
+    return tuple(found.values())
 
 
 def _slices(graph: Graph, removed: Mask) -> list[Slices]:

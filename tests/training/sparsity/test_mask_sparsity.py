@@ -241,6 +241,22 @@ def test_writers_without_a_norm_get_a_group_lasso_only_when_asked() -> None:
     assert ((net[0].weight == 0).flatten(1).all(1)).nonzero().flatten().tolist() == list(cut.removed)
 
 
+@pytest.mark.parametrize("normed", [nn.utils.weight_norm, nn.utils.parametrizations.weight_norm])
+def test_of_a_weight_norm_the_size_goes_to_zero(normed: Callable[[nn.Module], nn.Module]) -> None:
+    """Its direction at zero would be no number."""
+    net = nn.Sequential(normed(nn.Conv2d(3, 6, 3)), nn.ReLU(), nn.Conv2d(6, 4, 3))
+    p = Planned(net, torch.rand(2, 3, 8, 8), ratio=0.5)
+    optimizer = SGD(net.parameters(), 0.05)
+    with MaskSparsity(p.plan, p.graph, Decay(3), writers=Decay(3), shift=Decay(3)).attach(optimizer):
+        for _ in range(4):
+            optimizer.zero_grad()
+            net(p.x).square().mean().backward()
+            optimizer.step()
+    (cut,) = (cut for cut in p.plan.cuts if (cut.tensor, cut.axis) == ("0.bias", 0))
+    silent = [c for c in range(6) if not net[0](p.x)[:, c].any()]
+    assert silent == list(cut.removed) and torch.isfinite(net(p.x)).all()
+
+
 def test_a_reader_beside_the_norm_is_heard() -> None:
     p = Planned(Apart(), torch.rand(2, 3, 8, 8))
     with pytest.raises(InputError, match=r"'a\.weight'"):
