@@ -16,6 +16,7 @@ BENCHMARKS = {
     "coverage": ("exactness on networks of torchvision, timm and transformers", 8, 90),
     "speed": ("time and peak memory beside torch-pruning", 3, 12),
     "scoring_cost": ("time of criteria on activations beside their forward passes", 1, 2),
+    "sparse_training": ("MaskSparsity beside global sparse training, ResNet-20 on CIFAR-10", 1, 25),
     "accuracy": ("accuracy of ResNet-56 by scorer, beside torch-pruning", 2, 40),
     "imbalanced": ("rates of every class on imbalanced medical images, by method", 1, 60),
 }

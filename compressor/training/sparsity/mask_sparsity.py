@@ -20,6 +20,9 @@ class MaskSparsity(SliceRegularizer):
     `forms`: `Subgradient(5e-4)` is the paper's, `Proximal(Within(rates))` ends in exact zeros, `Decay(steps)`
     too, and needs no tuning.
 
+    Let the channels be at zero well before the training ends, at half of its steps say (`Decay(steps // 2)`,
+    `Within(rates[: len(rates) // 2])`): the rest adapts best while it still learns.
+
     - `writers`: the form for filters and matrices that a reader hears although all these scales are zero,
       as no norm with a scale stands between (a group lasso; see `penalties.lasso`). Where there are such
       and no form is given, InputError names them.
