@@ -29,11 +29,12 @@ def filled(
     if not len(lacking):
         return values
     if otherwise is None:
+        kind = type(scorer).__name__
         names = [graph.groups[position].name for position in lacking]
         raise ScoreError(
             f"{scorer!r}: channels of {len(names)} of the {len(graph.groups)} groups {lack}: "
             f"{', '.join(map(repr, names[:5]))}{', …' if len(names) > 5 else ''}; expected one for every "
-            f"channel: give a scorer for these groups, {type(scorer).__name__}(otherwise=Norm())"
+            f"channel: give a scorer for these groups, {kind}(otherwise=Norm())"
         )
     replaced = np.isin(graph.group_of, lacking)
     return np.where(replaced, otherwise.unit_scores(graph), values)

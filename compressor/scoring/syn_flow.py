@@ -38,7 +38,9 @@ class SynFlow(Scorer):
     (deep networks overflow float32). Departures: sums over units instead of single weights; running
     means count as zero, which they are where the authors prune, at initialisation (the |mean| of a
     trained network would be taken off the flow). Inputs that are not real numbers, such as token ids,
-    stay those of the capture. Networks that subtract (LayerNorm) get a score, not the paper's theorems.
+    stay those of the capture. Networks that subtract (LayerNorm) get a score, not
+    the paper's theorems; one that ends in a plain LayerNorm sums to the same whatever comes in, and
+    raises ScoreError.
 
     >>> import compressor as cp
     >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))

@@ -16,7 +16,17 @@ from compressor.core.graph import Axis, Graph, UnitArray
 from compressor.core.tape import named_tensors
 from compressor.errors import InputError, MissingExtraError, ScoreError
 from compressor.scoring.base import Scorer, SiteScores
-from compressor.scoring.units import Normalize, NormalizeLike, Reduce, ReduceLike, Values, reduce_sites
+from compressor.scoring.otherwise import check_otherwise, filled
+from compressor.scoring.units import (
+    Normalize,
+    NormalizeLike,
+    Reduce,
+    ReduceLike,
+    Values,
+    choice,
+    comparable,
+    reduce_sites,
+)
 from compressor.scoring.weights import BOTH, spread, weight_axes
 
 __all__ = ["TorchPruning"]
@@ -35,8 +45,10 @@ class TorchPruning(Scorer):
     Importances that read gradients (`GroupTaylorImportance`, `GroupHessianImportance`) find what the
     last `loss.backward()` left in `model.parameters()`: run it before scoring. `Taylor` and `Fisher`
     need no such step. Weights that Torch-Pruning has no module for (bare parameters, parametrised
-    weights) are not shown to it. Where a unit has several channels on the layer that a group starts from
-    (a head has), `reduce` combines their scores. `normalize` is "none": importances normalise themselves.
+    weights, packed attention) are not shown to it; a group with a unit on nothing else is scored by
+    `otherwise`, and without one raises ScoreError. Where a unit has several channels on the layer that
+    a group starts from (a head has), `reduce` combines their scores. `normalize` is "none": importances
+    normalise themselves.
 
     Needs the extra: pip install 'compressor[torch-pruning]'. Raises MissingExtraError without it and
     ScoreError where the importance returns no scores, too few, or some that are not finite.
@@ -53,6 +65,7 @@ class TorchPruning(Scorer):
 
     importance: Callable[[Any], Tensor | None]
     _: KW_ONLY
+    otherwise: Scorer | None = None
     reduce: ReduceLike = Reduce.MEAN
     normalize: NormalizeLike = Normalize.NONE
 
@@ -62,6 +75,7 @@ class TorchPruning(Scorer):
                 "TorchPruning: importance must be an object such as "
                 f"tp.importance.GroupMagnitudeImportance(), got {self.importance!r}"
             )
+        check_otherwise(self.otherwise)
         super().__post_init__()
 
     def site_scores(self, graph: Graph) -> SiteScores:
@@ -82,6 +96,13 @@ class TorchPruning(Scorer):
                 own = reduce_sites(scores, units, graph.n_units, how)
                 values = np.where(np.isnan(own), values, own)
         return values
+
+    def unit_scores(self, graph: Graph) -> Values:
+        """The scores, with the groups that Torch-Pruning has no layer for scored by `otherwise`."""
+        raw = self.raw_unit_scores(graph)
+        values = comparable(raw, graph, choice(Normalize, self.normalize, "normalize"))
+        lack = "lie on no module that Torch-Pruning knows"
+        return filled(self, graph, values, raw, self.otherwise, lack=lack)
 
     def _importance(self, made: Any, name: str, count: int) -> Values:
         where = f"{self!r}: group {name!r}"

@@ -249,8 +249,11 @@ def test_units_on_parameters_without_a_module_are_named() -> None:
             return torch.relu(x @ self.first) @ self.second
 
     graph = capture(Bare(), torch.randn(2, 3))
-    with pytest.raises(ScoreError, match="no score for 4 of the 4 units of group 'first'"):
-        score(graph, TorchPruning(peer.importance.GroupMagnitudeImportance()))
+    importance = peer.importance.GroupMagnitudeImportance()
+    with pytest.raises(ScoreError, match=r"1 of the 1 groups lie on no module.*'first'.*otherwise=Norm"):
+        score(graph, TorchPruning(importance))
+    values = score(graph, TorchPruning(importance, otherwise=Norm())).values
+    np.testing.assert_array_equal(values, score(graph, Norm()).values)
 
 
 def test_a_missing_library_says_how_to_get_it(residual: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
