@@ -8,12 +8,14 @@ from __future__ import annotations
 from compressor.models.checkpoints import load_akamaster_checkpoint
 from compressor.models.mobilenet_v2 import MobileNetV2, mobilenet_v2, mobilenet_v2_cifar
 from compressor.models.registry import create, model, names
+from compressor.models.resnet import ResNet
 from compressor.models.resnet_cifar import ResNetCifar, ZeroPadShortcut
 from compressor.models.vgg import VGG, vgg16_bn, vgg16_bn_cifar
 
 __all__ = [
     "VGG",
     "MobileNetV2",
+    "ResNet",
     "ResNetCifar",
     "ZeroPadShortcut",
     "create",

@@ -18,6 +18,7 @@ def test_the_names_are_those_the_documentation_promises() -> None:
         "resnet20_cifar",
         "resnet32_cifar",
         "resnet44_cifar",
+        "resnet50",
         "resnet56_cifar",
         "vgg16_bn",
         "vgg16_bn_cifar",

@@ -1,0 +1,88 @@
+"""The recipes from end to end at a small size, in one process and under torchrun."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import compressor as cp
+from tests.conftest import ROOT
+
+FOLDER = ROOT / "examples/recipes"
+
+
+def run(recipe: str, *arguments: str, processes: int = 1, fails: bool = False) -> str:
+    """What a recipe prints; it has to end well, or with an error where `fails`."""
+    start = [sys.executable]
+    if processes > 1:
+        start += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    result = subprocess.run(
+        [*start, str(FOLDER / recipe), *arguments],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=ROOT,
+        timeout=250,
+    )
+    assert (result.returncode != 0) is fails, result.stderr[-3000:]
+    return result.stdout + result.stderr if fails else result.stdout
+
+
+def macs(output: str) -> float:
+    """The change of the MACs that a recipe prints, in per cent."""
+    found = re.search(r"MACs: .* \(([-+.\d]+)%\)", output)
+    assert found is not None, output
+    return float(found[1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("recipe", "model", "options", "expected"),
+    [
+        ("resnet110_cifar10.py", "resnet110_cifar", {"width": 4}, -63.03),
+        ("resnet50_imagenet.py", "resnet50", {"width": 8, "n_classes": 10}, -51.07),
+        ("medical_folders.py", "resnet20_cifar", {"n_classes": 3}, -45.0),
+    ],
+)
+def test_a_recipe_reaches_its_macs_and_is_not_repeated(
+    tmp_path: Path, recipe: str, model: str, options: dict[str, int], expected: float
+) -> None:
+    output = run(recipe, "--quick", "--out", str(tmp_path))
+    assert macs(output) == pytest.approx(expected, abs=0.3)
+    small = cp.load(tmp_path / "small", lambda: cp.models.create(model, **options))
+    if "cut" in output and "outputs differ by" in output:
+        differ = re.search(r"outputs differ by at most ([-.\de]+) \(they are up to ([.\d]+)", output)
+        assert differ is not None and float(differ[1]) < 1e-5 * max(1.0, float(differ[2]))
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.pt")}
+    again = run(recipe, "--quick", "--out", str(tmp_path))
+    assert "taking the plan of" in again
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.pt")} == files
+    for name, tensor in small.state_dict().items():
+        repeated = cp.load(tmp_path / "small", lambda: cp.models.create(model, **options))
+        assert torch.equal(tensor, repeated.state_dict()[name])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["medical_folders.py", "resnet50_imagenet.py"])
+def test_a_recipe_runs_in_two_processes(tmp_path: Path, recipe: str) -> None:
+    output = run(recipe, "--quick", "--out", str(tmp_path), processes=2)
+    assert macs(output) < -40 and output.count("MACs:") == 1
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torchvision") is not None, reason="torchvision is installed")
+def test_without_torchvision_it_says_what_is_needed(tmp_path: Path) -> None:
+    text = run("medical_folders.py", "--data", str(tmp_path), "--out", str(tmp_path / "out"), fails=True)
+    assert "needs torchvision" in text and "pip install torchvision" in text and "--quick" in text
+
+
+def test_data_has_to_be_named(tmp_path: Path) -> None:
+    text = run("resnet110_cifar10.py", "--out", str(tmp_path), fails=True)
+    assert "name the data with --data" in text
