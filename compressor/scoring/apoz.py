@@ -11,6 +11,7 @@ from torch import Tensor
 from compressor.errors import ScoreError
 from compressor.scoring.activation_scorer import ActivationScorer
 from compressor.scoring.units import Values
+from compressor.scoring.weights import widened
 
 __all__ = ["APoZ", "active_fractions"]
 
@@ -22,7 +23,7 @@ class APoZ(ActivationScorer):
     It needs activations with exact zeros (ReLU, hard swish …): where not a single one is zero it raises
     ScoreError, for all channels would look alike. For the arguments see `ActivationScorer`.
 
-    *Source: H. Hu, R. Peng, Y.-W. Tai, C.-K. Tang, 2016, arXiv 1607.03250, equation 1.* Departures:
+    *Source: H. Hu, R. Peng, Y.-W. Tai, C.-K. Tang, 2016, arXiv 1607.03250.* Departures:
     zeros are counted where a channel is read, which is behind a pooling if there is one; `normalize` is
     "mean", where the paper compares within a layer.
 
@@ -53,5 +54,5 @@ def active_fractions(maps: Tensor) -> Tensor:
     >>> active_fractions(torch.tensor([[[0.0, 2.0], [0.0, 0.0], [-1.0, 1.0]]]))
     tensor([[0.5000, 0.0000, 1.0000]], dtype=torch.float64)
     """
-    active = (maps != 0).flatten(2)
-    return active.sum(dim=2).to(torch.float64) / active.shape[2]
+    flat = maps.flatten(2)
+    return widened(torch.count_nonzero(flat, dim=2)) / flat.shape[2]

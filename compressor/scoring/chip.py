@@ -21,11 +21,11 @@ class CHIP(ActivationScorer):
 
     For each sample the maps of a layer are the rows of a matrix A [C, positions]; a channel whose map is
     a combination of the others takes little of the sum of the singular values with it. Costs C
-    eigenvalue problems of size min(C, positions) for each layer and sample: 64 samples say enough
+    eigenvalue problems of size min(C, positions) for each layer and sample: take few samples
     (`max_batches`). Where a matrix reads single numbers, A has one column and the score grows with the
     activation. For the other arguments see `ActivationScorer`.
 
-    *Source: Y. Sui, M. Yin, Y. Xie, H. Phan, S. Zonouz, B. Yuan, 2021, arXiv 2110.13981, equation 4.*
+    *Source: Y. Sui, M. Yin, Y. Xie, H. Phan, S. Zonouz, B. Yuan, 2021, arXiv 2110.13981.*
     Departures: maps are those that readers read; `normalize` is "mean", where the paper ranks each layer
     by itself; and channels of several heads or pixels that one matrix reads are rows of their own.
 

@@ -26,7 +26,7 @@ class GraSP(GradientScorer):
     before training; at a minimum g is zero and says nothing. Takes a backward pass through the backward
     pass of each batch, on torch's plain attention and recurrent kernels. For the arguments see `Taylor`.
 
-    *Source: C. Wang, G. Zhang, R. Grosse, 2020, arXiv 2002.07376, equation 8, S(−θ) = −θ ⊙ Hg, whose
+    *Source: C. Wang, G. Zhang, R. Grosse, 2020, arXiv 2002.07376, S(−θ) = −θ ⊙ Hg, whose
     largest are removed; here the sign is turned.* Departures: sums over units; each batch has its own
     g, so that one pass is enough; no temperature (the paper divides logits by 200: do so in `loss`).
 

@@ -34,7 +34,7 @@ class Hessian(GradientScorer):
 
     Takes a backward pass through the backward pass. For the arguments see `Taylor`; `joint` is "unit".
 
-    *Source: Y. LeCun, J. Denker, S. Solla, 1989 (optimal brain damage), equation 5, for whole units
+    *Source: Y. LeCun, J. Denker, S. Solla, 1989 (optimal brain damage), for whole units
     instead of single weights; M. F. Hutchinson, 1990, for the estimate.*
 
     >>> from torch import nn

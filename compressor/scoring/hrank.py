@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from compressor.scoring.activation_scorer import ActivationScorer
+from compressor.scoring.weights import widened
 
 __all__ = ["HRank", "map_ranks"]
 
@@ -18,11 +19,12 @@ class HRank(ActivationScorer):
 
     Only two-dimensional maps are measured (of volumes: every slice, and their mean). What a matrix or a
     one-dimensional convolution reads has rank 0 or 1 and says nothing; channels that nothing else reads
-    are for `otherwise`. One SVD for each map: a few hundred samples are enough, for the mean hardly
-    changes from batch to batch (section 3.3). For the other arguments see `ActivationScorer`.
+    are for `otherwise`. One SVD for each map, which costs more than ten forward passes: a few hundred
+    samples are enough, for the mean hardly changes from batch to batch (the paper's observation). For the
+    other arguments see `ActivationScorer`.
 
-    *Source: M. Lin, R. Ji, Y. Wang, Y. Zhang, B. Zhang, Y. Tian, L. Shao, 2020, arXiv 2002.10179,
-    equation 4.* Departures: maps are those that readers read, so that any architecture has them (in a
+    *Source: M. Lin, R. Ji, Y. Wang, Y. Zhang, B. Zhang, Y. Tian, L. Shao, 2020, arXiv 2002.10179.*
+    Departures: maps are those that readers read, so that any architecture has them (in a
     chain of convolutions and ReLUs the same as the paper's); `normalize` is "mean", where the paper
     ranks the channels of each layer by themselves.
 
@@ -48,5 +50,5 @@ def map_ranks(maps_NCHW: Tensor) -> Tensor:
     >>> map_ranks(torch.stack([torch.eye(3), torch.ones(3, 3), torch.zeros(3, 3)])[None])
     tensor([[3., 1., 0.]], dtype=torch.float64)
     """
-    ranks: Tensor = torch.linalg.matrix_rank(maps_NCHW.to(torch.float32)).to(torch.float64)
+    ranks = widened(torch.linalg.matrix_rank(maps_NCHW.to(torch.float32)))
     return ranks.flatten(2).mean(dim=2) if ranks.dim() > 2 else ranks

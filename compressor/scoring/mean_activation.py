@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from compressor.scoring.activation_scorer import ActivationScorer
-from compressor.scoring.weights import widened
 
 __all__ = ["MeanActivation", "mean_sizes"]
 
@@ -20,7 +20,7 @@ class MeanActivation(ActivationScorer):
 
     *Source: P. Molchanov, S. Tyree, T. Karras, T. Aila, J. Kautz, 2017, arXiv 1611.06440, section 2.2
     (Θ_MA).* Departures: the absolute value, which is the same behind a ReLU and makes sense elsewhere;
-    groups are divided by their mean instead of layers by their L2 norm (equation 8).
+    groups are divided by their mean instead of layers by their L2 norm.
 
     >>> import torch
     >>> import compressor as cp
@@ -41,4 +41,7 @@ def mean_sizes(maps: Tensor) -> Tensor:
     >>> mean_sizes(torch.tensor([[[1.0, 3.0], [-1.0, 1.0]]]))
     tensor([[2., 1.]], dtype=torch.float64)
     """
-    return widened(maps).abs().flatten(2).mean(dim=2)
+    flat = maps.flatten(2)
+    wide = torch.float32 if maps.device.type == "mps" else torch.float64
+    sums: Tensor = torch.linalg.vector_norm(flat, ord=1, dim=2, dtype=wide)  # without a wide copy
+    return sums / flat.shape[2]

@@ -33,7 +33,7 @@ class SynFlow(Scorer):
     time, as in the paper, with scores taken anew (`cp.budget` has the schedules), no layer is cut off
     before all others. In one step the score is that of a single round.
 
-    *Source: H. Tanaka, D. Kunin, D. L. K. Yamins, S. Ganguli, 2020, arXiv 2006.05467, equation 2 and
+    *Source: H. Tanaka, D. Kunin, D. L. K. Yamins, S. Ganguli, 2020, arXiv 2006.05467,
     algorithm 1.* As in the authors' code: BatchNorm in eval mode, biases as |b|, everything in float64
     (deep networks overflow float32). Departures: sums over units instead of single weights; running
     means count as zero, which they are where the authors prune, at initialisation (the |mean| of a

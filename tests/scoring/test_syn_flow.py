@@ -65,7 +65,7 @@ def test_float32_would_overflow_and_float64_does_not() -> None:
 
 
 def test_flow_is_conserved_from_layer_to_layer() -> None:
-    """Without biases as much flows through every layer as comes out (theorem 2)."""
+    """Without biases as much flows through every layer as comes out."""
     net = nn.Sequential(
         nn.Conv2d(1, 4, 3, bias=False), nn.ReLU(), nn.Conv2d(4, 6, 3, bias=False), nn.ReLU(),
         nn.Flatten(), nn.Linear(6, 2, bias=False),
