@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 import compressor as cp
 from benchmarks import results, zoo
-from compressor.scoring import BetaRank, Scorer
+from compressor.scoring import BetaRank, Norm, Scorer
 
 SEED = 0
 N_CLASSES = 10
@@ -36,7 +36,7 @@ Batches = list[tuple[Tensor, Tensor]]
 MODELS: Mapping[str, tuple[int, int]] = {
     "resnet20_cifar": (32, 128),
     "resnet56_cifar": (32, 128),
-    "vgg16_bn": (64, 32),
+    "vgg16_bn": (64, 16),
     "mobilenet_v2": (96, 64),
 }
 QUICK = ("resnet20_cifar", "mobilenet_v2")
@@ -45,7 +45,7 @@ SCORERS: Mapping[str, Callable[[Batches], Scorer]] = {
     "beta-rank": BetaRank,
     "pooled": lambda batches: BetaRank(batches, positions="pool"),
     "balanced": lambda batches: BetaRank(batches, balanced=True),
-    "published": lambda batches: BetaRank(batches, published=True),
+    "published": lambda batches: BetaRank(batches, published=True, otherwise=Norm()),
 }
 
 
@@ -53,12 +53,12 @@ def main() -> int:
     """The exit code after measuring what the command line asks for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scoring_cost", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="two networks, three rounds")
-    parser.add_argument("--rounds", type=int, default=None, help="default 7, with --quick 3")
+    parser.add_argument("--rounds", type=int, default=None, help="default 5, with --quick 3")
     parser.add_argument("--models", nargs="+", default=[], metavar="NAME", choices=list(MODELS))
-    parser.add_argument("--batches", type=int, default=3, help="batches that each pass reads (3)")
+    parser.add_argument("--batches", type=int, default=2, help="batches that each pass reads (2)")
     zoo.add_shared_option(parser)
     options = parser.parse_args()
-    options.rounds = options.rounds or (3 if options.quick else 7)
+    options.rounds = options.rounds or (3 if options.quick else 5)
     torch.set_num_threads(1)
     kind = f"scoring_cost{'-some' if options.models else '-quick' if options.quick else ''}"
     facts = results.context("scoring_cost", vars(options), seeds=[SEED])

@@ -80,9 +80,10 @@ class BetaRank(Scorer):
     `published_moments`), the sum over positions, each layer's scores stretched to [0, 1]. Give it the one
     batch that the code sees.
 
-    `batches` is read as `Taylor` says. Samples are along the first dimension of what layers read. The
-    model is left as it was. Raises InputError where there is no batch, ScoreError for a single sample,
-    activations that are not finite, labels out of range, a class without samples.
+    `batches` is read as `Taylor` says. Samples are along the first dimension of what layers read; with
+    positions="pool" it makes no difference which is. The model is left as it was. Raises InputError
+    where there is no batch, ScoreError for a single sample, activations that are not finite, labels out of
+    range, a class without samples.
 
     *Source: M. Homayounfar, M. Koohi-Moghadam, R. Rawassizadeh, V. Vardhanabhuti, 2023, arXiv
     2304.07461.* Departures, but for `published`: σ_in is that of the receptive field, which the code misses
