@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -92,6 +93,10 @@ def moments_of_classes(
     return dict(zip(classes.tolist(), _moments(values, dims, by_class, scratch or Scratch()), strict=True))
 
 
+# Values are read several times, so they are taken in pieces that stay in a processor's cache.
+_PIECE = 2**20
+
+
 def _moments(
     values: Tensor, dims: Sequence[int], by_class: tuple[Tensor, list[int]] | None, scratch: Scratch
 ) -> list[Moments]:
@@ -105,24 +110,51 @@ def _moments(
     left = [dim for dim in order if dim not in reduced]
     back = [left.index(dim) for dim in sorted(left)]
     values = values.permute(order)
-    if values.dtype != torch.float64:
-        values = values.to(torch.float32)
-    first = values
-    for place in inward:
-        first = first.narrow(place, 0, 1)
     if by_class is None:
-        parts = [torch.sub(values, first, out=scratch.like(values))]
+        found = [_of_pieces(values, inward, scratch)]
     else:
-        torch.index_select(values, samples, by_class[0], out=scratch.like(values))
-        parts = list(scratch.like(values).sub_(first).split(by_class[1], samples))
-    found = []
-    for shifted in parts:
-        count = shifted.numel() // first.numel()
-        offset = shifted.sum(dim=inward, keepdim=True).div_(count)
-        m2 = widened(shifted.sub_(offset).square_().sum(dim=inward))
-        mean = widened(offset).add_(first).squeeze(inward)
-        found.append(Moments(count, mean.permute(back), m2.permute(back)))
-    return found
+        shifted = torch.index_select(_real(values), samples, by_class[0], out=scratch.like(values))
+        first = _first(values, inward)
+        found = [_of_shifted(part, first, inward) for part in shifted.sub_(first).split(by_class[1], samples)]
+    return [
+        Moments(part.count, *(tensor.squeeze(inward).permute(back) for tensor in (part.mean, part.m2)))
+        for part in found
+    ]
+
+
+def _of_pieces(values: Tensor, inward: tuple[int, ...], scratch: Scratch) -> Moments:
+    """The moments over the dimensions `inward`, which stay with size 1."""
+    staying = [place for place in range(values.ndim) if place not in inward and values.shape[place] > 1]
+    few = 64 * math.prod(values.shape[place] for place in staying) <= _PIECE  # cheap to merge
+    place = inward[0] if few else staying[0]
+    width = max(1, _PIECE * values.shape[place] // max(values.numel(), 1))
+    parts = []
+    for piece in values.split(width, place) if values.device.type == "cpu" else (values,):
+        first = _first(piece, inward)
+        shifted = torch.sub(_real(piece), first, out=scratch.like(piece))
+        parts.append(_of_shifted(shifted, first, inward))
+    if len(parts) > 1 and not few:
+        means, m2s = [part.mean for part in parts], [part.m2 for part in parts]
+        return Moments(parts[0].count, torch.cat(means, place), torch.cat(m2s, place))
+    return reduce(Moments.merge_, parts)
+
+
+def _of_shifted(shifted: Tensor, first: Tensor, inward: tuple[int, ...]) -> Moments:
+    """The moments of values that were shifted by `first`; their memory is used."""
+    count = shifted.numel() // first.numel()
+    offset = shifted.sum(dim=inward, keepdim=True).div_(count)
+    m2 = widened(shifted.sub_(offset).square_().sum(dim=inward, keepdim=True))
+    return Moments(count, widened(offset).add_(first), m2)
+
+
+def _first(values: Tensor, inward: tuple[int, ...]) -> Tensor:
+    for place in inward:
+        values = values.narrow(place, 0, 1)
+    return _real(values)
+
+
+def _real(values: Tensor) -> Tensor:
+    return values if values.dtype == torch.float64 else values.to(torch.float32)
 
 
 class Scratch:
@@ -132,10 +164,10 @@ class Scratch:
         self._memory: dict[tuple[torch.device, torch.dtype], Tensor] = {}
 
     def like(self, values: Tensor) -> Tensor:
-        """Memory of the shape of `values`, with anything in it."""
-        key = values.device, values.dtype
+        """Memory of the shape of `values`, float64 for float64 and else float32, with anything in it."""
+        key = values.device, torch.float64 if values.dtype == torch.float64 else torch.float32
         if key not in self._memory or self._memory[key].numel() < values.numel():
-            self._memory[key] = torch.empty(values.numel(), device=values.device, dtype=values.dtype)
+            self._memory[key] = torch.empty(values.numel(), device=values.device, dtype=key[1])
         return self._memory[key][: values.numel()].view(values.shape)
 
 

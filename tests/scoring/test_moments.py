@@ -52,6 +52,22 @@ def test_parts_in_any_order_make_the_whole(sizes: list[int], offset: float, rand
     np.testing.assert_allclose(found.variance, exact.var(0), rtol=1e-4, atol=1e-12 + 1e-13 * offset**2)
 
 
+@pytest.mark.parametrize(
+    ("shape", "dims"),
+    [
+        ((5, 3, 300, 400), (0,)),
+        ((5, 3, 300, 400), (0, 1)),
+        ((700, 1, 8, 20, 20), (0, 2)),
+        ((3_000_001,), (0,)),
+    ],
+)
+def test_what_is_larger_than_a_piece_is_put_together(shape: tuple[int, ...], dims: tuple[int, ...]) -> None:
+    values = torch.randn(shape) + 3
+    found, exact = moments_of(values, dims), values.numpy().astype(np.float64)
+    np.testing.assert_allclose(found.mean, exact.mean(dims), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found.variance, exact.var(dims), rtol=1e-5)
+
+
 def test_a_mean_far_from_zero_costs_no_digits() -> None:
     """E[x²] - E[x]² in float32 would be 0, or negative."""
     values = torch.randn(1000, 3, dtype=torch.float64) * 0.125 + 4096
