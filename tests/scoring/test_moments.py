@@ -59,6 +59,7 @@ def test_parts_in_any_order_make_the_whole(sizes: list[int], offset: float, rand
         ((5, 3, 300, 400), (0, 1)),
         ((700, 1, 8, 20, 20), (0, 2)),
         ((3_000_001,), (0,)),
+        ((3, 1_500_000), (1,)),
     ],
 )
 def test_what_is_larger_than_a_piece_is_put_together(shape: tuple[int, ...], dims: tuple[int, ...]) -> None:
