@@ -80,9 +80,14 @@ class Training(AbstractContextManager["Training"]):
     def prepare(self, regularizer: Attachable | None, checkpoint: Path | None) -> None:
         """Make the optimizer and everything around it, and take up a checkpoint where there is one."""
         recipe, model = self._recipe, self._model
+        if isinstance(model, DistributedDataParallel | nn.DataParallel):
+            raise ModelError(
+                f"the model is wrapped in {type(model).__name__}; give the module inside, model.module: "
+                f"where several processes train, it is wrapped here"
+            )
         processes.check_share(self._batches)
         self._optimizer = _optimizer(model, recipe)
-        half = recipe.autocast == torch.float16 and self._device.type == "cuda"
+        half = recipe.autocast == torch.float16
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=half)
         # A copy that nobody has attached anything to yet.
         self._average = None if recipe.ema is None else averaged_copy(model, recipe.ema)

@@ -50,7 +50,7 @@ class Recipe:
       done)` is the usual three steps.
     - `accumulate`: batches for each step of the optimizer. `clip_norm`: the largest norm of the whole
       gradient.
-    - `autocast`: torch.bfloat16 or torch.float16; the latter on CUDA with a gradient scaler.
+    - `autocast`: torch.bfloat16, or torch.float16 with a gradient scaler.
     - `ema`: the decay of an exponential average of the weights, which then is what is validated and kept.
     - `freeze_batch_norm`: batch norms keep their statistics (their weights are trained).
     - `patience`: stop after so many epochs without a better metric; needs a validation.

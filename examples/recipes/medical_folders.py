@@ -19,9 +19,9 @@ import torch
 from images import folders, synthetic
 from session import add_arguments, session
 from stages import Data, finish, load_weights, named, train
-from torch import Tensor
 
 import compressor as cp
+from compressor.evaluation import balanced_accuracy
 from compressor.training import Distillation, LogitAdjusted, Recipe, Stepped, Validation, class_counts
 
 
@@ -38,12 +38,6 @@ def plain(transforms: ModuleType) -> Any:
 
 def _resized(transforms: ModuleType) -> tuple[Any, Any]:
     return transforms.Resize(256), transforms.CenterCrop(256)
-
-
-def balanced_accuracy(outputs: Tensor, targets: Tensor) -> float:
-    """The mean over classes of the share of their samples that are named rightly."""
-    right = (outputs.argmax(1) == targets).double()
-    return float(torch.stack([right[targets == label].mean() for label in targets.unique()]).mean())
 
 
 def arguments() -> argparse.Namespace:

@@ -133,6 +133,24 @@ def test_bfloat16_trains_weights_of_float32(net: nn.Sequential, batches: Batches
     assert history.losses[-1] < history.losses[0]
 
 
+def test_an_overflow_of_half_precision_skips_the_step(net: nn.Sequential, batches: Batches) -> None:
+    """The scaler starts at 65,536; gradients times that overflow, and no weight may become infinite."""
+    recipe = Recipe(epochs=1, lr=0.05, autocast=torch.float16, batches_per_epoch=1)
+    before = tensors(net)
+    fine_tune_(net, batches, lambda out, y: 1e3 * F.cross_entropy(out, y), recipe)
+    assert torch.equal(net[0].weight, before["0.weight"])
+    history = fine_tune_(net, batches, F.cross_entropy, Recipe(epochs=6, lr=0.05, autocast=torch.float16))
+    assert history.losses[-1] < history.losses[0] and bool(torch.isfinite(net[0].weight).all())
+
+
+def test_an_average_of_a_network_with_patched_calls() -> None:
+    net = cp.models.create("resnet20_cifar", width=4)
+    x, y = torch.randn(8, 3, 16, 16), torch.arange(8)
+    small = cp.prune(net, x, budget=cp.budget.Uniform(0.5))
+    fine_tune_(small, [(x, y)] * 2, F.cross_entropy, Recipe(epochs=1, ema=0.9))
+    assert small(x).shape == (8, 10)
+
+
 def test_adamw_with_warm_up_and_average(net: nn.Sequential, batches: Batches) -> None:
     recipe = Recipe(epochs=8, lr=0.01, optimizer=torch.optim.AdamW, warmup_epochs=1, ema=0.9)
     history = fine_tune_(net, batches, F.cross_entropy, recipe)
@@ -356,6 +374,10 @@ def test_an_optimizer_that_is_none(net: nn.Sequential, batches: Batches) -> None
 def test_nothing_to_train(net: nn.Sequential, batches: Batches) -> None:
     net.requires_grad_(False)
     assert "requires_grad_" in message(net, batches, F.cross_entropy, error=ModelError)
+
+
+def test_a_wrapped_model_is_refused(net: nn.Sequential, batches: Batches) -> None:
+    assert "model.module" in message(nn.DataParallel(net), batches, F.cross_entropy, error=ModelError)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,8 +11,18 @@ from torch import distributed, multiprocessing, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
+import compressor as cp
 from compressor.errors import InputError
-from compressor.training import History, Recipe, Validation, accuracy, fine_tune_
+from compressor.training import (
+    GradualPruning,
+    History,
+    Recipe,
+    Validation,
+    accuracy,
+    fine_tune_,
+    sparsity,
+    step_rates,
+)
 from tests.training.conftest import make_data
 
 RECIPE = Recipe(epochs=3, lr=0.05, accumulate=2, clip_norm=1.0, ema=0.9)
@@ -51,6 +62,23 @@ def trained(rank: int, world: int, *, checkpoint: Path | None = None) -> tuple[n
     return model, history
 
 
+def planned(model: nn.Module, batches: list[tuple[torch.Tensor, torch.Tensor]], **options: Any) -> cp.Plan:
+    """A plan by gradients on these batches."""
+    graph = cp.capture(model, make_data()[0])
+    scores = cp.score(graph, cp.scoring.Taylor(batches, F.cross_entropy), **options)
+    return cp.plan(scores, cp.budget.Uniform(0.5))
+
+
+def emptied(model: nn.Module, plan: cp.Plan, loader: Any) -> nn.Module:
+    """The model after sparse training."""
+    graph = cp.capture(model, make_data()[0])
+    recipe = Recipe(epochs=2, lr=0.05)
+    within = sparsity.Within(step_rates(recipe, len(loader)))
+    penalty = sparsity.MaskSparsity(plan, graph, sparsity.Proximal(within))
+    fine_tune_(model, loader, F.cross_entropy, recipe, regularizer=penalty)
+    return model
+
+
 class Stopping:
     """Cross entropy, and an error in the eleventh call: in the middle of the third epoch."""
 
@@ -68,7 +96,21 @@ def one_of_two(rank: int, folder: Path) -> None:
     store = f"file://{folder / 'meeting'}"
     distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
     model, history = trained(rank, 2, checkpoint=folder / "whole.pt")
-    found = {"model": model.state_dict(), "losses": history.losses, "metrics": history.metrics}
+    found: dict[str, Any] = {
+        "model": model.state_dict(),
+        "losses": history.losses,
+        "metrics": history.metrics,
+    }
+    # Scored on halves, trained sparsely on halves.
+    x, y = make_data()
+    halves = [(x[i : i + 4], y[i : i + 4]) for i in range(0, 24, 4)][rank::2]
+    plan = planned(network(), halves, processes="all")
+    found["plan"] = plan.to_json()
+    found["emptied"] = emptied(network(), plan, shares(rank, 2, 3)).state_dict()
+    try:
+        GradualPruning(network(), x, budget=cp.budget.Uniform(0.5), steps=2)
+    except InputError as error:
+        found["gradual"] = str(error)
     # Stopped by an error, and taken up: each process goes on with its own random numbers.
     try:
         fine_tune_(
@@ -129,6 +171,25 @@ def test_all_processes_hold_the_same(ranks: list[dict[str, object]], what: str) 
 def test_a_training_of_two_is_taken_up(ranks: list[dict[str, object]]) -> None:
     assert ranks[0]["stopped"] and ranks[1]["stopped"]
     torch.testing.assert_close(ranks[0]["resumed"], ranks[0]["model"], rtol=0, atol=0)
+
+
+def test_two_processes_plan_as_one(ranks: list[dict[str, object]]) -> None:
+    x, y = make_data()
+    expected = planned(network(), list(zip(x.split(4), y.split(4), strict=True)))
+    assert [cp.Plan.from_json(str(rank["plan"])) for rank in ranks] == [expected, expected]
+
+
+def test_two_processes_train_sparsely_as_one(ranks: list[dict[str, object]]) -> None:
+    plan = cp.Plan.from_json(str(ranks[0]["plan"]))
+    expected = emptied(network(), plan, shares(0, 1, 6)).state_dict()
+    removed = next(cut.removed for cut in plan.cuts if cut.tensor == "1.weight")
+    assert expected["1.weight"][list(removed)].eq(0).all()
+    for rank in ranks:
+        torch.testing.assert_close(rank["emptied"], expected, rtol=0, atol=1e-5)
+
+
+def test_pruning_under_the_buffers_of_ddp_is_refused(ranks: list[dict[str, object]]) -> None:
+    assert all("between two trainings" in str(rank["gradual"]) for rank in ranks)
 
 
 def test_the_same_data_in_every_process_is_refused(ranks: list[dict[str, object]]) -> None:

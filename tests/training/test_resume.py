@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import compressor as cp
 from compressor.errors import FileError, InputError, ModelError
-from compressor.training import History, Recipe, Validation, fine_tune_
+from compressor.training import History, Recipe, Validation, fine_tune_, step_rates
 from compressor.training.checkpoint import read_checkpoint
 from compressor.training.interrupting import uninterrupted
+from compressor.training.sparsity import Decay, MaskSparsity, Proximal, Within, silenced
 from tests.training.conftest import make_data, make_loader, make_net
 
 RECIPES = {
@@ -33,6 +36,7 @@ RECIPES = {
         ema=0.9,
         autocast=torch.bfloat16,
     ),
+    "scaled": Recipe(epochs=3, lr=0.05, clip_norm=1.0, autocast=torch.float16),
 }
 
 
@@ -80,6 +84,25 @@ def test_a_training_that_is_taken_up_equals_one_in_one_go(tmp_path: Path, recipe
     assert_same(
         trained(recipe, InterruptedLoss(None), checkpoint=path), trained(recipe, InterruptedLoss(None))
     )
+
+
+@pytest.mark.parametrize("at", [2, 7])
+def test_sparse_training_goes_on_where_it_was(tmp_path: Path, at: int) -> None:
+    """How far the regulariser is stands in the optimizer's state."""
+    path, recipe = tmp_path / "training.pt", RECIPES["sgd"]
+    found = []
+    for file in (path, None):
+        for loss in (InterruptedLoss(at), F.cross_entropy) if file else (F.cross_entropy,):
+            net = make_net()
+            graph = cp.capture(net, make_data()[0])
+            plan = cp.plan(cp.score(graph, cp.scoring.Norm()), cp.budget.Uniform(0.5))
+            regularizer = MaskSparsity(plan, graph, Proximal(Within(step_rates(recipe, 4))), shift=Decay(12))
+            with suppress(KeyboardInterrupt):
+                fine_tune_(net, make_loader(), loss, recipe, regularizer=regularizer, checkpoint=file)
+        assert silenced(plan, graph, tolerance=0.0).done
+        found.append(net.state_dict())
+    for name, tensor in found[0].items():
+        assert torch.equal(tensor, found[1][name])
 
 
 def test_interrupted_again_and_again(tmp_path: Path) -> None:
