@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim import Optimizer
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from compressor.core.tape import named_tensors
-from compressor.errors import FileError, InputError, ModelError, TrainingError
+from compressor.errors import FileError, InputError, TrainingError
 from compressor.observing.batches import Batch, batch_of, device_of, to_device
 from compressor.training import processes
 from compressor.training.attaching import Attachable, Loss, ModelLoss
@@ -30,9 +28,10 @@ from compressor.training.checkpoint import (
     tensors_of,
     write_checkpoint,
 )
+from compressor.training.faults import checked_loss, single_sample
 from compressor.training.history import History
 from compressor.training.interrupting import uninterrupted
-from compressor.training.labels import check_labels, ignored_label
+from compressor.training.preparing import EXHAUSTED, epoch_length, made_optimizer
 from compressor.training.random_state import generators_of, random_state, set_random_state
 from compressor.training.recipe import Recipe, schedule_factor
 from compressor.training.validation import Validation
@@ -55,7 +54,7 @@ class Training(AbstractContextManager["Training"]):
     ) -> None:
         self.rank = processes.number()
         self._model, self._batches, self._recipe, self._validation = model, batches, recipe, validation
-        self._length = _length(batches, recipe)
+        self._length = epoch_length(batches, recipe)
         self._device = device_of(model)
         self._given_loss = loss
         self._undo = ExitStack()
@@ -80,13 +79,8 @@ class Training(AbstractContextManager["Training"]):
     def prepare(self, regularizer: Attachable | None, checkpoint: Path | None) -> None:
         """Make the optimizer and everything around it, and take up a checkpoint where there is one."""
         recipe, model = self._recipe, self._model
-        if isinstance(model, DistributedDataParallel | nn.DataParallel):
-            raise ModelError(
-                f"the model is wrapped in {type(model).__name__}; give the module inside, model.module: "
-                f"where several processes train, it is wrapped here"
-            )
         processes.check_share(self._batches)
-        self._optimizer = _optimizer(model, recipe)
+        self._optimizer = made_optimizer(model, recipe)
         half = recipe.autocast == torch.float16
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=half)
         # A copy that nobody has attached anything to yet.
@@ -102,7 +96,6 @@ class Training(AbstractContextManager["Training"]):
             self._loss = loss
         else:
             raise InputError(f"loss must be a function of (output, target), got {type(loss).__name__}")
-        self._labelled, self._ignored = ignored_label(loss)
         self._checkpoint = checkpoint
         if checkpoint is not None:
             check_model(model)
@@ -147,7 +140,7 @@ class Training(AbstractContextManager["Training"]):
             bar.update(len(window))
             bar.set_postfix(epoch=self._epoch + 1, loss=f"{self._total / self._done:.4g}", refresh=False)
         if self._done == 0:
-            raise InputError(f"epoch {self._epoch + 1} gave no batch, expected {self._length}; {_EXHAUSTED}")
+            raise InputError(f"epoch {self._epoch + 1} gave no batch, expected {self._length}; {EXHAUSTED}")
 
     def _items(self) -> Iterator[object]:
         """What is left of the epoch; after a resume, read from its start and skipped."""
@@ -174,7 +167,7 @@ class Training(AbstractContextManager["Training"]):
 
     def _step(self, window: Sequence[Batch]) -> None:
         """One step of the optimizer; an error before it leaves the model as the last step did."""
-        buffers = [(buffer, buffer.clone()) for buffer in self._model.buffers()]
+        buffers = _held_buffers(self._model)
         factor = schedule_factor(self._recipe, self._epoch + (self._done + len(window) / 2) / self._length)
         for group in self._optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
@@ -189,9 +182,7 @@ class Training(AbstractContextManager["Training"]):
                 owned = [p for group in self._optimizer.param_groups for p in group["params"]]
                 nn.utils.clip_grad_norm_(owned, self._recipe.clip_norm)
         except BaseException:
-            with torch.no_grad():
-                for buffer, value in buffers:
-                    buffer.copy_(value)
+            _restore_buffers(buffers)
             raise
         with uninterrupted():
             self._scaler.step(self._optimizer)
@@ -211,55 +202,29 @@ class Training(AbstractContextManager["Training"]):
             with torch.autocast(
                 self._device.type, self._recipe.autocast, enabled=self._recipe.autocast is not None
             ):
-                try:
-                    output = wrapped(*batch.args, **batch.kwargs)
-                except ValueError as error:
-                    raise self._explained(error, where) from error
-                value = self._checked_loss(output, batch.target, where)
+                value = self._loss_of(batch, where)
             self._scaler.scale(value / share).backward()
         return float(value.detach())
 
-    def _checked_loss(self, output: Any, target: Any, where: str) -> Tensor:
-        labelled = isinstance(output, Tensor) and isinstance(target, Tensor) and _are_labels(output, target)
+    def _loss_of(self, batch: Batch, where: str) -> Tensor:
         try:
-            if labelled and self._labelled:
-                check_labels(target, output.shape[1], ignored=self._ignored)
-            value = self._called(output, target, labelled)
+            output = self._wrapped(*batch.args, **batch.kwargs)
+            value = checked_loss(self._loss, output, batch.target, known=self._given_loss)
         except InputError as error:
             raise InputError(f"{where}: {error}") from error
-        if not isinstance(value, Tensor) or value.numel() != 1 or not value.requires_grad:
-            shape = f"shape {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-            raise InputError(
-                f"{where}: expected the loss as one number that depends on the weights, got {shape}"
-                + (" without gradient" if isinstance(value, Tensor) and not value.requires_grad else "")
-                + "; loss(output, target) must reduce, for example with .mean(), by torch operations"
-            )
+        except ValueError as error:
+            found = single_sample(error)
+            if found is None:
+                raise
+            raise InputError(f"{where}: {found}") from error
         if not torch.isfinite(value):
             rate = self._optimizer.param_groups[0]["lr"]
             raise TrainingError(
                 f"{where}: the loss is {value.item()}, a finite number is needed; training was stopped, and "
-                f"the weights are those of the step before. Lower lr (now "
-                f"{rate:.3g}), add warmup_epochs or clip_norm, or look for "
-                f"NaN in the batch"
+                f"the weights are those of the step before. Lower lr (now {rate:.3g}), add warmup_epochs or "
+                f"clip_norm, or look for NaN in the batch"
             )
         return value
-
-    def _called(self, output: Any, target: Any, labelled: bool) -> Tensor:
-        try:
-            return self._loss(output, target)
-        except IndexError:  # on a CPU, a label that is no class
-            if labelled:
-                check_labels(target, output.shape[1])
-            raise
-
-    def _explained(self, error: ValueError, where: str) -> Exception:
-        if "more than 1 value per channel" not in str(error):
-            return error
-        return InputError(
-            f"{where}: a batch norm cannot train on one value per channel ({error}): the batch has a single "
-            f"sample. Load with drop_last=True, in larger batches, or train with "
-            f"Recipe(freeze_batch_norm=True)"
-        )
 
     def _train_mode(self) -> None:
         self._wrapped.train()
@@ -278,6 +243,8 @@ class Training(AbstractContextManager["Training"]):
             kept = self._average.module
         loss = processes.mean_of_processes(self._total / self._done, self._device)
         metric = None if self._validation is None else self._validation.measure(kept)
+        if metric is not None:  # rounding may differ between GPUs, and all have to stop together
+            metric = processes.mean_of_processes(metric, self._device)
         with uninterrupted():
             self._losses.append(loss)
             self._rates.append(float(self._optimizer.param_groups[0]["lr"]))
@@ -376,77 +343,24 @@ class Training(AbstractContextManager["Training"]):
         log.info("going on at epoch %d, batch %d, from %s", self._epoch + 1, self._done + 1, self._checkpoint)
 
 
-_EXHAUSTED = (
-    "is the data set empty, smaller than one batch with drop_last, or an iterator that can be run through "
-    "only once? Pass a DataLoader or a list"
-)
+_Held = list[tuple[nn.Module, str, Tensor, Tensor]]
 
 
-def _length(batches: Iterable[object], recipe: Recipe) -> int:
-    """How many batches make an epoch."""
-    if isinstance(batches, Iterator):
-        raise InputError(
-            f"batches are read once in each epoch, and a {type(batches).__name__} can be run through only "
-            f"once; pass a DataLoader or a list"
-        )
-    if not isinstance(batches, Iterable) and not hasattr(batches, "__getitem__"):
-        raise InputError(
-            f"batches must be iterable (a DataLoader, a list of batches), got {type(batches).__name__}"
-        )
-    limit = recipe.batches_per_epoch
-    try:
-        length = len(batches) if isinstance(batches, Sized) else None
-    except TypeError:  # a DataLoader over an IterableDataset
-        length = None
-    if length is None:
-        if limit is None:
-            raise InputError(
-                f"the {type(batches).__name__} has no length, which the learning rate's schedule needs: say "
-                f"how many batches make an epoch with Recipe(batches_per_epoch=...)"
-            )
-        return limit
-    if length == 0:
-        raise InputError(f"batches gave no batch, expected at least one; {_EXHAUSTED}")
-    if isinstance(batches, DataLoader) and batches.persistent_workers:
-        log.warning("persistent workers keep random states that no checkpoint holds")
-    return length if limit is None else min(length, limit)
+def _held_buffers(model: nn.Module) -> _Held:
+    """Each buffer with a copy of its values, and where it hangs: a forward may assign a new tensor."""
+    return [
+        (module, name, buffer, buffer.clone())
+        for module in model.modules()
+        for name, buffer in module.named_buffers(recurse=False)
+    ]
 
 
-def _optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
-    """The recipe's optimizer of the model's trainable parameters."""
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if not trainable:
-        raise ModelError(
-            f"no parameter of the {type(model).__name__} requires gradients, so there is nothing to train; "
-            f"call model.requires_grad_(True)"
-        )
-    vectors = [p for p in trainable if p.dim() <= 1 and not recipe.decay_vectors]
-    others = [p for p in trainable if p.dim() > 1 or recipe.decay_vectors]
-    groups: list[dict[str, Any]] = [{"params": others}, {"params": vectors, "weight_decay": 0.0}]
-    optimizer = recipe.optimizer(
-        [group for group in groups if group["params"]], lr=recipe.lr, weight_decay=recipe.weight_decay
-    )
-    if not isinstance(optimizer, Optimizer):
-        raise InputError(f"Recipe.optimizer must return a torch optimizer, got {type(optimizer).__name__}")
-    owned = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    missing = sum(id(parameter) not in owned for parameter in trainable)
-    if missing == len(trainable):
-        raise InputError(
-            f"the {type(optimizer).__name__} holds {len(owned)} parameters and none of the model's: the "
-            f"recipe's optimizer must be made from the parameters it is given, not from those of another "
-            f"model (or a copy)"
-        )
-    if missing:
-        log.warning("%d of %d trainable tensors are not in the optimizer", missing, len(trainable))
-    for group in optimizer.param_groups:
-        group["initial_lr"] = group["lr"]
-    return optimizer
-
-
-def _are_labels(output: Tensor, target: Tensor) -> bool:
-    """Whether a target [N, …] holds a class index for each output [N, C, …]."""
-    whole = not (target.is_floating_point() or target.is_complex())
-    return whole and output.dim() > 1 and target.shape == output.shape[:1] + output.shape[2:]
+@torch.no_grad()
+def _restore_buffers(held: _Held) -> None:
+    for module, name, buffer, value in held:
+        if getattr(module, name) is not buffer:
+            setattr(module, name, buffer)
+        buffer.copy_(value)
 
 
 def _set_modes(modes: Iterable[tuple[nn.Module, bool]]) -> None:

@@ -359,6 +359,32 @@ def test_a_loss_that_is_not_a_number_stops_before_the_step(net: nn.Sequential, b
     assert same(tensors(net), tensors(expected))
 
 
+def test_buffers_that_a_forward_replaces_are_given_back(batches: Batches) -> None:
+    class Counting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(36, 3)
+            self.register_buffer("calls", torch.zeros(()))
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls = self.calls + 1
+            return self.layer(x.flatten(1))
+
+    net = Counting()
+    batches[2] = batches[2][0] * float("nan"), batches[2][1]
+    message(net, batches, F.cross_entropy, Recipe(epochs=1), error=TrainingError)
+    assert int(net.calls) == 2
+
+
+def test_errors_of_the_model_come_through_as_they_are(batches: Batches) -> None:
+    class Faulty(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="^mine$"):
+        fine_tune_(Faulty(2, 2), batches, F.cross_entropy)
+
+
 def test_an_optimizer_of_other_parameters(net: nn.Sequential, batches: Batches) -> None:
     other = nn.Linear(2, 2)
     recipe = Recipe(optimizer=lambda _, **options: torch.optim.SGD(other.parameters(), **options))

@@ -1,0 +1,90 @@
+"""What a training starts from: the length of an epoch, and the optimizer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sized
+from typing import Any
+
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader
+
+from compressor.errors import InputError, ModelError
+from compressor.training.recipe import Recipe
+
+__all__ = ["EXHAUSTED", "epoch_length", "made_optimizer"]
+
+log = logging.getLogger(__name__)
+
+EXHAUSTED = (
+    "is the data set empty, smaller than one batch with drop_last, or an iterator that can be run through "
+    "only once? Pass a DataLoader or a list"
+)
+
+
+def epoch_length(batches: Iterable[object], recipe: Recipe) -> int:
+    """How many batches make an epoch."""
+    if isinstance(batches, Iterator):
+        raise InputError(
+            f"batches are read once in each epoch, and a {type(batches).__name__} can be run through only "
+            f"once; pass a DataLoader or a list"
+        )
+    if not isinstance(batches, Iterable) and not hasattr(batches, "__getitem__"):
+        raise InputError(
+            f"batches must be iterable (a DataLoader, a list of batches), got {type(batches).__name__}"
+        )
+    limit = recipe.batches_per_epoch
+    try:
+        length = len(batches) if isinstance(batches, Sized) else None
+    except TypeError:  # a DataLoader over an IterableDataset
+        length = None
+    if length is None:
+        if limit is None:
+            raise InputError(
+                f"the {type(batches).__name__} has no length, which the learning rate's schedule needs: say "
+                f"how many batches make an epoch with Recipe(batches_per_epoch=...)"
+            )
+        return limit
+    if length == 0:
+        raise InputError(f"batches gave no batch, expected at least one; {EXHAUSTED}")
+    if isinstance(batches, DataLoader) and batches.persistent_workers:
+        log.warning("persistent workers keep random states that no checkpoint holds")
+    return length if limit is None else min(length, limit)
+
+
+def made_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
+    """The recipe's optimizer of the model's trainable parameters."""
+    if isinstance(model, DistributedDataParallel | nn.DataParallel):
+        raise ModelError(
+            f"the model is wrapped in {type(model).__name__}; give the module inside, model.module: "
+            f"where several processes train, it is wrapped here"
+        )
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not trainable:
+        raise ModelError(
+            f"no parameter of the {type(model).__name__} requires gradients, so there is nothing to train; "
+            f"call model.requires_grad_(True)"
+        )
+    vectors = [p for p in trainable if p.dim() <= 1 and not recipe.decay_vectors]
+    others = [p for p in trainable if p.dim() > 1 or recipe.decay_vectors]
+    groups: list[dict[str, Any]] = [{"params": others}, {"params": vectors, "weight_decay": 0.0}]
+    optimizer = recipe.optimizer(
+        [group for group in groups if group["params"]], lr=recipe.lr, weight_decay=recipe.weight_decay
+    )
+    if not isinstance(optimizer, Optimizer):
+        raise InputError(f"Recipe.optimizer must return a torch optimizer, got {type(optimizer).__name__}")
+    owned = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    missing = sum(id(parameter) not in owned for parameter in trainable)
+    if missing == len(trainable):
+        raise InputError(
+            f"the {type(optimizer).__name__} holds {len(owned)} parameters and none of the model's: the "
+            f"recipe's optimizer must be made from the parameters it is given, not from those of another "
+            f"model (or a copy)"
+        )
+    if missing:
+        log.warning("%d of %d trainable tensors are not in the optimizer", missing, len(trainable))
+    for group in optimizer.param_groups:
+        group["initial_lr"] = group["lr"]
+    return optimizer
