@@ -53,6 +53,7 @@ def prune(
     scorer: Scorer | WeightScore | None = None,
     steps: int = 1,
     between: Callable[[nn.Module], object] | None = None,
+    recover: Callable[[nn.Module, nn.Module, Plan], object] | None = None,
     check: bool = True,
     processes: Processes | None = None,
     **kwargs: Any,
@@ -61,8 +62,10 @@ def prune(
 
     `args` and `kwargs` are example inputs of `model`. `scorer` is `Norm()` where none is given. With
     `steps > 1` the budget is approached gradually: channels are scored anew after every step, and
-    `between(small)` may fine-tune the model in place between two steps. `check=False` leaves the
-    proof out. `processes` is for scorers that read batches under torchrun, see `score`.
+    `between(small)` may fine-tune the model in place between two steps. `recover(small, model, plan)`
+    makes up for the cut in place after every step, the last one too, once the cut is proved:
+    `recovery.Reconstruction(batches)`, say. `check=False` leaves the proof out. `processes` is for scorers
+    that read batches under torchrun, see `score`.
 
     Raises an error of `compressor.errors` that says what is wrong and what to do; VerifyError means
     that the result would have been wrong, and none is returned.
@@ -88,6 +91,8 @@ def prune(
         if check:
             log.info("%s", _verified(graph, small, removed))
         log.info("step %d of %d: %s, %d units removed", number, steps, target, int(removed.sum()))
+        if recover is not None:
+            recover(small, model, graph.plan(removed))
         if number < len(targets):
             if between is not None:
                 between(small)

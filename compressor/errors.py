@@ -21,6 +21,7 @@ __all__ = [
     "NothingToPruneWarning",
     "PlanError",
     "PlanMismatchError",
+    "RecoveryError",
     "ScoreError",
     "SpecializationWarning",
     "TrainingError",
@@ -75,6 +76,10 @@ class VerifyError(CompressorError):
 
 class TrainingError(CompressorError):
     """A training cannot go on; the message names the epoch and batch, and what to change."""
+
+
+class RecoveryError(CompressorError):
+    """What a pruned model lost could not be measured or made up for; the model is as it was."""
 
 
 class FileError(CompressorError):

@@ -8,6 +8,7 @@ from compressor.budget.base import Budget
 from compressor.budget.cost_fraction import CostFraction, Macs, Params
 from compressor.budget.global_ratio import Global
 from compressor.budget.ladder import Ladder, by_ratio, by_score
+from compressor.budget.per_mac import by_score_per_mac
 from compressor.budget.schedule import Step, next_step, stages
 from compressor.budget.threshold import OptimalThreshold, Threshold, optimal_threshold
 from compressor.budget.uniform import Uniform
@@ -25,6 +26,7 @@ __all__ = [
     "Uniform",
     "by_ratio",
     "by_score",
+    "by_score_per_mac",
     "next_step",
     "optimal_threshold",
     "stages",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from compressor.core.restoring import undisturbed
 from compressor.observing.batches import Batch, device_of, loaded
 from compressor.observing.layers import LayerCall, observed
 
-__all__ = ["run_batches"]
+__all__ = ["run_batches", "running"]
 
 
 def run_batches(
@@ -40,14 +40,7 @@ def run_batches(
     [('0.weight', 4, 3), ('2.weight', 4, 1)]
     """
     device, count = device_of(model), 0
-    with ExitStack() as stack:
-        stack.enter_context(undisturbed(model, training=False))
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.no_grad())
-        stack.enter_context(sized(model))
-        stack.enter_context(_own_attention())
-        if autocast is not None:
-            stack.enter_context(torch.autocast(device.type, autocast))
+    with running(model), nullcontext() if autocast is None else torch.autocast(device.type, autocast):
         for batch in loaded(batches, device, max_batches=max_batches):
             if before is not None:
                 before(batch)
@@ -57,6 +50,18 @@ def run_batches(
                 after(batch, output)
             count += 1
     return count
+
+
+@contextmanager
+def running(model: nn.Module) -> Iterator[None]:
+    """Within, the model runs in eval mode, without gradients, one layer at a time; then all is as before."""
+    with ExitStack() as stack:
+        stack.enter_context(undisturbed(model, training=False))
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(sized(model))
+        stack.enter_context(_own_attention())
+        yield
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from compressor.scoring.mean_activation import MeanActivation
 from compressor.scoring.norm import Norm
 from compressor.scoring.per_class import Combine, PerClass
 from compressor.scoring.random_scores import Random
+from compressor.scoring.reconstruction_error import ReconstructionError
 from compressor.scoring.scores import Scores
 from compressor.scoring.syn_flow import SynFlow
 from compressor.scoring.taylor import Taylor
@@ -54,6 +55,7 @@ __all__ = [
     "PerClass",
     "Positions",
     "Random",
+    "ReconstructionError",
     "Reduce",
     "Scorer",
     "Scores",
