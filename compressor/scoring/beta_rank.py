@@ -82,8 +82,8 @@ class BetaRank(Scorer):
 
     `batches` is read as `Taylor` says. Samples are along the first dimension of what layers read; with
     positions="pool" it makes no difference which is. The model is left as it was. Raises InputError
-    where there is no batch, ScoreError for a single sample, activations that are not finite, labels out of
-    range, a class without samples.
+    where there is no batch, ScoreError for one sample or all alike, activations that are not finite, labels
+    out of range, a class without samples.
 
     *Source: M. Homayounfar, M. Koohi-Moghadam, R. Rawassizadeh, V. Vardhanabhuti, 2023, arXiv
     2304.07461.* Departures, but for `published`: σ_in is that of the receptive field, which the code misses
@@ -168,7 +168,13 @@ class BetaRank(Scorer):
             autocast=self.autocast,
         )
         layers = merged_over_processes(recorder.layers, keys)
-        return {key: self._filters(key[0], layers[key]) for key in keys if key in layers}
+        scores = {key: self._filters(key[0], layers[key]) for key in keys if key in layers}
+        if scores and not any(values.any() for values in scores.values()):
+            raise ScoreError(
+                f"{self!r}: nothing that the model's {len(scores)} layers write varies over the samples, "
+                "expected different ones; are all samples the same, or all weights 0?"
+            )
+        return scores
 
     def _filters(self, name: str, layer: LayerMoments) -> Tensor:
         """Mean |W| · β of the filters of one layer [O]."""
@@ -184,8 +190,11 @@ class BetaRank(Scorer):
         sigma_out_OP, sigma_in_GP = (
             moments.variance.sqrt().reshape(len(moments.mean), -1) for moments in (written, read_GP)
         )
-        if not sigma_in_GP.any():
-            _log.warning("%s: nothing that it reads varies in these batches: all its filters score 0", name)
+        if not (sigma_in_GP.any() and sigma_out_OP.any()):
+            what = "writes" if sigma_in_GP.any() else "reads"
+            _log.warning(
+                "%s: nothing that it %s varies in these batches: all its filters score 0", name, what
+            )
         ratios_OP = betas(sigma_out_OP, sigma_in_GP, choice(Direction, self.direction, "direction"))
         return widened(layer.magnitudes) * (ratios_OP.sum(1) if self.published else ratios_OP.mean(1))
 
@@ -208,8 +217,8 @@ def _check(name: str, written: Moments, read: Moments) -> None:
         if not finite.all():
             raise ScoreError(
                 f"what {name!r} {what} is not finite at {int((~finite).sum())} of {finite.numel()} places, "
-                "expected finite activations; look for NaN in the batches or the weights, or take another "
-                "autocast dtype"
+                "expected finite activations (and their squares in float32); look for NaN in the batches or "
+                "the weights, or take another autocast dtype"
             )
     if written.count < 2:
         raise ScoreError(

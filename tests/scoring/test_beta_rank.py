@@ -258,6 +258,19 @@ def test_a_layer_without_any_variation_scores_zero_and_says_so(
     assert np.isfinite(score(plain, BetaRank(images)).values).all()
 
 
+@pytest.mark.parametrize("direction", ["code", "paper"])
+def test_samples_that_are_all_the_same_are_refused(plain: Graph, images: Data, direction: Any) -> None:
+    same = images[0][0][:1].expand(8, -1, -1, -1)
+    with pytest.raises(ScoreError, match=r"nothing that the model's 2 layers write varies .* the same"):
+        score(plain, BetaRank([same, same], direction=direction))
+
+
+def test_an_empty_batch_adds_nothing(plain: Graph, images: Data) -> None:
+    expected = score(plain, BetaRank(images)).values
+    empty = (torch.empty(0, 3, 6, 6), torch.empty(0, dtype=torch.int64))
+    np.testing.assert_array_equal(score(plain, BetaRank([empty, *images])).values, expected)
+
+
 def test_a_filter_of_zeros_scores_zero_in_both_directions(plain: Graph, images: Data) -> None:
     with torch.no_grad():
         plain.model.get_parameter("first.weight")[2] = 0
