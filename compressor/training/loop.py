@@ -67,7 +67,8 @@ class Training(AbstractContextManager["Training"]):
         self._best: dict[str, Tensor] | None = None
         self._best_epoch: int | None = None
         self._stopped = False
-        # The random state at the start of the epoch, and (to go on in its middle) that of the present step.
+        # The random state before the epoch's loader was started, and that after its last step; None where
+        # there was none yet.
         self._start: dict[str, Any] | None = None
         self._now: dict[str, Any] | None = None
 
@@ -130,12 +131,7 @@ class Training(AbstractContextManager["Training"]):
         processes.set_epoch(self._batches, self._epoch)
         self._train_mode()
         items = self._items()
-        while True:
-            if self._checkpoint is not None:
-                self._now = random_state()  # before the batches are read: augmentation draws from it
-            window = list(itertools.islice(items, self._recipe.accumulate))
-            if not window:
-                break
+        while window := list(itertools.islice(items, self._recipe.accumulate)):
             self._step([to_device(batch_of(item), self._device) for item in window])
             bar.update(len(window))
             bar.set_postfix(epoch=self._epoch + 1, loss=f"{self._total / self._done:.4g}", refresh=False)
@@ -145,7 +141,6 @@ class Training(AbstractContextManager["Training"]):
     def _items(self) -> Iterator[object]:
         """What is left of the epoch; after a resume, read from its start and skipped."""
         generators = generators_of(self._batches)
-        resumed = self._start is not None
         if self._start is None:
             self._start = self._random_start()
         else:
@@ -155,7 +150,7 @@ class Training(AbstractContextManager["Training"]):
         items = itertools.islice(iter(self._batches), self._length)
         for _ in range(self._done):
             next(items, None)
-        if resumed and self._now is not None:
+        if self._now is not None:
             set_random_state(self._now)
         return items
 
@@ -191,6 +186,8 @@ class Training(AbstractContextManager["Training"]):
                 self._average.update_parameters(self._model)
             self._total += sum(sums)
             self._done += len(window)
+            if self._checkpoint is not None:
+                self._now = random_state()
 
     def _gradients(self, batch: Batch, number: int, *, last: bool, share: int) -> float:
         """The loss of one batch, whose gradients (divided by `share`) are added to the others."""
@@ -288,8 +285,7 @@ class Training(AbstractContextManager["Training"]):
 
     def _write(self) -> None:
         assert self._checkpoint is not None
-        start = self._start or self._random_start()
-        mine = {"start": start, "now": self._now or start["random"]}
+        mine = {"start": self._start or self._random_start(), "now": self._now}
         everyone = processes.gathered_objects(mine)
         if not processes.is_first():
             return
@@ -320,6 +316,13 @@ class Training(AbstractContextManager["Training"]):
                 f"there are {processes.world()}; batches and random numbers would be others. Go on with as "
                 f"many, or delete the file to start anew"
             )
+        mine = state["processes"][self.rank]
+        kept, found = len(mine["start"]["generators"]), len(generators_of(self._batches))
+        if kept != found:
+            raise FileError(
+                f"the loader had {kept} generators when {self._checkpoint} was written, and has {found} now, "
+                f"so that batches would be others; make the same DataLoader, or delete the file to start anew"
+            )
         try:
             self._optimizer.load_state_dict(state["optimizer"])
         except ValueError as error:
@@ -338,7 +341,6 @@ class Training(AbstractContextManager["Training"]):
         self._epoch, self._done, self._total = state["epoch"], state["done"], state["total"]
         self._losses, self._rates, self._metrics = state["losses"], state["rates"], state["metrics"]
         self._stopped = state["stopped"]
-        mine = state["processes"][self.rank]
         self._start, self._now = mine["start"], mine["now"]
         log.info("going on at epoch %d, batch %d, from %s", self._epoch + 1, self._done + 1, self._checkpoint)
 

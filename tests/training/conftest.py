@@ -44,9 +44,9 @@ def make_data(n: int = 24, seed: int = 1) -> tuple[Tensor, Tensor]:
     return images, labels
 
 
-def make_loader(batch: int = 6, seed: int = 2, workers: int = 0) -> DataLoader[tuple[Tensor, Tensor]]:
-    """A shuffling loader with a generator of its own and augmentation."""
-    generator = torch.Generator().manual_seed(seed)
+def make_loader(batch: int = 6, seed: int | None = 2, workers: int = 0) -> DataLoader[tuple[Tensor, Tensor]]:
+    """A shuffling loader with augmentation, with a generator of its own or (seed None) the global one."""
+    generator = None if seed is None else torch.Generator().manual_seed(seed)
     return DataLoader(Jittered(*make_data()), batch, shuffle=True, generator=generator, num_workers=workers)
 
 

@@ -381,7 +381,7 @@ def test_errors_of_the_model_come_through_as_they_are(batches: Batches) -> None:
         def forward(self, x: Tensor) -> Tensor:
             raise ValueError("mine")
 
-    with pytest.raises(ValueError, match="^mine$"):
+    with pytest.raises(ValueError, match=r"^mine$"):
         fine_tune_(Faulty(2, 2), batches, F.cross_entropy)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from contextlib import suppress
 from functools import partial
@@ -22,6 +24,7 @@ from compressor.training import History, Recipe, Validation, fine_tune_, step_ra
 from compressor.training.checkpoint import read_checkpoint
 from compressor.training.interrupting import uninterrupted
 from compressor.training.sparsity import Decay, MaskSparsity, Proximal, Within, silenced
+from tests.conftest import ROOT
 from tests.training.conftest import make_data, make_loader, make_net
 
 RECIPES = {
@@ -53,6 +56,16 @@ class InterruptedLoss:
         return F.cross_entropy(output, target)
 
 
+class CrashingLoss(InterruptedLoss):
+    """Cross entropy, and an error in its n-th call, of which no checkpoint is made."""
+
+    def __call__(self, output: Tensor, target: Tensor) -> Tensor:
+        try:
+            return super().__call__(output, target)
+        except KeyboardInterrupt:
+            raise ZeroDivisionError from None
+
+
 def validation() -> Validation:
     x, y = make_data(12, seed=4)
     return Validation(
@@ -61,11 +74,12 @@ def validation() -> Validation:
     )
 
 
-def trained(recipe: Recipe, loss: Any, *, workers: int = 0, **options: Any) -> tuple[nn.Module, History]:
+def trained(
+    recipe: Recipe, loss: Any, *, workers: int = 0, seed: int | None = 2, **options: Any
+) -> tuple[nn.Module, History]:
     net = make_net()
-    history = fine_tune_(
-        net, make_loader(workers=workers), loss, recipe, validation=validation(), progress=False, **options
-    )
+    loader = make_loader(workers=workers, seed=seed)
+    history = fine_tune_(net, loader, loss, recipe, validation=validation(), progress=False, **options)
     return net, history
 
 
@@ -76,14 +90,50 @@ def assert_same(one: tuple[nn.Module, History], other: tuple[nn.Module, History]
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES.keys())
+@pytest.mark.parametrize("seed", [2, None], ids=["own generator", "global generator"])
 @pytest.mark.parametrize("at", [1, 3, 4, 5, 10, 12])
-def test_a_training_that_is_taken_up_equals_one_in_one_go(tmp_path: Path, recipe: Recipe, at: int) -> None:
+def test_a_training_that_is_taken_up_equals_one_in_one_go(
+    tmp_path: Path, recipe: Recipe, at: int, seed: int | None
+) -> None:
     path = tmp_path / "run" / "training.pt"
     with pytest.raises(KeyboardInterrupt):
-        trained(recipe, InterruptedLoss(at), checkpoint=path)
-    assert_same(
-        trained(recipe, InterruptedLoss(None), checkpoint=path), trained(recipe, InterruptedLoss(None))
-    )
+        trained(recipe, InterruptedLoss(at), seed=seed, checkpoint=path)
+    resumed = trained(recipe, F.cross_entropy, seed=seed, checkpoint=path)
+    assert_same(resumed, trained(recipe, F.cross_entropy, seed=seed))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("seed", [2, None], ids=["own generator", "global generator"])
+@pytest.mark.parametrize("at", [5, 6, 11])
+def test_after_a_crash_it_goes_on_from_the_end_of_an_epoch(
+    tmp_path: Path, at: int, seed: int | None, workers: int
+) -> None:
+    path, recipe = tmp_path / "training.pt", RECIPES["sgd"]
+    with pytest.raises(ZeroDivisionError):
+        trained(recipe, CrashingLoss(at), seed=seed, workers=workers, checkpoint=path)
+    resumed = trained(recipe, F.cross_entropy, seed=seed, workers=workers, checkpoint=path)
+    assert_same(resumed, trained(recipe, F.cross_entropy, seed=seed, workers=workers))
+
+
+@pytest.mark.parametrize("after", [1, 4, 6])
+def test_interrupted_right_after_a_step(tmp_path: Path, after: int) -> None:
+    """As a signal can be that came during the step and was put off."""
+    path, steps = tmp_path / "training.pt", iter(range(after - 1))
+
+    class Stopping:
+        def attach(self, optimizer: torch.optim.Optimizer) -> Any:
+            def stop(*_: object) -> None:
+                if next(steps, None) is None:
+                    os.kill(os.getpid(), signal.SIGINT)
+
+            return optimizer.register_step_post_hook(stop)
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(RECIPES["sgd"], F.cross_entropy, seed=None, regularizer=Stopping(), checkpoint=path)
+    kept = torch.load(path, weights_only=True)
+    assert 4 * kept["epoch"] + kept["done"] == after
+    resumed = trained(RECIPES["sgd"], F.cross_entropy, seed=None, checkpoint=path)
+    assert_same(resumed, trained(RECIPES["sgd"], F.cross_entropy, seed=None))
 
 
 @pytest.mark.parametrize("at", [2, 7])
@@ -207,6 +257,51 @@ def test_a_signal_waits_for_the_end_of_a_step() -> None:
     assert done and signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+SCRIPT = """
+import sys
+import torch
+from torch.nn import functional as F
+from compressor.training import Recipe, fine_tune_
+from tests.training.conftest import make_loader, make_net
+
+torch.set_num_threads(1)
+
+def loss(output, target):
+    print("step", flush=True)
+    return F.cross_entropy(output, target)
+
+try:
+    fine_tune_(make_net(), make_loader(), loss, Recipe(epochs=400, lr=0.01), checkpoint=sys.argv[1])
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+def test_a_process_that_gets_ctrl_c_is_taken_up(tmp_path: Path) -> None:
+    path = tmp_path / "training.pt"
+    command = [sys.executable, "-c", SCRIPT, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdout is not None
+        for _ in range(30):
+            assert process.stdout.readline() == "step\n"
+        process.send_signal(signal.SIGINT)
+        process.stdout.read()
+        assert process.wait() == 130
+    state = torch.load(path, weights_only=True)
+    assert 4 * state["epoch"] + state["done"] >= 29
+    recipe = Recipe(epochs=400, lr=0.01)
+    net, expected = make_net(), make_net()
+    stops = (state["epoch"] + 2) * 4
+    for model, file, calls in (
+        (net, path, stops - 4 * state["epoch"] - state["done"]),
+        (expected, tmp_path / "other.pt", stops),
+    ):
+        with suppress(KeyboardInterrupt):
+            fine_tune_(model, make_loader(), InterruptedLoss(calls + 1), recipe, checkpoint=file)
+    for name, tensor in net.state_dict().items():
+        assert torch.equal(tensor, expected.state_dict()[name]), name
+
+
 def test_other_threads_have_no_signals() -> None:
     done = []
 
@@ -244,6 +339,12 @@ def test_a_checkpoint_of_another_model(tmp_path: Path) -> None:
     other[0] = nn.Conv2d(1, 9, 3)
     text = refused(path, other, RECIPES["sgd"])
     assert "'0.weight' has shape [8, 1, 3, 3] there and [9, 1, 3, 3]" in text
+
+
+def test_a_checkpoint_of_another_loader(tmp_path: Path) -> None:
+    path = tmp_path / "training.pt"
+    trained(RECIPES["sgd"], F.cross_entropy, seed=None, checkpoint=path)
+    assert "had 0 generators" in refused(path, make_net(), RECIPES["sgd"])
 
 
 def test_a_checkpoint_of_other_trainable_parameters(tmp_path: Path) -> None:
