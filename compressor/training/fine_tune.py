@@ -64,13 +64,22 @@ def fine_tune_(
     Between the steps of a gradual pruning: `prune(..., steps=3, between=partial(fine_tune_, batches=batches,
     loss=loss))`.
     """
+    if not isinstance(model, nn.Module):
+        raise InputError(f"fine_tune_ needs a torch.nn.Module, got {type(model).__name__}")
     chosen = Recipe() if recipe is None else recipe
+    if not isinstance(chosen, Recipe):
+        raise InputError(
+            f"fine_tune_ needs a Recipe, got {type(chosen).__name__}: Recipe(epochs=10, lr=0.01)"
+        )
     if chosen.patience is not None and validation is None:
         raise InputError(
             "Recipe(patience=...) stops after epochs without a better metric, and there is none: give "
             "validation=Validation(batches=..., metric=...)"
         )
     path = None if checkpoint is None else Path(checkpoint)
-    with Training(model, batches, loss, chosen, validation) as training, seeded(chosen.seed + training.rank):
+    with (
+        Training(model, batches, loss, chosen, validation) as training,
+        seeded(chosen.seed + training.rank, training.device),
+    ):
         training.prepare(regularizer, path)
         return training.run(progress=progress)

@@ -55,7 +55,7 @@ class Training(AbstractContextManager["Training"]):
         self.rank = processes.number()
         self._model, self._batches, self._recipe, self._validation = model, batches, recipe, validation
         self._length = epoch_length(batches, recipe)
-        self._device = device_of(model)
+        self.device = device_of(model)
         self._given_loss = loss
         self._undo = ExitStack()
         # How far the training is.
@@ -83,7 +83,7 @@ class Training(AbstractContextManager["Training"]):
         processes.check_share(self._batches)
         self._optimizer = made_optimizer(model, recipe)
         half = recipe.autocast == torch.float16
-        self._scaler = torch.amp.GradScaler(self._device.type, enabled=half)
+        self._scaler = torch.amp.GradScaler(self.device.type, enabled=half)
         # A copy that nobody has attached anything to yet.
         self._average = None if recipe.ema is None else averaged_copy(model, recipe.ema)
         modes = [(module, module.training) for module in model.modules()]
@@ -104,7 +104,7 @@ class Training(AbstractContextManager["Training"]):
                 self._resume(read_checkpoint(checkpoint, model, recipe))
         if regularizer is not None:
             self._undo.callback(regularizer.attach(self._optimizer).remove)
-        self._wrapped = processes.in_processes(model, self._device)
+        self._wrapped = processes.in_processes(model, self.device)
 
     # -- the loop --------------------------------------------------------------------------------
 
@@ -132,7 +132,7 @@ class Training(AbstractContextManager["Training"]):
         self._train_mode()
         items = self._items()
         while window := list(itertools.islice(items, self._recipe.accumulate)):
-            self._step([to_device(batch_of(item), self._device) for item in window])
+            self._step([to_device(batch_of(item), self.device) for item in window])
             bar.update(len(window))
             bar.set_postfix(epoch=self._epoch + 1, loss=f"{self._total / self._done:.4g}", refresh=False)
         if self._done == 0:
@@ -144,19 +144,19 @@ class Training(AbstractContextManager["Training"]):
         if self._start is None:
             self._start = self._random_start()
         else:
-            set_random_state(self._start["random"])
+            set_random_state(self._start["random"], self.device)
             for own, state in zip(generators, self._start["generators"], strict=True):
                 own.set_state(state)
         items = itertools.islice(iter(self._batches), self._length)
         for _ in range(self._done):
             next(items, None)
         if self._now is not None:
-            set_random_state(self._now)
+            set_random_state(self._now, self.device)
         return items
 
     def _random_start(self) -> dict[str, Any]:
         return {
-            "random": random_state(),
+            "random": random_state(self.device),
             "generators": [own.get_state() for own in generators_of(self._batches)],
         }
 
@@ -187,7 +187,7 @@ class Training(AbstractContextManager["Training"]):
             self._total += sum(sums)
             self._done += len(window)
             if self._checkpoint is not None:
-                self._now = random_state()
+                self._now = random_state(self.device)
 
     def _gradients(self, batch: Batch, number: int, *, last: bool, share: int) -> float:
         """The loss of one batch, whose gradients (divided by `share`) are added to the others."""
@@ -197,7 +197,7 @@ class Training(AbstractContextManager["Training"]):
             wrapped.no_sync() if isinstance(wrapped, DistributedDataParallel) and not last else nullcontext()
         ):
             with torch.autocast(
-                self._device.type, self._recipe.autocast, enabled=self._recipe.autocast is not None
+                self.device.type, self._recipe.autocast, enabled=self._recipe.autocast is not None
             ):
                 value = self._loss_of(batch, where)
             self._scaler.scale(value / share).backward()
@@ -238,10 +238,10 @@ class Training(AbstractContextManager["Training"]):
         if self._average is not None:
             processes.same_buffers_(self._average)
             kept = self._average.module
-        loss = processes.mean_of_processes(self._total / self._done, self._device)
+        loss = processes.mean_of_processes(self._total / self._done, self.device)
         metric = None if self._validation is None else self._validation.measure(kept)
         if metric is not None:  # rounding may differ between GPUs, and all have to stop together
-            metric = processes.mean_of_processes(metric, self._device)
+            metric = processes.mean_of_processes(metric, self.device)
         with uninterrupted():
             self._losses.append(loss)
             self._rates.append(float(self._optimizer.param_groups[0]["lr"]))

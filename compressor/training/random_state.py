@@ -15,26 +15,28 @@ __all__ = ["generators_of", "random_state", "seeded", "set_random_state"]
 
 
 @contextmanager
-def seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Within, torch, NumPy and Python draw from `seed`; their states are given back at the end."""
-    before = random_state()
+    before = random_state(device)
     try:
         torch.manual_seed(seed)
         np.random.seed(seed % 2**32)  # noqa: NPY002 - augmentations draw from the global state
         random.seed(seed)
         yield
     finally:
-        set_random_state(before)
+        set_random_state(before, device)
 
 
-def random_state() -> dict[str, Any]:
-    """The states of all global generators, as tensors and plain numbers."""
-    # `random_state` of NumPy's global generator: a dictionary, not the legacy tuple.
+def random_state(device: torch.device) -> dict[str, Any]:
+    """The states of the host's global generators and of this device's, as tensors and plain numbers.
+
+    Of no other GPU: to ask it would take memory there in every process.
+    """
     numpy: Any = np.random.get_state(legacy=False)  # noqa: NPY002
     version, words, gauss = random.getstate()
     return {
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
         "numpy": {
             "key": torch.from_numpy(numpy["state"]["key"].astype(np.int64)),
             "pos": int(numpy["state"]["pos"]),
@@ -45,11 +47,11 @@ def random_state() -> dict[str, Any]:
     }
 
 
-def set_random_state(state: dict[str, Any]) -> None:
-    """Give all global generators the states that `random_state` returned."""
+def set_random_state(state: dict[str, Any], device: torch.device) -> None:
+    """Give the generators the states that `random_state` returned."""
     torch.set_rng_state(state["torch"].cpu())
-    if state["cuda"]:
-        torch.cuda.set_rng_state_all([own.cpu() for own in state["cuda"]])
+    if state["cuda"] is not None and device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"].cpu(), device)
     numpy = state["numpy"]
     key = numpy["key"].cpu().numpy().astype(np.uint32)
     np.random.set_state(("MT19937", key, numpy["pos"], numpy["has_gauss"], numpy["gauss"]))  # noqa: NPY002

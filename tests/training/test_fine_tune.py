@@ -418,5 +418,10 @@ def test_a_loss_that_is_no_loss(net: nn.Sequential, batches: Batches, loss: Any,
     assert found in message(net, batches, loss)
 
 
+def test_no_model_and_no_recipe(net: nn.Sequential, batches: Batches) -> None:
+    assert "torch.nn.Module, got str" in message("net", batches, F.cross_entropy)
+    assert "needs a Recipe, got int" in message(net, batches, F.cross_entropy, 10)
+
+
 def test_no_loss_at_all(net: nn.Sequential, batches: Batches) -> None:
     assert "must be a function" in message(net, batches, 0.5)
