@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from compressor.core.restoring import undisturbed
 from compressor.errors import EvaluationError, InputError
-from compressor.observing.batches import device_of, loaded
+from compressor.observing.batches import device_of, loaded, output_of
 
 __all__ = ["Labels", "Predictions", "classify"]
 
@@ -88,7 +88,7 @@ def classify(
     with undisturbed(model, training=False), torch.no_grad():
         for number, batch in enumerate(loaded(batches, device, max_batches=max_batches)):
             with torch.autocast(device.type, autocast, enabled=autocast is not None):
-                output = model(*batch.args, **batch.kwargs)
+                output = output_of(model, batch)
             found = _logits(output if logits is None else logits(output), n_classes, number)
             n_classes = found.shape[1]
             own = _labels(batch.target if labels is None else labels(batch.target), found, number)

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compressor.errors import InputError
+from compressor.errors import CompressorError, InputError
 
-__all__ = ["Batch", "batch_of", "device_of", "loaded", "to_device"]
+__all__ = ["Batch", "batch_of", "device_of", "loaded", "output_of", "to_device"]
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,29 @@ def loaded(
                 "where it is needed again, as in an iterative schedule, pass a list or a DataLoader"
             )
         raise InputError(f"batches gave no batch, expected at least one; {hint}")
+
+
+def output_of(model: nn.Module, batch: Batch) -> Any:
+    """What the model returns for a batch; InputError, with what it was given, where it cannot run on it.
+
+    Memory that does not suffice is no fault of the batch, and its error goes through.
+    """
+    try:
+        return model(*batch.args, **batch.kwargs)
+    except (CompressorError, torch.cuda.OutOfMemoryError):
+        raise
+    except Exception as error:
+        named = (f"{name}={_shown(value)}" for name, value in batch.kwargs.items())
+        given = ", ".join((*map(_shown, batch.args), *named)) or "nothing"
+        raise InputError(
+            f"the {type(model).__name__} cannot run on a batch that gives it {given}: "
+            f"{type(error).__name__}: {error}; batches hold (inputs, target), a mapping of forward's "
+            f"arguments, or one tensor"
+        ) from error
+
+
+def _shown(value: object) -> str:
+    return f"{value.dtype} {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
 
 
 def device_of(model: nn.Module) -> torch.device:

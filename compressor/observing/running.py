@@ -11,7 +11,7 @@ from torch import nn
 
 from compressor.core.attention import sized
 from compressor.core.restoring import undisturbed
-from compressor.observing.batches import Batch, device_of, loaded
+from compressor.observing.batches import Batch, device_of, loaded, output_of
 from compressor.observing.layers import LayerCall, observed
 
 __all__ = ["run_batches", "running"]
@@ -31,7 +31,8 @@ def run_batches(
 
     `see` gets every call of a layer, see `observed`; `before` and `after` the batch (and the output)
     around each forward pass. All that the model holds, its mode and the random state are as before at
-    the end, also after an error. Raises InputError where there is no batch.
+    the end, also after an error. Raises InputError where there is no batch, or one that the model
+    cannot run on.
 
     >>> net, seen = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)), []
     >>> run_batches(net, [torch.ones(4, 2)], lambda call: seen.append((call.weight, *call.output.shape)))
@@ -45,7 +46,7 @@ def run_batches(
             if before is not None:
                 before(batch)
             with observed(model, see):
-                output = model(*batch.args, **batch.kwargs)
+                output = output_of(model, batch)
             if after is not None:
                 after(batch, output)
             count += 1

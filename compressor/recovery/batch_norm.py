@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from compressor.errors import InputError, RecoveryError
 from compressor.observing import loaded, running
-from compressor.observing.batches import device_of
+from compressor.observing.batches import device_of, output_of
 
 __all__ = ["reestimate_batch_norm_"]
 
@@ -61,7 +61,7 @@ def reestimate_batch_norm_(
                 norm.training = True
                 handles.append(norm.register_forward_pre_hook(moments[name].see))
             for batch in loaded(batches, device_of(model), max_batches=max_batches):
-                model(*batch.args, **batch.kwargs)
+                output_of(model, batch)
                 count += 1
     finally:
         for handle in handles:

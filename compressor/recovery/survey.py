@@ -15,6 +15,7 @@ from compressor.core.plan import Plan
 from compressor.core.tape import named_tensors
 from compressor.errors import RecoveryError
 from compressor.observing import Batch, Followed, LayerCall, followed, taps_of
+from compressor.observing.batches import output_of
 
 __all__ = ["Survey", "Target", "calls_of", "keep_of", "survey"]
 
@@ -96,7 +97,7 @@ def calls_of(model: nn.Module, batch: Batch, targets: tuple[Target, ...]) -> dic
 
     try:
         with followed(model, see):
-            model(*batch.args, **batch.kwargs)
+            output_of(model, batch)
     except _Enough:
         pass
     return found

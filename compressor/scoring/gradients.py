@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from compressor.core.tape import named_tensors
-from compressor.errors import InputError, ScoreError
-from compressor.observing.batches import loaded
+from compressor.errors import CompressorError, InputError, ScoreError
+from compressor.observing.batches import loaded, output_of
 
 __all__ = ["Differentiate", "Loss", "first_order", "for_each_batch", "undisturbed_with_gradients"]
 
@@ -53,7 +53,7 @@ def for_each_batch(
             with ExitStack() as stack:
                 if autocast is not None:
                     stack.enter_context(torch.autocast(device.type, autocast))
-                value = loss(model(*batch.args, **batch.kwargs), batch.target)
+                value = _loss_of(loss, output_of(model, batch), batch.target, count)
             _check_loss(value, count)
             found = differentiate(value, list(tensors.values()))
             gradients = dict(zip(tensors, found, strict=True))
@@ -113,6 +113,19 @@ def undisturbed_with_gradients(model: nn.Module, tensors: Iterable[Tensor]) -> I
                     setattr(module, name, buffer)
                 if not torch.equal(buffer, value):
                     buffer.copy_(value)
+
+
+def _loss_of(loss: Loss, output: Any, target: Any, count: int) -> Any:
+    try:
+        return loss(output, target)
+    except (CompressorError, torch.cuda.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise InputError(
+            f"the loss of batch {count} cannot be computed: {type(error).__name__}: {error}; expected a loss "
+            f"of (output, target) and batches (inputs, target) that fit it, class numbers from 0 for "
+            f"cross_entropy"
+        ) from error
 
 
 def _check_loss(value: object, count: int) -> None:

@@ -25,7 +25,7 @@ from compressor.observing import (
     running,
     taps_of,
 )
-from compressor.observing.batches import device_of
+from compressor.observing.batches import device_of, output_of
 from compressor.scoring.base import AxisKey, Scorer, SiteScores
 from compressor.scoring.elimination import Reader, eliminate
 from compressor.scoring.otherwise import check_otherwise, filled
@@ -121,7 +121,7 @@ class ReconstructionError(Scorer):
         with running(graph.model):
             for batch in loaded(self.batches, device_of(graph.model), max_batches=self.max_batches):
                 with followed(graph.model, see):
-                    graph.model(*batch.args, **batch.kwargs)
+                    output_of(graph.model, batch)
                 done += 1
                 if self.progress is not None:
                     self.progress(done)

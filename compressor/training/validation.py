@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from compressor.errors import InputError
-from compressor.observing.batches import device_of, loaded
+from compressor.observing.batches import device_of, loaded, output_of
 from compressor.training.processes import gathered_samples
 
 __all__ = ["Metric", "Validation", "accuracy"]
@@ -65,7 +65,7 @@ class Validation:
             model.eval()
             with torch.no_grad():
                 for batch in loaded(self.batches, device_of(model)):
-                    outputs.append(self._tensor("output", self.output(model(*batch.args, **batch.kwargs))))
+                    outputs.append(self._tensor("output", self.output(output_of(model, batch))))
                     targets.append(self._tensor("target", self.target(batch.target)))
         finally:
             for module, mode in modes:

@@ -201,7 +201,7 @@ def test_the_model_is_restored_after_an_error(residual: Graph, images: Data) -> 
     def broken(output: Tensor, target: Tensor) -> Tensor:
         raise RuntimeError("the loss failed")
 
-    with pytest.raises(RuntimeError, match="the loss failed"):
+    with pytest.raises(InputError, match="RuntimeError: the loss failed"):
         score(residual, Taylor(images, broken))
     assert residual.model.training and not parameter.requires_grad
     for name, buffer in residual.model.named_buffers():
@@ -401,3 +401,12 @@ def test_norm_and_taylor_disagree_on_a_channel_nobody_needs(chain: Graph, points
         chain.model.get_parameter("2.weight")[:, 2] = 100.0
     assert score(chain, Taylor(points, mse_loss)).values.argmin() == 2
     assert score(chain, Norm()).values.argmax() == 2
+
+
+def test_a_batch_that_the_model_or_the_loss_cannot_take_is_named(chain: Graph, points: Data) -> None:
+    (x, _), *_ = points
+    with pytest.raises(InputError, match=r"cannot run on a batch that gives it torch.float32 \[.*, 2\]"):
+        score(chain, Taylor([(x[:, :2], x)], mse_loss))
+    labels = torch.full((len(x),), 7)
+    with pytest.raises(InputError, match="the loss of batch 0 cannot be computed: IndexError: Target 7"):
+        score(chain, Taylor([(x, labels)], cross_entropy))
