@@ -15,8 +15,10 @@ from torch.optim import LBFGS, SGD, Optimizer
 from torch.utils.data import DataLoader, TensorDataset
 
 from compressor.errors import InputError
+from compressor.training import Recipe, fine_tune_
 from compressor.training.sparsity import (
     Decay,
+    Form,
     MaskSparsity,
     Proximal,
     Regularizer,
@@ -302,3 +304,47 @@ def test_attach_says_what_it_needs() -> None:
     attach: Callable[[Any], object] = Watching().attach
     with pytest.raises(InputError, match="needs a torch optimizer, got int"):
         attach(3)
+
+
+# -- our own loop ----------------------------------------------------------------------------------
+
+
+class Stopped(list[Any]):
+    """Batches of which one is Ctrl-C, the first time that it is reached."""
+
+    def __init__(self, batches: list[Any], at: int) -> None:
+        super().__init__(batches)
+        self.left = at
+
+    def __iter__(self) -> Any:
+        for batch in super().__iter__():
+            self.left -= 1
+            if self.left == 0:
+                raise KeyboardInterrupt
+            yield batch
+
+
+@pytest.mark.parametrize("form", [Decay(7), Proximal(Within([0.05] * 7)), Subgradient(0.05)])
+def test_an_interrupted_training_goes_on_to_the_same_bit(form: Form, tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(3)
+    batches = [(torch.rand(4, 3, 8, 8, generator=generator), torch.arange(4)) for _ in range(4)]
+    recipe = Recipe(epochs=2, lr=0.05, batches_per_epoch=4)
+    start = planned().net.state_dict()
+
+    def trained(given: list[Any], file: Path) -> Planned:
+        p = planned()
+        p.net.load_state_dict(start)
+        regularizer = MaskSparsity(p.plan, p.graph, form, shift=Decay(7))
+        fine_tune_(
+            p.net, given, F.cross_entropy, recipe, regularizer=regularizer, checkpoint=file, progress=False
+        )
+        return p
+
+    whole = trained(batches, tmp_path / "whole.pt")
+    with pytest.raises(KeyboardInterrupt):
+        trained(Stopped(batches, at=6), tmp_path / "stopped.pt")
+    resumed = trained(batches, tmp_path / "stopped.pt")
+    for (name, a), b in zip(whole.net.named_parameters(), resumed.net.parameters(), strict=True):
+        assert torch.equal(a, b), name
+    if not isinstance(form, Subgradient):
+        assert silenced(resumed.plan, resumed.graph, tolerance=0.0).done
