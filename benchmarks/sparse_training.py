@@ -119,7 +119,7 @@ def main() -> int:
     kind = "sparse_training-quick" if options.quick else "sparse_training"
     facts = results.context("sparse_training", vars(options), seeds=options.seeds)
     rows = _done(kind, options)
-    keys = [(name, seed) for seed in options.seeds for name in (QUICK if options.quick else METHODS)]
+    keys = [(name, seed) for seed in options.seeds for name in _chosen(options)]
     todo = [key for key in keys if not any((row["method"], row["seed"]) == key for row in rows["runs"])]
     print(f"{len(rows['runs'])} runs are done, {len(todo)} to go", flush=True)
     try:
@@ -156,6 +156,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=0.02, help="first learning rate of sparse training")
     parser.add_argument("--fraction", type=float, default=0.5, help="of MACs left")
     parser.add_argument("--seeds", type=int, nargs="+", default=None, help="default 0 1 2, with --quick 0")
+    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=None, metavar="NAME")
     parser.add_argument("--rounds", type=int, default=None, help="pairs of steps that are timed")
     parser.add_argument("--threads", type=int, default=1)
     zoo.add_shared_option(parser)
@@ -168,6 +169,12 @@ def _options() -> argparse.Namespace:
     options.seeds = options.seeds or ([0] if small else [0, 1, 2])
     options.rounds = options.rounds or (5 if small else 40)
     return options
+
+
+def _chosen(options: argparse.Namespace) -> Sequence[str]:
+    """The methods in the order of the table, in which a mask of another run comes after that."""
+    asked = options.methods or (QUICK if options.quick else METHODS)
+    return [name for name in METHODS if name in asked]
 
 
 def _schedule(options: argparse.Namespace) -> dict[str, Any]:
