@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from compressor.core.tape import named_tensors
 
-__all__ = ["LayerCall", "LayerKind", "observed"]
+__all__ = ["LayerCall", "LayerKind", "observed", "rerun"]
 
 LayerKind = Literal["conv", "conv_transpose", "linear"]
 
@@ -55,6 +55,16 @@ class LayerCall:
     def channel_dim(self) -> int:
         """The dimension of `input` and `output` along which their channels lie."""
         return -1 if self.kind == "linear" else 1
+
+
+def rerun(call: LayerCall) -> Tensor:
+    """What the call writes with its weights as they are now."""
+    if call.kind == "linear":
+        return functional.linear(call.input, call.filters, call.bias)
+    return torch.convolution(
+        *(call.input, call.filters, call.bias, list(call.stride), list(call.padding), list(call.dilation)),
+        *(call.kind == "conv_transpose", list(call.output_padding), call.groups),
+    )
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree
 
-from compressor.observing.layers import LayerCall, observed
+from compressor.observing.layers import LayerCall, observed, rerun
 
 __all__ = ["Followed", "followed"]
 
@@ -38,6 +39,7 @@ class Followed:
     other: Tensor | None = None
     statistics: Tensor | None = None
     _undo: list[Undo] = field(default_factory=list, repr=False)
+    _again: list[Callable[[], Tensor]] = field(default_factory=list, repr=False)
     _held: list[Tensor] = field(default_factory=list, repr=False)
 
     def carried_back(self, tensor: Tensor) -> Tensor:
@@ -48,6 +50,12 @@ class Followed:
         for undo in reversed(self._undo):
             tensor = undo(tensor)
         return tensor
+
+    def repeat(self) -> None:
+        """Compute the output and all that was made of it once more, in place: the weights have changed."""
+        self.call.output.copy_(rerun(self.call))
+        for result, again in zip(self._held[1:], self._again, strict=True):
+            result.copy_(again())
 
     @property
     def scales(self) -> Tensor:
@@ -116,6 +124,7 @@ class _Watch(TorchFunctionMode):
                 self._close(one)
             else:
                 one._undo.append(undo)
+                one._again.append(partial(func, *args, **kwargs))
                 one._held.append(result)
         return result
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +16,6 @@ from compressor.core.surgery import plan_of, signature_of
 from compressor.core.tape import named_tensors
 from compressor.errors import InputError, PlanMismatchError, RecoveryError
 from compressor.observing import (
-    Batch,
     Followed,
     LayerCall,
     NormalEquations,
@@ -27,8 +28,9 @@ from compressor.observing import (
     running,
 )
 from compressor.observing.batches import device_of
+from compressor.recovery.passes import Held, Passes, Repeated
 from compressor.recovery.ridge import ridge as solve
-from compressor.recovery.survey import Target, calls_of, keep_of, survey
+from compressor.recovery.survey import Survey, Target, keep_of, survey
 from compressor.recovery.weights import as_matrix, as_weight
 
 __all__ = ["LayerFit", "Reconstructed", "Reconstruction", "reconstruct_"]
@@ -70,6 +72,7 @@ class Reconstruction:
     places: int | None = field(default=128, kw_only=True)
     max_inputs: int = field(default=8192, kw_only=True)
     max_batches: int | None = field(default=None, kw_only=True)
+    hold: bool = field(default=False, kw_only=True)
     progress: Callable[[int, int], None] | None = field(default=None, kw_only=True, repr=False)
 
     def __call__(self, small: nn.Module, original: nn.Module, plan: Plan) -> Reconstructed:
@@ -83,6 +86,7 @@ class Reconstruction:
             places=self.places,
             max_inputs=self.max_inputs,
             max_batches=self.max_batches,
+            hold=self.hold,
             progress=self.progress,
         )
 
@@ -97,6 +101,7 @@ def reconstruct_(
     places: int | None = 128,
     max_inputs: int = 8192,
     max_batches: int | None = None,
+    hold: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Reconstructed:
     """Fit the weights of a pruned model anew, so that its layers write what the original's wrote.
@@ -112,8 +117,10 @@ def reconstruct_(
     to `small`; where it is not given it is that which `plan_of` knows. `ridge` is the pull towards the
     weights as they are, relative to the mean square of a layer's inputs. `places` of each example, drawn
     with a fixed seed, enter the sums (None: all). Layers with more than `max_inputs` inputs (channels times
-    taps) are left, as the sums have that many rows and columns. `progress` gets how many steps are done
-    and how many there are.
+    taps) are left, as the sums have that many rows and columns. With `hold` all batches pass through the
+    models once, side by side: as many times faster as there are layers to fit, for the memory of one forward
+    pass of all examples together; RecoveryError where a weight is used more than once in a pass. `progress`
+    gets how many steps are done and how many there are.
 
     Both models run in eval mode. A layer without a bias in front of a batch norm hands its intercept to the
     running mean. Batch norms keep their statistics otherwise: what they read is what they read before.
@@ -139,24 +146,27 @@ def reconstruct_(
     device = device_of(small)
     fits: list[LayerFit] = []
     values: dict[str, Tensor] = {}
-    with running(original), running(small):
-        first = next(loaded(batches, device, max_batches=1))
-        found = survey(small, options, first, max_inputs=max_inputs)
+    with ExitStack() as stack:
+        stack.enter_context(running(original))
+        stack.enter_context(running(small))
+        again = partial(loaded, batches, device, max_batches=max_batches)
+        found = survey(small, options, next(again()), max_inputs=max_inputs)
         for name, reason in found.left.items():
             log.warning("%s is left as it was: %s", name, reason)
+        passes: Passes = Repeated(original, small, again)
+        if hold:
+            _check_held(found)
+            passes = stack.enter_context(Held(original, small, again()).open())
         for number, step in enumerate(found.steps, start=1):
-            at = Places(places)
-            sums = {target.weight: _Fit(target, options) for target in step}
-            for index, batch in enumerate(loaded(batches, device, max_batches=max_batches)):
-                _add(original, small, batch, step, sums, at, index)
             tensors = named_tensors(small)
-            for fit in sums.values():
+            for fit in _summed(passes, step, options, Places(places)):
                 fitted, changes = fit.solved(ridge)
                 fits.append(fitted)
                 log.info("%s", fitted)
                 for name, value in changes.items():
                     values[name] = value.to(tensors[name].dtype)
                     tensors[name].copy_(values[name])
+            passes.fitted()
             if progress is not None:
                 progress(number, len(found.steps))
     tensors = named_tensors(small)
@@ -266,25 +276,29 @@ class _Fit:
         return fit, changes
 
 
-def _add(
-    original: nn.Module,
-    small: nn.Module,
-    batch: Batch,
-    step: tuple[Target, ...],
-    sums: Mapping[str, _Fit],
-    at: Places,
-    index: int,
-) -> None:
-    theirs, ours = calls_of(original, batch, step), calls_of(small, batch, step)
-    for name, fit in sums.items():
-        if len(theirs[name]) != len(ours[name]):
-            raise RecoveryError(
-                f"batch {index}: {name!r} is called {len(theirs[name])} times in the original and "
-                f"{len(ours[name])} times in the pruned model; a forward that branches on values cannot be "
-                "reconstructed"
-            )
-        for one, other in zip(theirs[name], ours[name], strict=True):
-            fit.add(one, other, at, index)
+def _summed(passes: Passes, step: tuple[Target, ...], plan: Plan, at: Places) -> list[_Fit]:
+    """The sums of the step's layers over all batches."""
+    fits = {target.weight: _Fit(target, plan) for target in step}
+    for index, (theirs, ours) in enumerate(passes.calls(step)):
+        for name, fit in fits.items():
+            if len(theirs[name]) != len(ours[name]):
+                raise RecoveryError(
+                    f"batch {index}: {name!r} is called {len(theirs[name])} times in the original and "
+                    f"{len(ours[name])} times in the pruned model; a forward that branches on values cannot "
+                    "be reconstructed"
+                )
+            for one, other in zip(theirs[name], ours[name], strict=True):
+                fit.add(one, other, at, index)
+    return list(fits.values())
+
+
+def _check_held(found: Survey) -> None:
+    several = [target for step in found.steps for target in step if target.calls > 1]
+    if several:
+        raise RecoveryError(
+            f"{several[0].weight!r} is called {several[0].calls} times in one forward pass, so no pass can "
+            "wait until it is fitted; leave hold=False"
+        )
 
 
 def _unexplained(equations: NormalEquations, weights_GKO: Tensor) -> float:

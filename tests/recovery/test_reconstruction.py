@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Callable
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 import compressor as cp
 from compressor.core.plan import Plan
 from compressor.errors import InputError, PlanMismatchError, RecoveryError
+from compressor.models.resnet_cifar import ResNetCifar
 from compressor.recovery import Reconstruction, reconstruct_
 
 TINY = 1e-12
@@ -211,6 +213,23 @@ def test_the_last_layer_of_a_block_has_the_least_squares_solution_of_the_sum() -
             assert (other(x) - net(x)).square().mean() > base
 
 
+@pytest.mark.parametrize("make", [conv_net, Residual, lambda: ResNetCifar(8, width=4)])
+def test_passes_that_are_held_give_what_repeated_ones_give(make: Callable[[], nn.Module]) -> None:
+    net = randomised(make())
+    x = randn(24, 3, 8, 8)
+    results = []
+    for hold in (False, True):
+        small = cp.prune(net, x, budget=cp.budget.Uniform(0.4))
+        before, threads = (small(x) - net(x)).abs().max(), threading.active_count()
+        done = reconstruct_(small, net, list(x.split(9)), hold=hold)
+        assert (small(x) - net(x)).abs().max() < before
+        assert len(done.layers) > 1
+        assert threading.active_count() == threads
+        results.append(small.state_dict())
+    for name, value in results[0].items():
+        torch.testing.assert_close(results[1][name], value, rtol=1e-7, atol=1e-9)
+
+
 def test_batches_of_any_size_give_the_same() -> None:
     net = randomised(conv_net())
     x = randn(40, 3, 8, 8)
@@ -301,6 +320,8 @@ def test_a_layer_that_is_called_twice_is_fitted_to_both() -> None:
     rows = torch.cat([read, torch.ones(100, 1)], dim=1).numpy()
     best, *_ = np.linalg.lstsq(rows, wanted.numpy(), rcond=None)
     np.testing.assert_allclose(small.down.weight.detach().numpy(), best[:-1].T, atol=1e-8)
+    with pytest.raises(RecoveryError, match="is called 2 times in one forward pass"):
+        reconstruct_(small, net, [x], hold=True)
 
 
 def test_a_layer_with_too_many_inputs_is_left_and_named() -> None:
@@ -336,6 +357,9 @@ def test_prune_recovers_after_every_step_and_proves_the_cut_first() -> None:
         (iter([1]), {}, InputError, "list_iterator can be run through only once"),
         (3, {}, InputError, "must be iterable"),
         ("nan", {}, RecoveryError, "batch 1: what '.*weight' .* is not finite"),
+        ("nan", {"hold": True}, RecoveryError, "batch 1: what '.*weight' .* is not finite"),
+        ([], {"hold": True}, InputError, "gave no batch"),
+        ("odd", {"hold": True}, RuntimeError, "channels"),
         ("good", {"ridge": 0}, InputError, "ridge must be above 0"),
         ("good", {"places": 0}, InputError, "at least one place"),
         ("good", {"max_batches": 0}, InputError, "max_batches must be at least 1"),
@@ -346,13 +370,14 @@ def test_bad_input_leaves_the_model_as_it_was(
 ) -> None:
     net = randomised(conv_net())
     x = randn(8, 3, 8, 8)
-    chosen = {"nan": [x, x * float("nan")], "good": [x]}
+    chosen = {"nan": [x, x * float("nan")], "good": [x], "odd": [x, x[:, :1]]}
     given = chosen[batches] if isinstance(batches, str) else batches
     small, _ = pruned(net, x, {"0.weight": [0, 5]})
-    before = copy.deepcopy(small.state_dict())
+    before, threads = copy.deepcopy(small.state_dict()), threading.active_count()
     with pytest.raises(error, match=words):
         reconstruct_(small, net, given, **options)  # type: ignore[arg-type]
     assert all(torch.equal(value, before[name]) for name, value in small.state_dict().items())
+    assert threading.active_count() == threads
 
 
 def test_an_error_in_a_later_layer_leaves_the_earlier_ones_too(monkeypatch: pytest.MonkeyPatch) -> None:
