@@ -230,7 +230,7 @@ def _cells(
     return (
         *(method.library, method.scorer, method.scope, method.order),
         *(mean("macs_left"), mean("params_left")),
-        *(_accuracy(done, stage) for stage in STAGES),
+        *(accuracy_of(done, stage) for stage in STAGES),
         "" if method.library != "ours" else difference(done, peer),
         str(len(done)),
         failures,
@@ -254,7 +254,8 @@ def share(rows: Sequence[dict[str, Any]], stage: str) -> float:
     return rights.count("1") / len(rights)
 
 
-def _accuracy(rows: Sequence[dict[str, Any]], stage: str) -> str:
+def accuracy_of(rows: Sequence[dict[str, Any]], stage: str) -> str:
+    """Percent of right answers and their standard error over the test images."""
     if not rows:
         return "-"
     right, n = share(rows, stage), len(rows[0]["right"][stage])
@@ -262,20 +263,22 @@ def _accuracy(rows: Sequence[dict[str, Any]], stage: str) -> str:
     return f"{100 * right:.1f} ± {100 * math.sqrt(right * (1 - right) / n):.1f}"
 
 
-def difference(rows: Sequence[dict[str, Any]], peer: Sequence[dict[str, Any]]) -> str:
-    """Points of fine-tuned accuracy over the peer's and their standard error, image by image."""
+def difference(
+    rows: Sequence[dict[str, Any]], peer: Sequence[dict[str, Any]], *, stage: str = "fine_tuned"
+) -> str:
+    """Points of accuracy over the peer's and their standard error, image by image."""
     seeds = {row["seed"] for row in rows} & {row["seed"] for row in peer if "right" in row}
     if not seeds:
         return "-"
-    mine = _per_image([row for row in rows if row["seed"] in seeds])
-    theirs = _per_image([row for row in peer if "right" in row and row["seed"] in seeds])
+    mine = _per_image([row for row in rows if row["seed"] in seeds], stage)
+    theirs = _per_image([row for row in peer if "right" in row and row["seed"] in seeds], stage)
     gains = [a - b for a, b in zip(mine, theirs, strict=True)]
     error = statistics.stdev(gains) / math.sqrt(len(gains))
     return f"{100 * statistics.mean(gains):+.1f} ± {100 * error:.1f}"
 
 
-def _per_image(rows: Sequence[dict[str, Any]]) -> list[float]:
-    runs = [[int(bit) for bit in row["right"]["fine_tuned"]] for row in rows]
+def _per_image(rows: Sequence[dict[str, Any]], stage: str) -> list[float]:
+    runs = [[int(bit) for bit in row["right"][stage]] for row in rows]
     return [statistics.mean(image) for image in zip(*runs, strict=True)]
 
 

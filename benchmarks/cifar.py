@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.zoo import Missing
-from compressor import models
+from compressor import models, recovery
 from compressor.data import Labelled, load_cifar10_npz, normalize
 
 __all__ = ["Augmented", "Data", "correct", "fine_tune_", "load", "recalibrate_"]
@@ -69,18 +69,8 @@ def correct(model: nn.Module, data: Data) -> list[bool]:
 
 
 def recalibrate_(model: nn.Module, data: Data, *, examples: int) -> None:
-    """Replace the statistics of every BatchNorm by their mean over training images."""
-    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a cumulative mean
-        norm.train()
-    with torch.no_grad():
-        for x, _ in data.batches(examples):
-            model(x)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
+    """Measure the statistics of every BatchNorm anew on training images."""
+    recovery.reestimate_batch_norm_(model, data.batches(examples))
     model.eval()
 
 
