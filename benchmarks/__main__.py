@@ -18,6 +18,7 @@ BENCHMARKS = {
     "scoring_cost": ("time of criteria on activations beside their forward passes", 1, 2),
     "sparse_training": ("MaskSparsity beside global sparse training, ResNet-20 on CIFAR-10", 1, 25),
     "accuracy": ("accuracy of ResNet-56 by scorer, beside torch-pruning", 2, 40),
+    "one_shot": ("accuracy of ResNet-56 right after pruning, with and without recovery", 1, 40),
     "imbalanced": ("rates of every class on imbalanced medical images, by method", 1, 60),
 }
 

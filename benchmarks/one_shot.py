@@ -106,6 +106,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--test", type=int, default=None, help="default 1000, with --quick 100")
     parser.add_argument("--fractions", type=float, nargs="+", default=None, help="of MACs left")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the random scorer")
+    parser.add_argument("--scorers", nargs="+", choices=SCORERS, help="only these")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--tables", action="store_true", help="only print what is done")
     zoo.add_shared_option(parser)
@@ -147,6 +148,8 @@ def _keys(options: argparse.Namespace) -> list[Key]:
     keys: list[Key] = [(DENSE, 1.0, 0)]
     for fraction in options.fractions:
         for method in chosen(quick=options.quick):
+            if options.scorers and method.scorer not in options.scorers:
+                continue
             seeds = options.seeds if method.scorer == "Random" else options.seeds[:1]
             keys += [(method, fraction, seed) for seed in seeds]
     return keys
@@ -262,8 +265,8 @@ def _table(fraction: float, dense: Sequence[dict[str, Any]], rows: Sequence[dict
         "training images for norms and reconstruction. ± is the standard error over the test images; `lost` "
         "(reconstructed, or else norms anew, against the network as it is) is paired, image by image.",
         "all: any layer; inner: only between a block's two convolutions. global: lowest score first; per "
-        "MAC: lowest score for each MAC first; uniform: all layers alike. Taylor, GateTaylor, Fisher, Hessian and "
-        "GraSP read labels. torch-pruning has no plan to reconstruct from.",
+        "MAC: lowest score for each MAC first; uniform: all layers alike. Taylor, GateTaylor, Fisher, "
+        "Hessian and GraSP read labels. torch-pruning has no plan to reconstruct from.",
     )
     title = f"{100 * (1 - fraction):.0f} % of the MACs removed, no training"
     return results.Table(title, _COLUMNS, tuple(lines), notes, (0, 1, 2, 3, -1))
