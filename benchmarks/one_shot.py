@@ -48,6 +48,7 @@ from compressor.scoring import (
 )
 
 STAGES = ("as_cut", "norms", "reconstructed")
+_CALIBRATION = 512
 _FEW = 128  # images for criteria that take singular values of every map
 
 SCORERS: dict[str, Callable[[Data, int, int], Scorer]] = {
@@ -73,11 +74,13 @@ def main() -> int:
     torch.set_num_threads(options.threads)
     try:
         folder = zoo.shared_folder(options.shared)
-        model, data = cifar.load(folder, train=max(options.calibration, 512), test=options.test)
+        model, data = cifar.load(folder, train=max(options.calibration, _CALIBRATION), test=options.test)
     except zoo.Missing as missing:
         print(f"skipped: {missing}")
         return 0
     kind = "one_shot-quick" if options.quick else "one_shot"
+    if not options.quick and options.calibration != _CALIBRATION:
+        kind = f"one_shot-{options.calibration}-images"
     facts = results.context("one_shot", vars(options), seeds=options.seeds)
     rows = _done(kind, options)
     todo = [] if options.tables else [key for key in _keys(options) if not any(_is(row, key) for row in rows)]
@@ -111,7 +114,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--tables", action="store_true", help="only print what is done")
     zoo.add_shared_option(parser)
     options = parser.parse_args()
-    options.calibration = options.calibration or (64 if options.quick else 512)
+    options.calibration = options.calibration or (64 if options.quick else _CALIBRATION)
     options.test = options.test or (100 if options.quick else 1000)
     options.fractions = options.fractions or ([0.5] if options.quick else [0.5, 0.3, 0.7])
     return options

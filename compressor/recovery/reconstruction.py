@@ -68,7 +68,7 @@ class Reconstruction:
     """`reconstruct_` with its options, for `prune(..., recover=Reconstruction(batches))`."""
 
     batches: Iterable[object] = field(repr=False)
-    ridge: float = field(default=1e-4, kw_only=True)
+    ridge: float = field(default=1e-2, kw_only=True)
     places: int | None = field(default=128, kw_only=True)
     max_inputs: int = field(default=8192, kw_only=True)
     max_batches: int | None = field(default=None, kw_only=True)
@@ -97,7 +97,7 @@ def reconstruct_(
     batches: Iterable[object],
     *,
     plan: Plan | None = None,
-    ridge: float = 1e-4,
+    ridge: float = 1e-2,
     places: int | None = 128,
     max_inputs: int = 8192,
     max_batches: int | None = None,
@@ -115,7 +115,7 @@ def reconstruct_(
     `batches` are a few hundred examples, in the form `Taylor` reads; they are run through once for each
     layer, each pass up to that layer only, and no more than one batch is held. `plan` leads from `original`
     to `small`; where it is not given it is that which `plan_of` knows. `ridge` is the pull towards the
-    weights as they are, relative to the mean square of a layer's inputs. `places` of each example, drawn
+    weights as they are, relative to the mean square of a layer's inputs: fewer examples need more. `places` of each example, drawn
     with a fixed seed, enter the sums (None: all). Layers with more than `max_inputs` inputs (channels times
     taps) are left, as the sums have that many rows and columns. With `hold` all batches pass through the
     models once, side by side: as many times faster as there are layers to fit, for the memory of one forward
@@ -193,7 +193,7 @@ def _checked(
     if isinstance(batches, Sized) and len(batches) == 0:
         raise InputError("batches gave no batch, expected at least one; is the data set empty?")
     if not ridge > 0:
-        raise InputError(f"ridge must be above 0, got {ridge!r}; 1e-4 suits most data")
+        raise InputError(f"ridge must be above 0, got {ridge!r}; 1e-2 suits most data")
     if max_batches is not None and max_batches < 1:
         raise InputError(f"max_batches must be at least 1, got {max_batches}")
     known = plan if plan is not None else plan_of(small)

@@ -67,7 +67,7 @@ class ReconstructionError(Scorer):
     batches: Iterable[object] = field(repr=False)
     _: KW_ONLY
     otherwise: Scorer | None = None
-    ridge: float = 1e-4
+    ridge: float = 1e-2
     places: int | None = 128
     max_inputs: int = 8192
     reduce: ReduceLike = Reduce.MEAN
