@@ -113,14 +113,16 @@ def reconstruct_(
     the sum: the error that the stream carries so far is made up for, too. No labels, no gradients.
 
     `batches` are a few hundred examples, in the form `Taylor` reads; they are run through once for each
-    layer, each pass up to that layer only, and no more than one batch is held. `plan` leads from `original`
-    to `small`; where it is not given it is that which `plan_of` knows. `ridge` is the pull towards the
-    weights as they are, relative to the mean square of a layer's inputs: fewer examples need more. `places` of each example, drawn
-    with a fixed seed, enter the sums (None: all). Layers with more than `max_inputs` inputs (channels times
-    taps) are left, as the sums have that many rows and columns. With `hold` all batches pass through the
-    models once, side by side: as many times faster as there are layers to fit, for the memory of one forward
-    pass of all examples together; RecoveryError where a weight is used more than once in a pass. `progress`
-    gets how many steps are done and how many there are.
+    layer, each pass up to that layer only, and no more than one batch is held. With `hold` all batches pass
+    through the models once, side by side: as many times faster as there are layers to fit, for the memory
+    of one forward pass of all examples together; RecoveryError where a weight is used more than once in a
+    pass.
+
+    `plan` leads from `original` to `small`; where it is not given it is that which `plan_of` knows. `ridge`
+    is the pull towards the weights as they are, relative to the mean square of a layer's inputs: fewer
+    examples need more. `places` of each example, drawn with a fixed seed, enter the sums (None: all).
+    Layers with more than `max_inputs` inputs (channels times taps) are left, as the sums have that many
+    rows and columns. `progress` gets how many steps are done and how many there are.
 
     Both models run in eval mode. A layer without a bias in front of a batch norm hands its intercept to the
     running mean. Batch norms keep their statistics otherwise: what they read is what they read before.
