@@ -79,7 +79,13 @@ def test_the_ratio_of_steps_is_of_pairs() -> None:
     assert table.rows[0][:4] == ("mask, decay", "1000", "+100.0", "1.100")
 
 
+def test_what_was_not_measured_is_a_dash() -> None:
+    first = row("cut first", 0, "11", logit_change=None, planned_scale=None)
+    (table,) = sparse_training.tables({"runs": [first], "steps": {}})
+    assert table.rows[0][3] == table.rows[0][6] == "-"
+
+
 def test_every_mask_of_another_run_comes_after_it() -> None:
     names = list(sparse_training.METHODS)
     for name, method in sparse_training.METHODS.items():
-        assert method.plan in ("before", "after") or names.index(method.plan) < names.index(name)
+        assert method.plan in ("first", "before", "after") or names.index(method.plan) < names.index(name)
