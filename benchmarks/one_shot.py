@@ -41,6 +41,7 @@ from compressor.scoring import (
     Hessian,
     HRank,
     MeanActivation,
+    Norm,
     ReconstructionError,
     Scorer,
     Scores,
@@ -53,6 +54,7 @@ _FEW = 128  # images for criteria that take singular values of every map
 
 SCORERS: dict[str, Callable[[Data, int, int], Scorer]] = {
     **{name: (lambda data, n, seed, make=make: make(data, seed)) for name, make in methods.SCORERS.items()},
+    "Norm(2, power=2)": lambda data, n, seed: Norm(2, power=2),
     "WHC": lambda data, n, seed: WHC(),
     "SynFlow": lambda data, n, seed: SynFlow(),
     "GateTaylor": lambda data, n, seed: GateTaylor(data.batches(n), F.cross_entropy),

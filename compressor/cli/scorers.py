@@ -25,6 +25,7 @@ from compressor.scoring import (
     MeanActivation,
     Norm,
     Random,
+    ReconstructionError,
     Scorer,
     SynFlow,
     Taylor,
@@ -45,11 +46,12 @@ _SCORERS: Mapping[str, Callable[[int], Scorer]] = {
     "random": Random,
 }
 # HRank is not among them: it needs a second scorer.
-_ACTIVATION_SCORERS: Mapping[str, type[APoZ | MeanActivation | CHIP | BetaRank]] = {
+_ACTIVATION_SCORERS: Mapping[str, type[APoZ | MeanActivation | CHIP | BetaRank | ReconstructionError]] = {
     "apoz": APoZ,
     "mean-activation": MeanActivation,
     "chip": CHIP,
     "beta-rank": BetaRank,
+    "reconstruction-error": ReconstructionError,
 }
 _LOSS_SCORERS: Mapping[str, type[Taylor | Fisher | GateTaylor | GraSP | Hessian]] = {
     "taylor": Taylor,

@@ -151,6 +151,7 @@ def test_scorers_that_read_data_get_it(
         ("beta-rank", cp.scoring.BetaRank),
         ("mean-activation", cp.scoring.MeanActivation),
         ("chip", cp.scoring.CHIP),
+        ("reconstruction-error", cp.scoring.ReconstructionError),
     ],
 )
 def test_scorers_of_activations_need_no_loss(

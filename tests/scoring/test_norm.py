@@ -29,6 +29,19 @@ def test_site_scores_are_norms_of_rows_and_columns(residual: Graph, p: float) ->
             assert value == pytest.approx(expected.item(), rel=1e-5)
 
 
+@pytest.mark.parametrize(("p", "power"), [(2, 2), (1, 0.5), (math.inf, 3)])
+def test_the_power_is_taken_of_every_slices_norm(residual: Graph, p: float, power: float) -> None:
+    plain, found = Norm(p).site_scores(residual), Norm(p, power=power).site_scores(residual)
+    for key, values in plain.items():
+        np.testing.assert_allclose(found[key].numpy(), values.double().numpy() ** power, rtol=1e-12)
+
+
+@pytest.mark.parametrize("power", [0, -1, math.inf, math.nan, "2"])
+def test_a_power_that_orders_nothing_is_refused(power: object) -> None:
+    with pytest.raises(InputError, match="the power of a norm is a finite number above 0"):
+        Norm(power=power)  # type: ignore[arg-type]
+
+
 def test_a_grouped_convolution_is_read_block_by_block(grouped: Graph) -> None:
     found = Norm(2).site_scores(grouped)["2.weight", 1]
     w = weight(grouped, "2.weight")
