@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from compressor.errors import InputError, RecoveryError
-from compressor.observing import loaded, running
+from compressor.observing import across, loaded, merged, running
 from compressor.observing.batches import device_of, output_of
+from compressor.observing.processes import Processes
 
 __all__ = ["reestimate_batch_norm_"]
 
@@ -17,13 +18,18 @@ _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm
 
 
 def reestimate_batch_norm_(
-    model: nn.Module, batches: Iterable[object], *, max_batches: int | None = None
+    model: nn.Module,
+    batches: Iterable[object],
+    *,
+    max_batches: int | None = None,
+    processes: Processes | None = None,
 ) -> int:
     """The number of batches from which the running statistics of every BatchNorm were measured.
 
     In one pass: while a batch runs, every BatchNorm normalises by that batch, as in training, and what it
     read enters sums in float64. Its running mean becomes the mean over all positions of all examples, its
     running variance their variance about that mean, so batches of unequal size count by their examples.
+    With `processes="all"` each process reads its own share of the data, and all get the same, see `score`.
     Nothing else changes: dropout stays off, momentum and the number of batches tracked are as before.
 
     After a cut this alone brings back much of the accuracy. After `reconstruct_` it does harm: weights were
@@ -66,7 +72,8 @@ def reestimate_batch_norm_(
     finally:
         for handle in handles:
             handle.remove()
-    found = {name: one.statistics() for name, one in moments.items()}
+    with across(processes):
+        found = {name: one.statistics() for name, one in moments.items()}
     with torch.no_grad():
         for name, (mean, variance) in found.items():
             norm = norms[name]
@@ -121,4 +128,7 @@ class _Moments:
                 f"BatchNorm {self._name!r} was called by no batch, so nothing is known of its statistics; "
                 "does the forward in eval mode leave it out?"
             )
-        return self._mean, self._squares / (self._count - 1)
+        count = merged(torch.tensor(float(self._count), dtype=torch.float64)).item()
+        mean = merged(self._mean * self._count) / count
+        apart = (self._mean - mean).square() * self._count
+        return mean, merged(self._squares + apart) / (count - 1)

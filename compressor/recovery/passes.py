@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from compressor.observing import Batch, Followed, followed
-from compressor.observing.batches import device_of
+from compressor.observing.batches import device_of, output_of
 from compressor.recovery.survey import Target, calls_of
 
 __all__ = ["Held", "Passes", "Repeated"]
@@ -60,6 +60,10 @@ class Held(Passes):
     """
 
     def __init__(self, original: nn.Module, small: nn.Module, batches: Iterable[Batch]) -> None:
+        # `running` sees no writes of other threads: one of its own has it keep what buffers hold.
+        for model in (original, small):
+            for buffer in model.buffers():
+                buffer.copy_(buffer.clone())
         self._lanes = [(_Lane(original, batch), _Lane(small, batch)) for batch in batches]
         self._waiting: list[Followed] = []
 
@@ -136,7 +140,7 @@ class _Lane:
                 if device.type == "cuda":
                     stack.enter_context(torch.cuda.device(device))
                 stack.enter_context(followed(self._model, self._see))
-                self._model(*self._batch.args, **self._batch.kwargs)
+                output_of(self._model, self._batch)
         except _GivenUp:
             pass
         except BaseException as error:  # raised where the pass was asked for

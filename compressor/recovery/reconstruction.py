@@ -21,6 +21,7 @@ from compressor.observing import (
     NormalEquations,
     Places,
     Sums,
+    across,
     inputs_at,
     loaded,
     n_places,
@@ -28,6 +29,7 @@ from compressor.observing import (
     running,
 )
 from compressor.observing.batches import device_of
+from compressor.observing.processes import Processes
 from compressor.recovery.passes import Held, Passes, Repeated
 from compressor.recovery.ridge import ridge as solve
 from compressor.recovery.survey import Survey, Target, keep_of, survey
@@ -73,6 +75,7 @@ class Reconstruction:
     max_inputs: int = field(default=8192, kw_only=True)
     max_batches: int | None = field(default=None, kw_only=True)
     hold: bool = field(default=False, kw_only=True)
+    processes: Processes | None = field(default=None, kw_only=True)
     progress: Callable[[int, int], None] | None = field(default=None, kw_only=True, repr=False)
 
     def __call__(self, small: nn.Module, original: nn.Module, plan: Plan) -> Reconstructed:
@@ -87,6 +90,7 @@ class Reconstruction:
             max_inputs=self.max_inputs,
             max_batches=self.max_batches,
             hold=self.hold,
+            processes=self.processes,
             progress=self.progress,
         )
 
@@ -102,6 +106,7 @@ def reconstruct_(
     max_inputs: int = 8192,
     max_batches: int | None = None,
     hold: bool = False,
+    processes: Processes | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Reconstructed:
     """Fit the weights of a pruned model anew, so that its layers write what the original's wrote.
@@ -122,7 +127,8 @@ def reconstruct_(
     is the pull towards the weights as they are, relative to the mean square of a layer's inputs: fewer
     examples need more. `places` of each example, drawn with a fixed seed, enter the sums (None: all).
     Layers with more than `max_inputs` inputs (channels times taps) are left, as the sums have that many
-    rows and columns. `progress` gets how many steps are done and how many there are.
+    rows and columns. `processes` is "all" where every process of a run fits the same model to its own share
+    of the data, see `score`. `progress` gets how many steps are done and how many there are.
 
     Both models run in eval mode. A layer without a bias in front of a batch norm hands its intercept to the
     running mean. Batch norms keep their statistics otherwise: what they read is what they read before.
@@ -149,6 +155,7 @@ def reconstruct_(
     fits: list[LayerFit] = []
     values: dict[str, Tensor] = {}
     with ExitStack() as stack:
+        stack.enter_context(across(processes))
         stack.enter_context(running(original))
         stack.enter_context(running(small))
         again = partial(loaded, batches, device, max_batches=max_batches)

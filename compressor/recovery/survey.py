@@ -49,7 +49,7 @@ def survey(small: nn.Module, plan: Plan, batch: Batch, *, max_inputs: int) -> Su
     seen: list[Followed] = []
     uses = _Uses(small)
     with uses, followed(small, seen.append):
-        small(*batch.args, **batch.kwargs)
+        output_of(small, batch)
     order = _by_weight(seen)
     cut = {(c.tensor, c.axis) for c in plan.cuts if c.role == "reader"}
     first = next((i for i, calls in enumerate(order) if _reads_cut(calls[0].call, cut)), len(order))

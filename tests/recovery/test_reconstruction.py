@@ -230,6 +230,24 @@ def test_passes_that_are_held_give_what_repeated_ones_give(make: Callable[[], nn
         torch.testing.assert_close(results[1][name], value, rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.parametrize("hold", [False, True])
+def test_what_a_forward_writes_into_buffers_is_put_back(hold: bool) -> None:
+    class Counting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.up, self.down = nn.Linear(3, 6), nn.Linear(6, 3)
+            self.register_buffer("seen", torch.zeros(1))
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.seen += len(x)
+            return self.down(F.relu(self.up(x)))
+
+    net, x = Counting().double().eval(), randn(20, 3)
+    small, _ = pruned(net, x, {"up.weight": [2]})
+    reconstruct_(small, net, [x], hold=hold)
+    assert net.seen.item() == small.seen.item() == 0
+
+
 def test_batches_of_any_size_give_the_same() -> None:
     net = randomised(conv_net())
     x = randn(40, 3, 8, 8)
@@ -359,7 +377,8 @@ def test_prune_recovers_after_every_step_and_proves_the_cut_first() -> None:
         ("nan", {}, RecoveryError, "batch 1: what '.*weight' .* is not finite"),
         ("nan", {"hold": True}, RecoveryError, "batch 1: what '.*weight' .* is not finite"),
         ([], {"hold": True}, InputError, "gave no batch"),
-        ("odd", {"hold": True}, RuntimeError, "channels"),
+        ("odd", {"hold": True}, InputError, "cannot run on a batch"),
+        ("odd", {}, InputError, "cannot run on a batch"),
         ("good", {"ridge": 0}, InputError, "ridge must be above 0"),
         ("good", {"places": 0}, InputError, "at least one place"),
         ("good", {"max_batches": 0}, InputError, "max_batches must be at least 1"),
