@@ -146,7 +146,8 @@ def keys(options: argparse.Namespace) -> list[Row]:
 
 def schedule(options: argparse.Namespace) -> Row:
     """What all runs of one file have in common."""
-    return {name: getattr(options, name) for name in ("epochs", "width", "limit")}
+    found = {name: getattr(options, name) for name in ("epochs", "width", "limit")}
+    return {**found, "rate": None if options.tune else options.rate}
 
 
 def done(kind: str, wanted: Row) -> list[Row]:

@@ -165,7 +165,7 @@ def row(
         "params_left": fraction,
         "classes": ["a", "b"],
         "confusion": {"val": stages, "test": stages},
-        "schedule": {"epochs": 3, "width": 8, "limit": None},
+        "schedule": {"epochs": 3, "width": 8, "limit": None, "rate": 0.02},
         **changed,
     }
 
@@ -199,10 +199,13 @@ def test_the_ablation_runs_at_the_smallest_fraction_alone() -> None:
 def test_runs_of_another_schedule_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(results, "FOLDER", tmp_path)
     results.write_json(tmp_path / "imbalanced.json", {"rows": [row("L1", "1 0; 0 1")]})
-    wanted = {"epochs": 3, "width": 8, "limit": None}
+    wanted = {"epochs": 3, "width": 8, "limit": None, "rate": 0.02}
     assert len(imbalanced.done("imbalanced", wanted)) == 1
     with pytest.raises(SystemExit, match="'epochs': 9"):
         imbalanced.done("imbalanced", {**wanted, "epochs": 9})
+    assert imbalanced.schedule(imbalanced._options([])) == wanted
+    with pytest.raises(SystemExit, match=r"'rate': 0\.1"):  # rates are only mixed to choose one
+        imbalanced.done("imbalanced", imbalanced.schedule(imbalanced._options(["--rate", "0.1"])))
 
 
 def test_without_the_data_it_is_skipped_with_the_reason(
