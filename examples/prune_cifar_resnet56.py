@@ -1,4 +1,4 @@
-"""Prune a trained ResNet-56 for CIFAR-10 and fine-tune it, from published weights.
+"""Prune a trained ResNet-56 for CIFAR-10, reconstruct and fine-tune it, from published weights.
 
 Needs the shared data folder (checkpoint and lossless CIFAR-10 images); see --shared. With the
 defaults it takes about ten minutes on two cores.
@@ -29,13 +29,14 @@ def cifar10(path: Path) -> Data:
 
 
 def main() -> None:
-    """Load, prune in steps, fine-tune, compare, save and export."""
+    """Load, prune in steps with a reconstruction after each, fine-tune, compare, save and export."""
     parser = argparse.ArgumentParser(description=__doc__)
     default = os.environ.get("COMPRESSOR_SHARED", "../shared")
     parser.add_argument("--shared", type=Path, default=Path(default), help="folder with data/")
     parser.add_argument("--macs", type=float, default=0.5, help="fraction of the MACs that stays")
     parser.add_argument("--steps", type=int, default=2)
-    parser.add_argument("--epochs", type=int, default=2, help="of fine-tuning after each step")
+    parser.add_argument("--images", type=int, default=1500, help="for the reconstruction")
+    parser.add_argument("--epochs", type=int, default=2, help="of fine-tuning; 0 for none")
     parser.add_argument("--out", type=Path, default=Path("out/resnet56"))
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -54,22 +55,28 @@ def main() -> None:
     before = accuracy(model, data.x_test, data.y_test)
     print(f"ResNet-56: accuracy {before:.1%} on {len(data.x_test)} test images")
 
-    def fine_tune(small: torch.nn.Module) -> None:
-        print(f"pruned: accuracy {accuracy(small, data.x_test, data.y_test):.1%}")
-        train(small, data, epochs=options.epochs, lr=0.02, seed=options.seed, batch=128, shift=4)
-        print(f"fine-tuned: accuracy {accuracy(small, data.x_test, data.y_test):.1%}")
-
-    budget = cp.budget.Macs(options.macs)
     small = cp.prune(
         model,
         example,
         scorer=cp.scoring.Norm(),
-        budget=budget,
+        budget=cp.budget.Macs(options.macs),
         steps=options.steps,
-        between=fine_tune,
+        recover=cp.recovery.Reconstruction(data.unlabelled(options.images)),
     )
-    fine_tune(small)
+    print(f"pruned and reconstructed: accuracy {accuracy(small, data.x_test, data.y_test):.1%}")
+    if options.epochs:
+        train(
+            small,
+            data,
+            epochs=options.epochs,
+            lr=0.01,
+            seed=options.seed,
+            batch=128,
+            shift=4,
+            teacher=model,
+        )
     after = accuracy(small, data.x_test, data.y_test)
+    print(f"fine-tuned: accuracy {after:.1%}")
     comparison = cp.compare(model, small, example[:1])
     print(comparison)
     cp.save(small, options.out / "small", overwrite=True)

@@ -1,15 +1,15 @@
-"""A plain training loop and what the examples print and draw of a pruned model."""
+"""Data for the examples, one recipe for all of them, and what they print and draw of a pruned model."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm import tqdm
+from torch.utils.data import DataLoader, TensorDataset, default_collate
 
 import compressor as cp
 
@@ -23,10 +23,14 @@ class Data:
     x_test: Tensor
     y_test: Tensor
 
-    def batches(self, size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """One shuffled pass over the training images."""
-        for index in torch.randperm(len(self.x_train), generator=generator).split(size):
-            yield self.x_train[index], self.y_train[index]
+    def loader(self, *, batch: int = 64, shift: int = 1) -> DataLoader[tuple[Tensor, Tensor]]:
+        """Shuffled training images, each batch shifted at random by up to `shift` pixels."""
+        images = TensorDataset(self.x_train, self.y_train)
+        return DataLoader(images, batch, shuffle=True, collate_fn=partial(_shifted, shift))
+
+    def unlabelled(self, n: int, *, batch: int = 128) -> list[Tensor]:
+        """The first `n` training images as they are, without their labels."""
+        return list(self.x_train[:n].split(batch))
 
 
 def train(
@@ -38,30 +42,19 @@ def train(
     seed: int,
     batch: int = 64,
     shift: int = 1,
+    teacher: nn.Module | None = None,
 ) -> None:
-    """SGD with momentum and a cosine schedule; images are shifted at random by up to `shift` pixels."""
-    generator = torch.Generator().manual_seed(seed)
-    steps = epochs * -(-len(data.x_train) // batch)
-    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, weight_decay=5e-4, nesterov=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps)
-    model.train()
-    with tqdm(total=steps, desc=f"{epochs} epochs", leave=False) as bar:
-        for _ in range(epochs):
-            for x, y in data.batches(batch, generator):
-                loss = F.cross_entropy(model(_shifted(x, shift, generator)), y)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-                bar.update()
+    """SGD with a warm-up and a cosine schedule; with a `teacher` (the unpruned model) by its outputs, too."""
+    loss = F.cross_entropy if teacher is None else cp.training.Distillation(teacher, F.cross_entropy)
+    recipe = cp.training.Recipe(epochs=epochs, lr=lr, weight_decay=5e-4, warmup_epochs=epochs / 4, seed=seed)
+    cp.training.fine_tune_(model, data.loader(batch=batch, shift=shift), loss, recipe)
     model.eval()
 
 
-def _shifted(x: Tensor, shift: int, generator: torch.Generator) -> Tensor:
-    down, right = torch.randint(-shift, shift + 1, (2,), generator=generator).tolist()
-    padded = F.pad(x, (shift,) * 4)
-    top, left = shift + down, shift + right
-    return padded[:, :, top : top + x.shape[2], left : left + x.shape[3]]
+def _shifted(shift: int, items: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    x, y = default_collate(items)
+    top, left = torch.randint(2 * shift + 1, (2,)).tolist()
+    return F.pad(x, (shift,) * 4)[:, :, top : top + x.shape[2], left : left + x.shape[3]], y
 
 
 @torch.no_grad()
