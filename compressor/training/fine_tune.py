@@ -37,7 +37,8 @@ def fine_tune_(
     `batches` is a DataLoader or a list of batches, each `(inputs, target)`, a mapping or as `Taylor` reads
     them; `loss(output, target)` returns one number, or is a `ModelLoss` such as `Distillation`. What is done
     how often is in the `Recipe`. With `validation` the weights of the best epoch are kept. `regularizer` is
-    anything with `attach(optimizer)`, sparse training say.
+    anything with `attach(optimizer)`, sparse training say; leave the validation out there, as the best epoch
+    may be one in which the channels are not at zero yet.
 
     With `checkpoint` the training is written to that file after each epoch and when it is interrupted
     (Ctrl-C), and goes on from there where the file exists: on a CPU to the same bit as without the
