@@ -1,7 +1,7 @@
 """Train a small ResNet on handwritten digits, remove 70 % of its MACs, recover, prove and export the result.
 
 The digits are scikit-learn's (1,797 real 8x8 scans); nothing is downloaded. Run it with `make demo`;
-it takes a few minutes on two cores and writes to out/demo.
+it takes about a minute on two cores and writes to out/demo.
 """
 
 from __future__ import annotations
