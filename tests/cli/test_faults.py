@@ -26,7 +26,7 @@ USAGE = {
     "a file for a module": (("profile", "tiny_net.py:Tiny", *IMAGE), "did you mean tiny_net:Tiny?"),
     "a path for a module": (("profile", "./a/net.py:Tiny", *IMAGE), "did you mean a.net:Tiny?"),
     "no attribute": (("profile", "tiny_net:", *IMAGE), "is not of the form"),
-    "unknown name": (("profile", "resnet56", *IMAGE), "did you mean 'resnet56_cifar'?"),
+    "unknown name": (("profile", "resnet56_cifr", *IMAGE), "did you mean 'resnet56_cifar'"),
     "no input": (PROFILE, "give the shape of the model's input"),
     "commas in a shape": ((*PROFILE, "-i", "2,3,8,8"), "did you mean 2x3x8x8?"),
     "words for a shape": ((*PROFILE, "-i", "image"), "is not a shape such as 1x3x224x224"),

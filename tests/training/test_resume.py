@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,15 @@ from compressor.training.interrupting import uninterrupted
 from compressor.training.sparsity import Decay, MaskSparsity, Proximal, Within, silenced
 from tests.conftest import ROOT
 from tests.training.conftest import make_data, make_loader, make_net
+
+
+@pytest.fixture(autouse=True)
+def _ctrl_c_counts() -> Iterator[None]:
+    """A process that was started in the background ignores Ctrl-C, and its children do."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
 
 RECIPES = {
     "sgd": Recipe(epochs=3, lr=0.05),
@@ -258,6 +268,7 @@ def test_a_signal_waits_for_the_end_of_a_step() -> None:
 
 
 SCRIPT = """
+import signal
 import sys
 import torch
 from torch.nn import functional as F
@@ -265,6 +276,7 @@ from compressor.training import Recipe, fine_tune_
 from tests.training.conftest import make_loader, make_net
 
 torch.set_num_threads(1)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def loss(output, target):
     print("step", flush=True)
