@@ -98,7 +98,7 @@ METHODS: Mapping[str, Method] = {
 # What the default could be, for `--candidates`: of weights alone, and Taylor to see what data would give.
 CANDIDATES: Mapping[str, Method] = {
     "default": METHODS["default"],
-    "Norm(2, power=2), global": Method(lambda data, seed: Norm(2, power=2), by_score),
+    "Norm(2), global": Method(lambda data, seed: Norm(2), by_score),
     "Norm(2), uniform": Method(lambda data, seed: Norm(2)),
     "Norm(1), global": Method(lambda data, seed: Norm(1), by_score),
     "Norm(1), uniform": Method(lambda data, seed: Norm(1)),

@@ -60,7 +60,7 @@ def prune(
 ) -> nn.Module:
     """A new, smaller model: captured, scored, cut to `budget` and verified; `model` stays as it is.
 
-    `args` and `kwargs` are example inputs of `model`. `scorer` is `Norm()` where none is given. With
+    `args` and `kwargs` are example inputs of `model`. `scorer` is `Norm(power=2)` where none is given. With
     `steps > 1` the budget is approached gradually: channels are scored anew after every step, and
     `between(small)` may fine-tune the model in place between two steps. `recover(small, model, plan)`
     makes up for the cut in place after every step, the last one too, once the cut is proved:
@@ -80,7 +80,7 @@ def prune(
         raise InputError(
             f"prune needs a budget such as budget.Macs(0.5), got {type(budget).__name__} {budget!r}"
         )
-    chosen = Norm() if scorer is None else scorer
+    chosen = Norm(power=2) if scorer is None else scorer
     targets = stages(budget, steps)
     graph = capture(model, *args, **kwargs)
     small, now = model, graph

@@ -50,7 +50,7 @@ def main() -> None:
     print(f"   accuracy {before:.1%} on {len(data.x_test)} unseen digits")
 
     print("2. Remove 70 % of the MACs, proved; fit the layers anew without labels; fine-tune by the original")
-    small = cp.prune(model, example, scorer=cp.scoring.Norm(), budget=cp.budget.Macs(0.3))
+    small = cp.prune(model, example, budget=cp.budget.Macs(0.3))
     report(small, data.x_test, data.y_test, "pruned")
     cp.recovery.reconstruct_(small, model, data.unlabelled(512))
     report(small, data.x_test, data.y_test, "reconstructed from 512 images without labels")

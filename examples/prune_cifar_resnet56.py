@@ -34,7 +34,7 @@ def main() -> None:
     default = os.environ.get("COMPRESSOR_SHARED", "../shared")
     parser.add_argument("--shared", type=Path, default=Path(default), help="folder with data/")
     parser.add_argument("--macs", type=float, default=0.5, help="fraction of the MACs that stays")
-    parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=1)
     parser.add_argument("--images", type=int, default=1500, help="for the reconstruction")
     parser.add_argument("--epochs", type=int, default=2, help="of fine-tuning; 0 for none")
     parser.add_argument("--out", type=Path, default=Path("out/resnet56"))
@@ -55,13 +55,14 @@ def main() -> None:
     before = accuracy(model, data.x_test, data.y_test)
     print(f"ResNet-56: accuracy {before:.1%} on {len(data.x_test)} test images")
 
+    images_only = data.unlabelled(options.images)
     small = cp.prune(
         model,
         example,
-        scorer=cp.scoring.Norm(),
-        budget=cp.budget.Macs(options.macs),
+        scorer=cp.scoring.ReconstructionError(images_only),
+        budget=cp.budget.Macs(options.macs, order=cp.budget.by_score_per_mac),
         steps=options.steps,
-        recover=cp.recovery.Reconstruction(data.unlabelled(options.images)),
+        recover=cp.recovery.Reconstruction(images_only, hold=True),
     )
     print(f"pruned and reconstructed: accuracy {accuracy(small, data.x_test, data.y_test):.1%}")
     if options.epochs:

@@ -36,7 +36,7 @@ from compressor.scoring.gradients import Loss
 __all__ = ["ScorerOptions", "scorer_of"]
 
 _SCORERS: Mapping[str, Callable[[int], Scorer]] = {
-    "norm": lambda seed: Norm(),
+    "norm": lambda seed: Norm(power=2),
     "l1": lambda seed: Norm(1),
     "geometric-median": lambda seed: GeometricMedian(),
     "batch-norm-scale": lambda seed: BatchNormScale(),

@@ -60,7 +60,7 @@ def test_a_model_is_a_class_an_object_a_function_or_a_name(run: Run, spec: str) 
 def test_plan_writes_the_plan_of_the_library(run: Run, here: Path, tiny: nn.Module, x: torch.Tensor) -> None:
     outcome = run("plan", NET, *IMAGE, "--macs", "0.5", "--json")
     graph = cp.capture(tiny, x)
-    expected = cp.plan(cp.score(graph, cp.scoring.Norm()), cp.budget.Macs(0.5))
+    expected = cp.plan(cp.score(graph, cp.scoring.Norm(power=2)), cp.budget.Macs(0.5))
     assert cp.Plan.load(here / "net.plan.json") == expected
     after = cp.profile(cp.apply(tiny, expected), x)
     assert outcome.data["before"]["macs"] == MACS
@@ -99,14 +99,14 @@ def test_budget_options_mean_the_budgets_of_the_library(
     budget: cp.budget.Budget,
 ) -> None:
     assert run("plan", NET, *IMAGE, *options).code == 0
-    scores = cp.score(cp.capture(tiny, x), cp.scoring.Norm())
+    scores = cp.score(cp.capture(tiny, x), cp.scoring.Norm(power=2))
     assert cp.Plan.load(here / "net.plan.json") == cp.plan(scores, budget)
 
 
 @pytest.mark.parametrize(
     ("name", "scorer"),
     [
-        ("norm", cp.scoring.Norm()),
+        ("norm", cp.scoring.Norm(power=2)),
         ("l1", cp.scoring.Norm(1)),
         ("geometric-median", cp.scoring.GeometricMedian()),
         ("batch-norm-scale", cp.scoring.BatchNormScale()),
