@@ -19,6 +19,7 @@ from compressor.training.sparsity import (
     Subgradient,
 )
 from compressor.training.sparsity.on_slices import Push, SliceRegularizer
+from compressor.training.sparsity.penalties import lasso
 from compressor.training.sparsity.slices import Slices
 from tests.training.sparsity.resnet14 import ResNet14
 
@@ -101,3 +102,18 @@ def test_the_wrong_penalty_is_seen(net: ResNet14, golden: dict[str, np.ndarray])
     graph = cp.capture(net, torch.from_numpy(golden["x"]))
     NetworkSlimming(graph, Ridge(float(golden["s"]))).before_step(torch.optim.SGD(net.parameters(), lr=0.1))
     assert max(_differences(net, golden, "global_L1", before).values()) > 1e-5
+
+
+@pytest.mark.parametrize("which", ["mask_L1", "global_L1"])
+def test_the_penalty_is_what_the_subgradient_belongs_to(
+    which: str, net: ResNet14, golden: dict[str, np.ndarray]
+) -> None:
+    """The sum of s |γ| over the pushed channels: the subgradient times γ, as it is of degree 1."""
+    total = 0.0
+    for name in golden["norm_layers"].tolist():
+        scales = net.get_submodule(name).weight.detach().double()
+        mask = golden.get(f"prune_mask/{name}") if which == "mask_L1" else np.ones(len(scales), dtype=bool)
+        if mask is not None:
+            rows = scales[torch.from_numpy(mask), None]
+            total += float((lasso(rows, float(golden["s"])) * rows).sum())
+    assert total == pytest.approx(float(golden[f"derived_penalty_{which}"]), rel=1e-6)
