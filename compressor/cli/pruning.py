@@ -16,6 +16,7 @@ from compressor.cli.exporting import report_data, write_onnx
 from compressor.cli.inputs import InputOptions, example_inputs
 from compressor.cli.model import ModelOptions, build, device_of, warn_if_random
 from compressor.cli.progress import Progress
+from compressor.cli.recovering import RecoverOptions, check_examples, recover_, recovered_data, recovered_text
 from compressor.cli.saved import OutOptions, check_free, save_folder
 from compressor.cli.scorers import ScorerOptions
 from compressor.core.capture import capture
@@ -107,6 +108,8 @@ def apply(
 compressor prune my_pkg.net:build --input 1x3x224x224 --macs 0.5 --scorer norm --out small/
 
 compressor prune resnet56_cifar -w resnet56.th -i 1x3x32x32 --uniform 0.3 --round-to 8 -o small/
+
+compressor prune my_pkg.net:build -i 1x3x224x224 --macs 0.5 --recover my_pkg.data:images -o small/
 """,
 )
 def prune(
@@ -114,6 +117,7 @@ def prune(
     inputs: InputOptions,
     budget: BudgetOptions,
     scorer: ScorerOptions,
+    recovery: RecoverOptions,
     out: OutOptions,
     onnx: OnnxOptions,
     progress: Progress,
@@ -121,9 +125,11 @@ def prune(
     """Make a model smaller: plan, cut, verify, save, and show what it saves.
 
     Nothing is trained: fine-tune the result afterwards, it is an ordinary model. It is proved to
-    compute what the plan says before anything is written.
+    compute what the plan says before anything is written. With --recover its layers are then fitted to
+    what the original computes.
     """
     check_choice(scorer, budget)
+    check_examples(recovery)
     check_free(out)
     if onnx.onnx is not None:
         require_onnx()
@@ -136,6 +142,7 @@ def prune(
     with progress.step("cutting and verifying"):
         small = apply_plan(net, plan)
         report = verify_model(net, small, plan, *given.args, graph=graph, **given.kwargs)
+    done = recover_(small, net, plan, recovery, progress)
     save_folder(small, plan, given, out)
     exported = None if onnx.onnx is None else write_onnx(small, given, onnx.onnx, progress)
     with progress.step("measuring both models"):
@@ -147,10 +154,11 @@ def prune(
         "cuts": len(plan.cuts),
         "sizes": len(plan.sizes),
         "verified": asdict(report),
+        "recovered": recovered_data(done),
         **_comparison_data(comparison),
         "onnx": None if exported is None else report_data(exported),
     }
-    lines = [str(comparison), "", str(report), f"wrote {out.out}"]
+    lines = [str(comparison), "", str(report), *recovered_text(done), f"wrote {out.out}"]
     return Result("\n".join([*lines, *([] if exported is None else [str(exported)])]), data)
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
+from compressor.cli.batches import batches_of
 from compressor.cli.objects import close_to, find_object
-from compressor.errors import InputError
 from compressor.scoring import (
     CHIP,
     LAMP,
@@ -161,7 +161,7 @@ def _data_scorer(name: str, options: ScorerOptions, progress: Callable[[int], No
             f"{loss if needs_loss else ''}",
             param_hint="--scorer",
         )
-    batches = _Batches(options.data, find_object(options.data, option="--data"))
+    batches = batches_of(options.data, option="--data")
     if needs_loss:
         assert options.loss is not None
         return _LOSS_SCORERS[name](
@@ -183,20 +183,3 @@ def _loss(spec: str) -> Loss:
             param_hint="--loss",
         )
     return loss
-
-
-@dataclass(frozen=True)
-class _Batches:
-    """The batches of a function, made anew for every pass: a generator lasts for one only."""
-
-    spec: str
-    source: object
-
-    def __iter__(self) -> Iterator[object]:
-        made = self.source() if callable(self.source) else self.source
-        if not isinstance(made, Iterable):
-            raise InputError(
-                f"--data {self.spec} gives {type(made).__name__}, expected something to iterate "
-                "over, such as a DataLoader"
-            )
-        return iter(made)

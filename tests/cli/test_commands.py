@@ -205,6 +205,20 @@ def test_prune_shows_the_comparison(run: Run) -> None:
         assert words in outcome.out
 
 
+def test_prune_recovers_as_the_library_does(
+    run: Run, module: ModuleType, tiny: nn.Module, x: torch.Tensor
+) -> None:
+    args = ["prune", NET, *IMAGE, "--macs", "0.5", "--recover", "tiny_net:batches", "--out", "small"]
+    outcome = run(*args, "--json")
+    recover = cp.recovery.Reconstruction(list(module.batches()))
+    expected = cp.prune(tiny, x, budget=cp.budget.Macs(0.5), recover=recover)
+    assert torch.equal(cp.load("small", module.Tiny)(x), expected(x))
+    layers = outcome.data["recovered"]["layers"]
+    assert set(layers) == {"conv2.weight", "fc.weight"} and outcome.data["recovered"]["left"] == {}
+    assert all(layer["after"] <= layer["before"] for layer in layers.values())
+    assert "reconstructed 2 layers" in run(*args[:-1], "again").out
+
+
 def test_prune_writes_onnx_that_computes_the_same(
     run: Run, here: Path, module: ModuleType, x: torch.Tensor
 ) -> None:

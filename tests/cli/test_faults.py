@@ -81,6 +81,14 @@ ERRORS = {
     "an unknown layer": (("explain", NET, "conv", *IMAGE), "did you mean 'conv"),
     "a layer without parameters": (("explain", "tiny_net:seq", "1", *IMAGE), "has no parameters"),
     "a folder for the plan": ((*PLAN, "--macs", "0.5", "-o", "no/where"), "expected a file"),
+    "no such examples": (
+        ("prune", NET, *IMAGE, "--macs", "0.5", "--recover", "tiny_net:bathces", "-o", "small"),
+        "did you mean tiny_net:batches",
+    ),
+    "examples that are none": (
+        ("prune", NET, *IMAGE, "--macs", "0.5", "--recover", "tiny_net:number", "-o", "small"),
+        "--recover tiny_net:number gives int, expected something to iterate over",
+    ),
     "data that is none": (
         (*PLAN, "--macs", "0.5", "-s", "taylor", "--data", "tiny_net:number", *LOSS),
         "expected something to iterate over",
