@@ -1,7 +1,7 @@
-"""Structured pruning for PyTorch: remove channels of any convolutional network, and prove the result.
+"""Structured pruning for PyTorch: remove channels of any network, and prove the result.
 
 import compressor as cp
-small = cp.prune(model, x, scorer=cp.scoring.Norm(), budget=cp.budget.Macs(0.5))
+small = cp.prune(model, x, budget=cp.budget.Macs(0.5))
 print(cp.compare(model, small, x))
 cp.export.onnx(small, x, "small.onnx")
 """

@@ -39,6 +39,9 @@ def main() -> None:
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
+    torch.set_num_threads(
+        1
+    )  # threads would spend more time on waiting for each other than on layers so small
     torch.manual_seed(options.seed)
     data = digits(options.seed)
     example = data.x_test[:8]

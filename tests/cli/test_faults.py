@@ -37,6 +37,10 @@ USAGE = {
     "two budgets": ((*PLAN, "--macs", "0.5", "--global", "0.3"), "found --macs and --global"),
     "no budget": (PLAN, "give exactly one budget"),
     "budget not a number": ((*PLAN, "--macs", "half"), "Invalid value for '--macs'"),
+    "no such examples": (
+        ("prune", NET, *IMAGE, "--macs", "0.5", "--recover", "tiny_net:bathces", "-o", "small"),
+        "'batches'",
+    ),
     "unknown scorer": ((*PLAN, "--macs", "0.5", "-s", "nrom"), "did you mean 'norm'"),
     "scorer of another type": (
         (*PLAN, "--macs", "0.5", "-s", "tiny_net:number"),
@@ -81,10 +85,6 @@ ERRORS = {
     "an unknown layer": (("explain", NET, "conv", *IMAGE), "did you mean 'conv"),
     "a layer without parameters": (("explain", "tiny_net:seq", "1", *IMAGE), "has no parameters"),
     "a folder for the plan": ((*PLAN, "--macs", "0.5", "-o", "no/where"), "expected a file"),
-    "no such examples": (
-        ("prune", NET, *IMAGE, "--macs", "0.5", "--recover", "tiny_net:bathces", "-o", "small"),
-        "did you mean tiny_net:batches",
-    ),
     "examples that are none": (
         ("prune", NET, *IMAGE, "--macs", "0.5", "--recover", "tiny_net:number", "-o", "small"),
         "--recover tiny_net:number gives int, expected something to iterate over",
