@@ -17,7 +17,7 @@ from compressor.core.surgery import apply
 from compressor.core.verify import verify
 from compressor.errors import InputError
 from compressor.observing.processes import Processes
-from compressor.scoring import Norm, Scorer, Scores, score
+from compressor.scoring import DEFAULT, Scorer, Scores, score
 from compressor.scoring.weight_function import WeightScore
 
 __all__ = ["plan", "prune"]
@@ -60,10 +60,10 @@ def prune(
 ) -> nn.Module:
     """A new, smaller model: captured, scored, cut to `budget` and verified; `model` stays as it is.
 
-    `args` and `kwargs` are example inputs of `model`. `scorer` is `Norm(power=2)` where none is given. With
-    `steps > 1` the budget is approached gradually: channels are scored anew after every step, and
-    `between(small)` may fine-tune the model in place between two steps. `recover(small, model, plan)`
-    makes up for the cut in place after every step, the last one too, once the cut is proved:
+    `args` and `kwargs` are example inputs of `model`. Where no `scorer` is given it is `scoring.DEFAULT`,
+    `Norm(power=2)`. With `steps > 1` the budget is approached gradually: channels are scored anew after every
+    step, and `between(small)` may fine-tune the model in place between two steps. `recover(small, model,
+    plan)` makes up for the cut in place after every step, the last one too, once the cut is proved:
     `recovery.Reconstruction(batches)`, say. `check=False` leaves the proof out. `processes` is for scorers
     that read batches under torchrun, see `score`.
 
@@ -80,7 +80,7 @@ def prune(
         raise InputError(
             f"prune needs a budget such as budget.Macs(0.5), got {type(budget).__name__} {budget!r}"
         )
-    chosen = Norm(power=2) if scorer is None else scorer
+    chosen = DEFAULT if scorer is None else scorer
     targets = stages(budget, steps)
     graph = capture(model, *args, **kwargs)
     small, now = model, graph

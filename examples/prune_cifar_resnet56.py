@@ -70,7 +70,7 @@ def main() -> None:
             small,
             data,
             epochs=options.epochs,
-            lr=0.01,
+            lr=0.001,
             seed=options.seed,
             batch=128,
             shift=4,

@@ -12,6 +12,7 @@ from compressor.cli.batches import batches_of
 from compressor.cli.objects import close_to, find_object
 from compressor.scoring import (
     CHIP,
+    DEFAULT,
     LAMP,
     WHC,
     APoZ,
@@ -36,7 +37,7 @@ from compressor.scoring.gradients import Loss
 __all__ = ["ScorerOptions", "scorer_of"]
 
 _SCORERS: Mapping[str, Callable[[int], Scorer]] = {
-    "norm": lambda seed: Norm(power=2),
+    "norm": lambda seed: DEFAULT,
     "l1": lambda seed: Norm(1),
     "geometric-median": lambda seed: GeometricMedian(),
     "batch-norm-scale": lambda seed: BatchNormScale(),

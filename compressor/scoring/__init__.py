@@ -10,6 +10,7 @@ from compressor.scoring.batch_norm_scale import BatchNormScale
 from compressor.scoring.beta import Direction
 from compressor.scoring.beta_rank import BetaRank, Positions
 from compressor.scoring.chip import CHIP
+from compressor.scoring.default import DEFAULT
 from compressor.scoring.entry import score
 from compressor.scoring.fisher import Fisher
 from compressor.scoring.gate_taylor import GateTaylor
@@ -34,6 +35,7 @@ from compressor.scoring.whc import WHC
 
 __all__ = [
     "CHIP",
+    "DEFAULT",
     "LAMP",
     "WHC",
     "APoZ",

@@ -17,7 +17,7 @@ from compressor.core.surgery import apply_
 from compressor.core.verify import verify
 from compressor.errors import InputError
 from compressor.observing.processes import Processes
-from compressor.scoring import Norm, Scorer, score
+from compressor.scoring import DEFAULT, Scorer, score
 from compressor.scoring.weight_function import WeightScore
 from compressor.training import processes as running
 
@@ -66,7 +66,7 @@ class GradualPruning:
                 f"the present sizes; prune between two trainings, with prune(..., between=...)"
             )
         self._model, self._args, self._kwargs = model, args, kwargs
-        self._scorer = Norm() if scorer is None else scorer
+        self._scorer = DEFAULT if scorer is None else scorer
         self._check = check
         self._targets = list(stages(budget, steps))
         self._original = capture(copy.deepcopy(model), *args, **kwargs)
