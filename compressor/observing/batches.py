@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from compressor.errors import CompressorError, InputError
 
-__all__ = ["Batch", "batch_of", "device_of", "loaded", "output_of", "to_device"]
+__all__ = ["Batch", "batch_of", "check_max_batches", "device_of", "loaded", "output_of", "to_device"]
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,13 @@ def loaded(
                 "where it is needed again, as in an iterative schedule, pass a list or a DataLoader"
             )
         raise InputError(f"batches gave no batch, expected at least one; {hint}")
+
+
+def check_max_batches(max_batches: int | None, *, where: str = "") -> None:
+    """Raise InputError for a limit that lets no batch through; `where` names who was given it."""
+    if max_batches is not None and max_batches < 1:
+        lead = f"{where}: " if where else ""
+        raise InputError(f"{lead}max_batches must be at least 1, got {max_batches}")
 
 
 def output_of(model: nn.Module, batch: Batch) -> Any:

@@ -94,8 +94,9 @@ class _Watch(TorchFunctionMode):
     def __init__(self, model: nn.Module, see: Callable[[LayerCall], None]) -> None:
         super().__init__()
         self._see = see
-        self._names = {id(tensor): name for name, tensor in named_tensors(model).items()}
-        self._shapes = {name: tuple(tensor.shape) for name, tensor in named_tensors(model).items()}
+        tensors = named_tensors(model)
+        self._names = {id(tensor): name for name, tensor in tensors.items()}
+        self._shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
         self._running: list[str] = []
 
     def entering(self, path: str) -> Callable[[nn.Module, Any], None]:

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from compressor.observing.precision import widened
 from compressor.observing.processes import merged
 
-__all__ = ["NormalEquations", "wide"]
+__all__ = ["NormalEquations", "Sums"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +41,7 @@ class Sums:
 
     def add(self, x_GnK: Tensor, y_GnO: Tensor) -> None:
         """Take rows into the sums."""
-        x, y = wide(x_GnK), wide(y_GnO)
+        x, y = widened(x_GnK.detach()), widened(y_GnO.detach())
         parts = [x.mT @ x, x.mT @ y, (y * y).sum(1), x.sum(1), y.sum(1)]
         if self._sums is None:
             self._sums = parts
@@ -59,8 +60,3 @@ class Sums:
         return NormalEquations(
             xx - x[:, :, None] * x[:, None, :], xy - x[:, :, None] * y[:, None, :], yy - y * y, x, y, rows
         )
-
-
-def wide(tensor: Tensor) -> Tensor:
-    """The tensor in float64, or in float32 on devices that have nothing wider."""
-    return tensor.detach().to(torch.float32 if tensor.device.type == "mps" else torch.float64)

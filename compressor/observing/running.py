@@ -26,13 +26,14 @@ def run_batches(
     after: Callable[[Batch, Any], None] | None = None,
     max_batches: int | None = None,
     autocast: torch.dtype | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> int:
     """The number of batches that the model ran on, in eval mode and without gradients.
 
     `see` gets every call of a layer, see `observed`; `before` and `after` the batch (and the output)
-    around each forward pass. All that the model holds, its mode and the random state are as before at
-    the end, also after an error. Raises InputError where there is no batch, or one that the model
-    cannot run on.
+    around each forward pass, `progress` how many are done. All that the model holds, its mode and the
+    random state are as before at the end, also after an error. Raises InputError where there is no batch,
+    or one that the model cannot run on.
 
     >>> net, seen = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)), []
     >>> run_batches(net, [torch.ones(4, 2)], lambda call: seen.append((call.weight, *call.output.shape)))
@@ -50,6 +51,8 @@ def run_batches(
             if after is not None:
                 after(batch, output)
             count += 1
+            if progress is not None:
+                progress(count)
     return count
 
 

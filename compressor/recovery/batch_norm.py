@@ -6,15 +6,16 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from compressor.errors import InputError, RecoveryError
 from compressor.observing import across, loaded, merged, running
 from compressor.observing.batches import device_of, output_of
+from compressor.observing.moments import Moments, moments_of
+from compressor.observing.precision import widened
 from compressor.observing.processes import Processes
 
 __all__ = ["reestimate_batch_norm_"]
-
-_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 def reestimate_batch_norm_(
@@ -52,20 +53,20 @@ def reestimate_batch_norm_(
     norms = {
         name: module
         for name, module in model.named_modules()
-        if isinstance(module, _BATCH_NORMS) and module.running_mean is not None
+        if isinstance(module, _BatchNorm) and module.running_mean is not None
     }
     if not norms:
         raise InputError(
             f"{type(model).__name__} has no BatchNorm with running statistics "
             "(track_running_stats=True), so there is nothing to measure anew"
         )
-    moments = {name: _Moments(name) for name in norms}
+    statistics = {name: _Statistics(name) for name in norms}
     handles, count = [], 0
     try:
         with running(model):
             for name, norm in norms.items():
                 norm.training = True
-                handles.append(norm.register_forward_pre_hook(moments[name].see))
+                handles.append(norm.register_forward_pre_hook(statistics[name].see))
             for batch in loaded(batches, device_of(model), max_batches=max_batches):
                 output_of(model, batch)
                 count += 1
@@ -73,7 +74,7 @@ def reestimate_batch_norm_(
         for handle in handles:
             handle.remove()
     with across(processes):
-        found = {name: one.statistics() for name, one in moments.items()}
+        found = {name: one.statistics() for name, one in statistics.items()}
     with torch.no_grad():
         for name, (mean, variance) in found.items():
             norm = norms[name]
@@ -83,52 +84,38 @@ def reestimate_batch_norm_(
     return count
 
 
-class _Moments:
-    """Count, mean and sum of squares about the mean of each channel, merged batch by batch.
-
-    *Source: T. Chan, G. Golub, R. LeVeque, 1979, "Updating Formulae ...", equation 2.1.*
-    """
+class _Statistics:
+    """The moments of each channel that a BatchNorm reads, merged batch by batch."""
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._count = 0
-        self._mean: Tensor | None = None
-        self._squares: Tensor | None = None
+        self._moments: Moments | None = None
 
     def see(self, module: nn.Module, args: tuple[Tensor, ...]) -> None:
         """A hook that takes in what the norm is about to read [N, C, …]."""
-        values = args[0].detach().movedim(1, 0).flatten(1)
-        values = values.to(torch.float32 if values.device.type == "mps" else torch.float64)
-        count = values.shape[1]
-        mean = values.mean(1)
-        squares = (values - mean[:, None]).square().sum(1)
-        if not torch.isfinite(squares).all():
+        values = widened(args[0].detach())
+        own = moments_of(values, [dim for dim in range(values.dim()) if dim != 1])
+        if not torch.isfinite(own.m2).all():
             raise RecoveryError(
                 f"BatchNorm {self._name!r} reads values that are not finite; look for NaN in the batch or "
                 "the weights"
             )
-        if count < 2:
+        if own.count < 2:
             raise InputError(
                 f"BatchNorm {self._name!r} reads one value for each channel, which has no variance; give "
                 "batches of at least two examples"
             )
-        if self._mean is None or self._squares is None:
-            self._count, self._mean, self._squares = count, mean, squares
-            return
-        total = self._count + count
-        difference = mean - self._mean
-        self._mean = self._mean + difference * (count / total)
-        self._squares = self._squares + squares + difference.square() * (self._count * count / total)
-        self._count = total
+        self._moments = own if self._moments is None else self._moments.merge_(own)
 
     def statistics(self) -> tuple[Tensor, Tensor]:
-        """The mean and the unbiased variance [C]."""
-        if self._mean is None or self._squares is None:
+        """The mean and the unbiased variance [C], over all processes that take part."""
+        if self._moments is None:
             raise RecoveryError(
                 f"BatchNorm {self._name!r} was called by no batch, so nothing is known of its statistics; "
                 "does the forward in eval mode leave it out?"
             )
-        count = merged(torch.tensor(float(self._count), dtype=torch.float64)).item()
-        mean = merged(self._mean * self._count) / count
-        apart = (self._mean - mean).square() * self._count
-        return mean, merged(self._squares + apart) / (count - 1)
+        own = self._moments
+        count = merged(torch.tensor(float(own.count), dtype=torch.float64)).item()
+        mean = merged(own.mean * own.count) / count
+        apart = (own.mean - mean).square() * own.count
+        return mean, merged(own.m2 + apart) / (count - 1)

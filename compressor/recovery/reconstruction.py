@@ -28,7 +28,7 @@ from compressor.observing import (
     outputs_at,
     running,
 )
-from compressor.observing.batches import device_of
+from compressor.observing.batches import check_max_batches, device_of
 from compressor.observing.processes import Processes
 from compressor.recovery.passes import Held, Passes, Repeated
 from compressor.recovery.ridge import ridge as solve
@@ -203,8 +203,7 @@ def _checked(
         raise InputError("batches gave no batch, expected at least one; is the data set empty?")
     if not ridge > 0:
         raise InputError(f"ridge must be above 0, got {ridge!r}; 1e-2 suits most data")
-    if max_batches is not None and max_batches < 1:
-        raise InputError(f"max_batches must be at least 1, got {max_batches}")
+    check_max_batches(max_batches)
     known = plan if plan is not None else plan_of(small)
     if known is None:
         raise InputError(

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from compressor.core.graph import Graph
-from compressor.errors import InputError, ScoreError
+from compressor.errors import ScoreError
 from compressor.observing import Batch, LayerCall, merged, run_batches
+from compressor.observing.batches import check_max_batches
 from compressor.scoring.base import AxisKey, Scorer, SiteScores
 from compressor.scoring.otherwise import check_otherwise, filled
 from compressor.scoring.units import (
@@ -51,8 +52,7 @@ class ActivationScorer(Scorer):
     progress: Callable[[int], None] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        if self.max_batches is not None and self.max_batches < 1:
-            raise InputError(f"{type(self).__name__}: max_batches must be at least 1, got {self.max_batches}")
+        check_max_batches(self.max_batches, where=type(self).__name__)
         check_otherwise(self.otherwise)
         super().__post_init__()
 

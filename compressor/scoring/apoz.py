@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from compressor.errors import ScoreError
+from compressor.observing.precision import widened
 from compressor.scoring.activation_scorer import ActivationScorer
 from compressor.scoring.units import Values
-from compressor.scoring.weights import widened
 
 __all__ = ["APoZ", "active_fractions"]
 

@@ -6,6 +6,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Literal
 
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from compressor.core.graph import Graph
 from compressor.core.tape import named_tensors
@@ -22,8 +23,6 @@ from compressor.scoring.units import (
 )
 
 __all__ = ["BatchNormScale", "batch_norm_vectors"]
-
-_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 @dataclass(frozen=True, repr=False)
@@ -70,5 +69,5 @@ class BatchNormScale(Scorer):
 def batch_norm_vectors(model: nn.Module, attribute: Literal["weight", "bias"]) -> dict[str, Tensor]:
     """The scales (or shifts) of all BatchNorm layers that have them, by canonical name."""
     names = {id(tensor): name for name, tensor in named_tensors(model).items()}
-    found = (getattr(module, attribute) for module in model.modules() if isinstance(module, _BATCH_NORMS))
+    found = (getattr(module, attribute) for module in model.modules() if isinstance(module, _BatchNorm))
     return {names[id(vector)]: vector for vector in found if id(vector) in names}

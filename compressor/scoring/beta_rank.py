@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import KW_ONLY, dataclass, field
 from enum import Enum
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -14,6 +14,9 @@ from torch import Tensor
 from compressor.core.graph import Graph
 from compressor.errors import InputError, ScoreError
 from compressor.observing import Batch, run_batches
+from compressor.observing.batches import check_max_batches
+from compressor.observing.moments import Moments, balanced_moments
+from compressor.observing.precision import widened
 from compressor.scoring.base import AxisKey, Scorer, SiteScores
 from compressor.scoring.beta import Direction, DirectionLike, betas, of_mean_1, stretched
 from compressor.scoring.class_labels import class_labels
@@ -23,7 +26,6 @@ from compressor.scoring.layer_moments import (
     MomentsRecorder,
     merged_over_processes,
 )
-from compressor.scoring.moments import Moments, balanced_moments
 from compressor.scoring.otherwise import check_otherwise, filled
 from compressor.scoring.receptive_fields import field_moments, published_moments
 from compressor.scoring.units import (
@@ -35,7 +37,6 @@ from compressor.scoring.units import (
     choice,
     comparable,
 )
-from compressor.scoring.weights import widened
 
 __all__ = ["BetaRank", "Positions"]
 
@@ -114,8 +115,7 @@ class BetaRank(Scorer):
     def __post_init__(self) -> None:
         object.__setattr__(self, "direction", choice(Direction, self.direction, "direction"))
         object.__setattr__(self, "positions", choice(Positions, self.positions, "positions"))
-        if self.max_batches is not None and self.max_batches < 1:
-            raise InputError(f"BetaRank: max_batches must be at least 1, got {self.max_batches}")
+        check_max_batches(self.max_batches, where="BetaRank")
         if self.n_classes is not None and (not self.balanced or self.n_classes < 1):
             raise InputError(
                 f"BetaRank: n_classes is the number of classes, at least 1, for balanced=True; got "
@@ -146,26 +146,19 @@ class BetaRank(Scorer):
         keys = [(axis.tensor, axis.axis) for axis in graph.axes if axis.free.any()]
         pool = self.positions is Positions.POOL
         recorder = MomentsRecorder(keys, pool=pool, published=self.published)
-        done = 0
 
         def before(batch: Batch) -> None:
             labels = class_labels(batch.target, self.n_classes) if self.balanced else None
             recorder.start_batch(labels)
-
-        def after(_batch: Batch, _output: Any) -> None:
-            nonlocal done
-            done += 1
-            if self.progress is not None:
-                self.progress(done)
 
         run_batches(
             graph.model,
             self.batches,
             recorder.see,
             before=before,
-            after=after,
             max_batches=self.max_batches,
             autocast=self.autocast,
+            progress=self.progress,
         )
         layers = merged_over_processes(recorder.layers, keys)
         scores = {key: self._filters(key[0], layers[key]) for key in keys if key in layers}

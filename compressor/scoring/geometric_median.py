@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from compressor.core.graph import Graph
+from compressor.observing.precision import widened
 from compressor.scoring.base import Scorer, SiteScores
 from compressor.scoring.units import Normalize, NormalizeLike, Reduce, ReduceLike
 from compressor.scoring.weights import (
@@ -18,7 +19,6 @@ from compressor.scoring.weights import (
     roles_of,
     weight_axes,
     weights_of,
-    widened,
 )
 
 __all__ = ["GeometricMedian", "distance_sums"]

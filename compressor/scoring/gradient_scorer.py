@@ -13,6 +13,8 @@ from torch import Tensor
 
 from compressor.core.graph import Axis, Graph
 from compressor.errors import InputError
+from compressor.observing.batches import check_max_batches
+from compressor.observing.precision import widened
 from compressor.observing.processes import merged
 from compressor.scoring.base import AxisKey, Scorer, SiteScores, checked_sites
 from compressor.scoring.gradients import Differentiate, Loss, first_order, for_each_batch
@@ -26,7 +28,6 @@ from compressor.scoring.weights import (
     spread,
     weight_axes,
     weights_of,
-    widened,
 )
 
 __all__ = ["GradientScorer", "Joint", "JointLike", "unit_sums"]
@@ -75,8 +76,7 @@ class GradientScorer(Scorer):
                 f"{name}: loss must be a function of (output, target) such as "
                 f"torch.nn.functional.cross_entropy, got {type(self.loss).__name__}"
             )
-        if self.max_batches is not None and self.max_batches < 1:
-            raise InputError(f"{name}: max_batches must be at least 1, got {self.max_batches}")
+        check_max_batches(self.max_batches, where=name)
         object.__setattr__(self, "roles", roles_of(self.roles))
         object.__setattr__(self, "joint", choice(Joint, self.joint, "joint"))
         super().__post_init__()

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from compressor.observing.precision import widened
 from compressor.scoring.activation_scorer import ActivationScorer
-from compressor.scoring.weights import widened
 
 __all__ = ["HRank", "map_ranks"]
 

@@ -8,18 +8,11 @@ import torch
 from torch import Tensor
 
 from compressor.core.graph import Axis, Graph
+from compressor.observing.precision import widened
 from compressor.scoring.base import Scorer, SiteScores
 from compressor.scoring.norm import norms_of_axes
 from compressor.scoring.units import Normalize, NormalizeLike, Reduce, ReduceLike
-from compressor.scoring.weights import (
-    WRITERS,
-    RolesLike,
-    factor_layers,
-    roles_of,
-    weight_axes,
-    weights_of,
-    widened,
-)
+from compressor.scoring.weights import WRITERS, RolesLike, factor_layers, roles_of, weight_axes, weights_of
 
 __all__ = ["LAMP", "lamp"]
 

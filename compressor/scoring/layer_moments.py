@@ -15,8 +15,8 @@ from torch import Tensor
 
 from compressor.errors import ScoreError
 from compressor.observing import LayerCall, gathered, merged
+from compressor.observing.moments import Moments, Scratch, moments_of, moments_of_classes
 from compressor.scoring.base import AxisKey
-from compressor.scoring.moments import Moments, Scratch, moments_of, moments_of_classes
 from compressor.scoring.receptive_fields import Field, field_moments, pixel_values
 
 __all__ = ["ClassMoments", "LayerMoments", "MomentsRecorder", "merged_over_processes"]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from compressor.observing.precision import wide_type
 from compressor.scoring.activation_scorer import ActivationScorer
 
 __all__ = ["MeanActivation", "mean_sizes"]
@@ -42,6 +43,5 @@ def mean_sizes(maps: Tensor) -> Tensor:
     tensor([[2., 1.]], dtype=torch.float64)
     """
     flat = maps.flatten(2)
-    wide = torch.float32 if maps.device.type == "mps" else torch.float64
-    sums: Tensor = torch.linalg.vector_norm(flat, ord=1, dim=2, dtype=wide)  # without a wide copy
+    sums: Tensor = torch.linalg.vector_norm(flat, ord=1, dim=2, dtype=wide_type(maps))  # without a wide copy
     return sums / flat.shape[2]

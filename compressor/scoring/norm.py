@@ -11,6 +11,7 @@ from torch import Tensor
 
 from compressor.core.graph import Axis, Graph
 from compressor.errors import InputError
+from compressor.observing.precision import widened
 from compressor.scoring.base import Scorer, SiteScores
 from compressor.scoring.units import Normalize, NormalizeLike, Reduce, ReduceLike
 from compressor.scoring.weights import (
@@ -21,7 +22,6 @@ from compressor.scoring.weights import (
     roles_of,
     weight_axes,
     weights_of,
-    widened,
 )
 
 __all__ = ["Norm", "channel_norms", "norms_of_axes"]

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from compressor.observing import LayerCall
-from compressor.scoring.moments import Moments
+from compressor.observing.moments import Moments
 
 __all__ = ["Field", "field_moments", "pixel_values", "published_moments"]
 
@@ -72,7 +72,7 @@ def field_moments(pixels: Moments, field: Field) -> Moments:
     padding counts: the filter reads these zeros like other values. A transposed convolution's position is
     reached by as many pixels as there are; where by none, mean and variance are 0.
 
-    >>> from compressor.scoring.moments import moments_of
+    >>> from compressor.observing.moments import moments_of
     >>> pixels = moments_of(torch.tensor([[[[2.0, 4.0]]]]), (0, 2))
     >>> field_moments(pixels, Field((3,), (1,), (1,), (1,))).mean
     tensor([[2., 2.]], dtype=torch.float64)

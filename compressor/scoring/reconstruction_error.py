@@ -25,7 +25,7 @@ from compressor.observing import (
     running,
     taps_of,
 )
-from compressor.observing.batches import device_of, output_of
+from compressor.observing.batches import check_max_batches, device_of, output_of
 from compressor.scoring.base import AxisKey, Scorer, SiteScores
 from compressor.scoring.elimination import Reader, eliminate
 from compressor.scoring.otherwise import check_otherwise, filled
@@ -78,8 +78,7 @@ class ReconstructionError(Scorer):
     def __post_init__(self) -> None:
         if not self.ridge > 0:
             raise InputError(f"ReconstructionError: ridge must be above 0, got {self.ridge!r}")
-        if self.max_batches is not None and self.max_batches < 1:
-            raise InputError(f"ReconstructionError: max_batches must be at least 1, got {self.max_batches}")
+        check_max_batches(self.max_batches, where="ReconstructionError")
         check_otherwise(self.otherwise)
         super().__post_init__()
 

@@ -14,6 +14,7 @@ from compressor.core.graph import PINNED, Axis, Graph
 from compressor.core.plan import Role
 from compressor.core.tape import named_tensors
 from compressor.errors import InputError
+from compressor.observing.precision import widened
 
 __all__ = [
     "BOTH",
@@ -30,7 +31,6 @@ __all__ = [
     "unblocked",
     "weight_axes",
     "weights_of",
-    "widened",
 ]
 
 RolesLike = Role | Collection[Role]
@@ -144,11 +144,6 @@ def weights_of(graph: Graph) -> dict[str, Tensor]:
         name: torch.view_as_real(tensor.detach()) if tensor.is_complex() else tensor.detach()
         for name, tensor in named_tensors(graph.model).items()
     }
-
-
-def widened(tensor: Tensor) -> Tensor:
-    """The tensor in float64, or in float32 on devices that have nothing wider."""
-    return tensor.to(torch.float32 if tensor.device.type == "mps" else torch.float64)
 
 
 def unblocked(tensor: Tensor, axis: Axis) -> Tensor:

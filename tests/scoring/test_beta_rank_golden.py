@@ -14,9 +14,9 @@ from compressor.core.capture import capture
 from compressor.core.graph import Graph
 from compressor.errors import ScoreError
 from compressor.models import create
+from compressor.observing.moments import moments_of
 from compressor.scoring import BetaRank
 from compressor.scoring.beta import Direction, betas, stretched
-from compressor.scoring.moments import moments_of
 from compressor.scoring.receptive_fields import Field, field_moments, published_moments
 
 CASES = (

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from compressor.observing import LayerCall, run_batches
-from compressor.scoring.moments import moments_of
+from compressor.observing.moments import moments_of
 from compressor.scoring.receptive_fields import Field, field_moments, pixel_values
 
 CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}

@@ -15,7 +15,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from compressor.scoring.weights import widened
+from compressor.observing.precision import widened
 
 __all__ = ["Moments", "Scratch", "balanced_moments", "moments_of", "moments_of_classes"]
 

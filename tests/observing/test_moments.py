@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from compressor.scoring.moments import Moments, balanced_moments, moments_of
+from compressor.observing.moments import Moments, balanced_moments, moments_of
 
 
 def merged(parts: list[Moments]) -> Moments:
