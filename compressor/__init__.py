@@ -6,7 +6,18 @@ print(cp.compare(model, small, x))
 cp.export.onnx(small, x, "small.onnx")
 """
 
-from compressor import budget, errors, evaluation, export, models, profiling, recovery, scoring, training
+from compressor import (
+    budget,
+    errors,
+    evaluation,
+    export,
+    models,
+    profiling,
+    recovery,
+    runtimes,
+    scoring,
+    training,
+)
 from compressor.api import plan, prune
 from compressor.core.capture import capture
 from compressor.core.graph import Graph
@@ -39,6 +50,7 @@ __all__ = [
     "prune",
     "recovery",
     "rule",
+    "runtimes",
     "save",
     "score",
     "scoring",

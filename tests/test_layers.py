@@ -28,6 +28,7 @@ STACK: tuple[tuple[str, ...], ...] = (
     ("persistence.*",),
     ("budget.*",),
     ("scoring.*", "profiling.*", "filters.*"),
+    ("runtimes.*",),
     ("observing.*",),
     ("core",),
     ("core.verify",),
@@ -66,10 +67,10 @@ MAY_IMPORT_BESIDE = ("cli.*", "testing.*", "", "api")
 FREE = {"torch", "numpy", "safetensors", "tqdm"}
 LIMITED: dict[str, tuple[str, ...]] = {
     "matplotlib": ("report.*",),
-    "onnx": ("export.*",),
-    "onnxruntime": ("export.*",),
-    "onnxscript": ("export.*",),
-    "onnxslim": ("export.*",),
+    "onnx": ("export.*", "runtimes.*"),
+    "onnxruntime": ("export.*", "runtimes.*"),
+    "onnxscript": ("export.*", "runtimes.*"),
+    "onnxslim": ("export.*", "runtimes.*"),
     "typer": ("cli.*",),
     "rich": ("cli.*",),
     "accelerate": ("training.accelerate",),

@@ -23,8 +23,8 @@ from compressor.core.capture import capture
 from compressor.core.plan import Plan
 from compressor.core.surgery import apply as apply_plan
 from compressor.core.verify import verify as verify_model
-from compressor.export.extras import require_onnx
 from compressor.profiling import Comparison, compare
+from compressor.runtimes.extras import require_onnx
 
 __all__ = ["OnnxOptions", "PlanArgument", "apply", "prune"]
 

@@ -12,9 +12,9 @@ from torch.utils import _pytree
 
 from compressor.core.tape import output_tensors
 from compressor.errors import ExportError
-from compressor.export.examples import Example, Shape
-from compressor.export.metadata import Dims, correct_outputs, dims_of
-from compressor.export.runtime import Runtime, largest_difference
+from compressor.runtimes.examples import Example, Shape
+from compressor.runtimes.onnx_graph import Dims, correct_outputs, dims_of
+from compressor.runtimes.sessions import Session, largest_difference
 
 __all__ = ["Agreement", "check_draft", "listing", "run"]
 
@@ -49,7 +49,7 @@ def check_draft(
     proto = onnx_format.load(str(draft))
     inputs = {value.name: dims_of(value) for value in proto.graph.input}
     _require_free(axes, inputs, example)
-    runtime = Runtime(draft, what=f"the export of {type(model).__name__}")
+    runtime = Session(draft, what=f"the export of {type(model).__name__}")
     outputs = run(model, example, "the example")
     if tolerance is None:
         tolerance = max((_TOLERANCES.get(output.dtype, _TOLERANCE) for output in outputs), default=0.0)
@@ -82,7 +82,7 @@ def _require_free(axes: Mapping[str, Sequence[int]], inputs: Mapping[str, Dims],
                 )
 
 
-def _error(runtime: Runtime, example: Example, outputs: Sequence[Tensor], tolerance: float) -> float:
+def _error(runtime: Session, example: Example, outputs: Sequence[Tensor], tolerance: float) -> float:
     error = largest_difference(outputs, runtime.run(example.tensors))
     if not error <= tolerance:
         raise ExportError(

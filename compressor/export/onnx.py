@@ -14,14 +14,13 @@ from torch import nn
 
 from compressor.errors import ExportError, InputError
 from compressor.export.checking import Agreement, check_draft, listing, run
-from compressor.export.drafting import cpu_copy, write_draft
-from compressor.export.examples import Axes, Example, bind
-from compressor.export.extras import require_onnx
-from compressor.export.metadata import Dims, dims_of
+from compressor.runtimes.drafting import LOWEST_OPSET, cpu_copy, write_draft
+from compressor.runtimes.examples import Axes, Example, bind
+from compressor.runtimes.extras import require_onnx
+from compressor.runtimes.onnx_graph import Dims, dims_of
 
 __all__ = ["OnnxReport", "onnx"]
 
-_LOWEST_OPSET = 18  # the exporter writes 18 where less is asked, without a word
 _LARGEST_FILE_BYTES = 2**31 - 1
 
 
@@ -55,7 +54,7 @@ def onnx(
     model: nn.Module,
     *args: Any,
     kwargs: Mapping[str, Any] | None = None,
-    opset: int = _LOWEST_OPSET,
+    opset: int = LOWEST_OPSET,
     dynamic: Axes = (0,),
     output_names: Sequence[str] | None = None,
     tolerance: float | None = None,
@@ -117,8 +116,8 @@ def _split_path(args: Sequence[Any]) -> tuple[Path, tuple[Any, ...]]:
 def _check(model: nn.Module, opset: int) -> None:
     if not isinstance(model, nn.Module):
         raise InputError(f"onnx needs a torch.nn.Module, got {type(model).__name__}")
-    if opset < _LOWEST_OPSET:
-        raise InputError(f"opset {opset}: torch exports opset {_LOWEST_OPSET} or newer")
+    if opset < LOWEST_OPSET:
+        raise InputError(f"opset {opset}: torch exports opset {LOWEST_OPSET} or newer")
     weight_bytes = sum(t.nbytes for t in (*model.parameters(), *model.buffers()))
     if weight_bytes >= _LARGEST_FILE_BYTES:
         raise ExportError(

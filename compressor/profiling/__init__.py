@@ -11,7 +11,7 @@ from compressor.profiling.cost import (
     removed_by,
     weight_bytes,
 )
-from compressor.profiling.latency import Latency, Timing, measure_latency
+from compressor.profiling.latency import Latency, Timing, latency, measure_latency
 from compressor.profiling.operators import Uncounted
 from compressor.profiling.profile import Profile, Row, profile
 
@@ -27,6 +27,7 @@ __all__ = [
     "activation_bytes",
     "compare",
     "costs",
+    "latency",
     "macs",
     "measure_latency",
     "params",

@@ -67,7 +67,7 @@ def compare(model: nn.Module, small: nn.Module, *args: Any, **kwargs: Any) -> Co
     """What `small` saves against `model` on the example inputs: costs, and time on this machine.
 
     Both models are run for about two seconds and left as they were. For another number of threads
-    or rounds use `measure_latency`.
+    or rounds, or another runtime, use `latency`.
 
     >>> import torch
     >>> comparison = compare(nn.Linear(8, 64), nn.Linear(8, 16), torch.zeros(4, 8))

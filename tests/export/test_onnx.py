@@ -203,7 +203,7 @@ def test_a_runtime_that_is_wrong_at_the_second_shape_only_is_caught(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    runtime = sys.modules["compressor.export.runtime"].Runtime
+    runtime = sys.modules["compressor.runtimes.sessions"].Session
     run = runtime.run
 
     def wrong(self: Any, inputs: dict[str, Tensor]) -> list[Tensor]:

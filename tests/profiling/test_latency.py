@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from compressor.errors import InputError
 from compressor.profiling import measure_latency
 from compressor.profiling.latency import _rounds, _timing
+from compressor.runtimes import Eager
 
 
 class Recorder(nn.Module):
@@ -27,7 +28,7 @@ def test_models_run_in_eval_mode_without_gradients_on_the_asked_threads() -> Non
     model = nn.Sequential(Recorder("a", log), nn.Dropout())
     model[1].eval()
     before = torch.get_num_threads()
-    found = measure_latency([model], [torch.zeros(2)], rounds=1, threads=2)
+    found = measure_latency([model], [torch.zeros(2)], rounds=1, runtime=Eager(threads=2))
     assert set(log) == {("a", False, False, 2)}
     assert model[0].training and not model[1].training
     assert torch.get_num_threads() == before
@@ -38,7 +39,7 @@ def test_modes_and_threads_are_restored_when_a_model_fails() -> None:
     model = nn.Linear(3, 3)
     before = torch.get_num_threads()
     with pytest.raises(RuntimeError):
-        measure_latency([model], [torch.zeros(2, 4)], threads=before + 1)
+        measure_latency([model], [torch.zeros(2, 4)], runtime=Eager(threads=before + 1))
     assert model.training
     assert torch.get_num_threads() == before
 
@@ -83,7 +84,9 @@ def test_inputs_by_keyword_reach_the_model() -> None:
         ([1], {}, "one or more models"),
         (nn.Sequential(nn.Identity()), {}, "a list of one or more models"),
         ([nn.Identity()], {"rounds": 0}, "rounds >= 1"),
-        ([nn.Identity()], {"threads": 0}, "threads >= 1"),
+        ([nn.Identity()], {"runtime": "onnx"}, "a runtime such as"),
+        ([nn.Identity()], {"warm_up": -1}, "warm_up >= 0"),
+        (["net.onnx"], {}, "use OnnxRuntime"),
         ([nn.Identity()], {"seconds": 0.0}, "seconds > 0"),
         ([nn.Linear(2, 2), nn.Linear(2, 2, device="meta")], {}, "several devices"),
     ],

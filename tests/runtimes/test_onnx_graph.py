@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from onnx import GraphProto, ModelProto, StringStringEntryProto, TensorProto, ValueInfoProto, helper
 
-from compressor.export.metadata import correct_outputs, dims_of, name_axes, strip
+from compressor.runtimes.onnx_graph import correct_outputs, dims_of, name_axes, strip
 
 SECRET = "/home/someone/private/model.py"
 

@@ -14,11 +14,12 @@ from torch import nn
 
 from compressor.core.surgery import cut_copy
 from compressor.errors import ExportError
-from compressor.export.examples import Example
-from compressor.export.metadata import name_axes, strip
+from compressor.runtimes.examples import Example
+from compressor.runtimes.onnx_graph import name_axes, strip
 
-__all__ = ["cpu_copy", "write_draft"]
+__all__ = ["LOWEST_OPSET", "cpu_copy", "write_draft"]
 
+LOWEST_OPSET = 18  # the exporter writes 18 where less is asked, without a word
 _NOISY = ("torch.onnx", "torch.export", "torch._dynamo", "onnxscript", "onnx_ir")
 
 

@@ -3,28 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from enum import Enum
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from compressor.errors import ExportError
 
-__all__ = ["Runtime", "largest_difference"]
+__all__ = ["Optimization", "Session", "largest_difference"]
 
 
-class Runtime:
-    """An ONNX file loaded in onnxruntime on the CPU.
+class Optimization(Enum):
+    """How far onnxruntime rewrites a graph before it runs; the names are its own."""
+
+    NONE = "ORT_DISABLE_ALL"
+    BASIC = "ORT_ENABLE_BASIC"
+    EXTENDED = "ORT_ENABLE_EXTENDED"
+    ALL = "ORT_ENABLE_ALL"
+
+    def __repr__(self) -> str:
+        return f"Optimization.{self.name}"
+
+
+class Session:
+    """An ONNX file loaded in onnxruntime on the CPU, with `threads` threads (None: as many as it likes).
 
     Raises ExportError when onnxruntime refuses the file.
     """
 
-    def __init__(self, path: Path, *, what: str) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        what: str,
+        threads: int | None = None,
+        optimization: Optimization = Optimization.ALL,
+    ) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # what is fatal is raised as well
+        options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, optimization.value)
+        if threads is not None:
+            options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         try:
             self._session = onnxruntime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]
@@ -36,16 +61,25 @@ class Runtime:
             ) from error
         self._what = what
 
+    @property
+    def inputs(self) -> dict[str, tuple[int | str | None, ...]]:
+        """Names and sizes of the inputs, free axes by name, in the order of the file."""
+        return {node.name: tuple(node.shape) for node in self._session.get_inputs()}
+
     def run(self, inputs: Mapping[str, Tensor]) -> list[Tensor]:
-        """The outputs on `inputs`, in the order of the file."""
-        known = {node.name for node in self._session.get_inputs()}
-        feeds = {name: tensor.contiguous().numpy() for name, tensor in inputs.items() if name in known}
+        """The outputs on `inputs`, in the order of the file; inputs that the file has not are left out."""
+        known = self.inputs
+        arrays = {name: tensor.contiguous().numpy() for name, tensor in inputs.items() if name in known}
+        return [torch.from_numpy(np.array(array)) for array in self.run_arrays(arrays)]
+
+    def run_arrays(self, feeds: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
+        """The outputs on arrays, in the order of the file; raises ExportError where it cannot run."""
         try:
-            arrays = self._session.run(None, feeds)
+            outputs: list[npt.NDArray[Any]] = self._session.run(None, feeds)
         except Exception as error:
-            shapes = {name: list(tensor.shape) for name, tensor in inputs.items()}
+            shapes = {name: list(array.shape) for name, array in feeds.items()}
             raise ExportError(f"onnxruntime cannot run {self._what} on {shapes}: {error}") from error
-        return [torch.from_numpy(np.array(array)) for array in arrays]
+        return outputs
 
 
 def largest_difference(expected: Sequence[Tensor], found: Sequence[Tensor]) -> float:

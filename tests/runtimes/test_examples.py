@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from compressor.errors import InputError
-from compressor.export.examples import bind
-from compressor.export.runtime import largest_difference
+from compressor.runtimes.examples import bind
+from compressor.runtimes.sessions import largest_difference
 
 INF, NAN = float("inf"), float("nan")
 

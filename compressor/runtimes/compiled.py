@@ -1,0 +1,49 @@
+"""PyTorch compiled: `torch.compile`, the compilation not counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from compressor.errors import InputError
+from compressor.runtimes.base import Ready, Runtime, Target
+from compressor.runtimes.eager import Eager, modules_of
+
+__all__ = ["Compiled"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compiled(Runtime):
+    """The model under `torch.compile`, which needs a C++ compiler on a CPU; the first call compiles.
+
+    >>> Compiled(threads=1)
+    Compiled(threads=1, pin=None)
+    """
+
+    @contextmanager
+    def ready(
+        self, models: Sequence[Target], args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> Iterator[Ready]:
+        """Within, every model is compiled for these inputs. Raises InputError where torch cannot."""
+        modules = modules_of(self, models)
+        compiled: list[Target] = [cast(nn.Module, torch.compile(module)) for module in modules]
+        eager = Eager(threads=self.threads, pin=self.pin)
+        with eager.ready(compiled, args, kwargs) as ready:
+            for module, call in zip(modules, ready.calls, strict=True):
+                try:
+                    call()
+                except Exception as error:
+                    raise InputError(
+                        f"torch.compile cannot run {type(module).__name__} here: {_first_line(error)}"
+                    ) from error
+            yield ready
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
