@@ -19,6 +19,7 @@ from compressor.budget.search import fewest
 from compressor.core.graph import Graph
 from compressor.errors import BudgetError, UnreachableBudgetError
 from compressor.profiling.cost import Cost, macs, params
+from compressor.profiling.priced import Priced
 
 __all__ = ["CostFraction", "Macs", "Params"]
 
@@ -43,7 +44,7 @@ class CostFraction(Budget):
         super().__post_init__()
 
     @abstractmethod
-    def cost(self, graph: Graph) -> Cost:
+    def cost(self, graph: Graph) -> Priced:
         """The cost that is limited."""
 
     def lost(self, ladder: Ladder) -> Lost:
@@ -52,22 +53,23 @@ class CostFraction(Budget):
         whole = cost.total()
         if not whole:
             raise BudgetError(f"{self!r}: the model has no {cost.name} at all, so there is nothing to limit")
-        target = math.floor(exact(self.fraction) * whole)
+        target = exact(self.fraction) * whole
+        if isinstance(whole, int):
+            target = math.floor(target)
         at = cost.along(ladder.order)
         lost = fewest(ladder.steps(self.order), ladder.start, at, target)
         if lost is None:
-            least = int(at(ladder.end))
+            least = at(ladder.end).item()
             raise UnreachableBudgetError(
-                f"{self!r} asks for at most {target:,} of {whole:,} {cost.name}, and {least:,} is "
-                "the least "
-                f"that can be left (fraction {least / whole:.4g}). What holds the most:"
-                f"{what_holds(ladder, cost)}\nAsk for a larger fraction, or relax what holds them."
+                f"{self!r} asks for at most {_amount(target)} of {_amount(whole)} {cost.name}, and "
+                f"{_amount(least)} is the least that can be left (fraction {least / whole:.4g}). "
+                f"What holds the most:{what_holds(ladder, cost)}\nAsk for a larger fraction, or relax what holds them."
             )
         self._check_fixed(ladder, at, target, whole)
         return lost
 
     def _check_fixed(
-        self, ladder: Ladder, at: Callable[[Lost], npt.NDArray[Any]], target: int, whole: int
+        self, ladder: Ladder, at: Callable[[Lost], npt.NDArray[Any]], target: float, whole: float
     ) -> None:
         """Refuse `ratios` that go beyond the fraction by more than one channel of each layer."""
         fixed = np.array([a.kind == "ratios" for a in ladder.allowances]) & (ladder.before == 0)
@@ -75,7 +77,7 @@ class CostFraction(Budget):
         if (eased < ladder.start).any() and at(eased) < target:
             raise BudgetError(
                 f"{self!r}: its `ratios` alone leave a fraction of "
-                f"{int(at(ladder.start)) / whole:.4g}; "
+                f"{at(ladder.start).item() / whole:.4g}; "
                 "lower them, or ask for no larger fraction than that"
             )
 
@@ -108,3 +110,7 @@ class Params(CostFraction):
     def cost(self, graph: Graph) -> Cost:
         """Elements of all parameters, see `compressor.profiling.params`."""
         return params(graph)
+
+
+def _amount(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"

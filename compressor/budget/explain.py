@@ -10,7 +10,7 @@ import numpy as np
 
 from compressor.budget.ladder import Ladder
 from compressor.core.graph import Axis
-from compressor.profiling.cost import Cost
+from compressor.profiling.priced import Priced
 
 __all__ = ["uncut_by_rounding", "what_holds", "why_nothing"]
 
@@ -33,10 +33,10 @@ def why_nothing(ladder: Ladder) -> str:
     return "; ".join(lines) or "the model has no channels that another layer reads"
 
 
-def what_holds(ladder: Ladder, cost: Cost) -> str:
+def what_holds(ladder: Ladder, cost: Priced) -> str:
     """The modules that cost most when everything that may go is gone, by what holds them."""
     holds = _holds_by_module(ladder)
-    together: dict[tuple[str, ...], list[tuple[int, str]]] = {}
+    together: dict[tuple[str, ...], list[tuple[float, str]]] = {}
     for module, value in cost.by_module(ladder.mask(ladder.end)).items():
         reasons = holds.get(module) or ("none of its channels can be removed",)
         together.setdefault(reasons, []).append((value, module or "the model itself"))

@@ -13,7 +13,7 @@ from compressor.budget.ladder import Lost, Steps
 __all__ = ["at_most", "fewest"]
 
 
-def fewest(steps: Steps, start: Lost, cost: Callable[[Lost], npt.NDArray[Any]], target: int) -> Lost | None:
+def fewest(steps: Steps, start: Lost, cost: Callable[[Lost], npt.NDArray[Any]], target: float) -> Lost | None:
     """The ranks lost [n_groups] after as few steps as bring the cost to `target`; None if none do.
 
     The shortest prefix of the steps that suffices, found by bisection. Its last step usually

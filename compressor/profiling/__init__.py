@@ -13,6 +13,7 @@ from compressor.profiling.cost import (
 )
 from compressor.profiling.latency import Latency, Timing, latency, measure_latency
 from compressor.profiling.operators import Uncounted
+from compressor.profiling.priced import Priced
 from compressor.profiling.profile import Profile, Row, profile
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Cost",
     "Costs",
     "Latency",
+    "Priced",
     "Profile",
     "Row",
     "Timing",
