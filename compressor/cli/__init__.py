@@ -11,7 +11,7 @@ import typer
 from compressor import __version__
 from compressor.cli.command import reflowed
 from compressor.cli.explaining import explain
-from compressor.cli.exporting import export
+from compressor.cli.exporting import onnx
 from compressor.cli.planning import plan
 from compressor.cli.profiling import profile
 from compressor.cli.pruning import apply, prune
@@ -38,8 +38,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # a bug shows Python's own traceback, which can be searched
     rich_markup_mode="rich",
 )
-for _command in (profile, explain, prune, plan, apply, verify, export):
+export = typer.Typer(
+    help="Write a model for other runtimes, each file checked against the model it came from.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+for _command in (profile, explain, prune, plan, apply, verify):
     _command.enter(app)
+app.add_typer(export, name="export")
+onnx.enter(export)
 
 
 def _print_version(wanted: bool) -> None:

@@ -61,9 +61,9 @@ class Command:
     function: Callable[..., Result]
     example: str
 
-    def enter(self, app: typer.Typer) -> None:
-        """Add the command to an application."""
-        name = self.function.__name__
+    def enter(self, app: typer.Typer, name: str | None = None) -> None:
+        """Add the command to an application, under another name where one is given."""
+        name = name or self.function.__name__.replace("_", "-")
         app.command(name, epilog=_shown(self.example))(_flat(self.function))
 
 

@@ -1,4 +1,4 @@
-"""The command `export`: an ONNX file that is known to compute what the model computes."""
+"""The command `export onnx`: an ONNX file that is known to compute what the model computes."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from compressor.cli.inputs import InputOptions, Inputs, example_inputs
 from compressor.cli.model import ModelOptions, device_of
 from compressor.cli.progress import Progress
 from compressor.cli.saved import SavedOptions, build_or_load
-from compressor.export import OnnxReport, onnx
+from compressor.export import OnnxReport
+from compressor.export import onnx as export_onnx
 
-__all__ = ["ExportOptions", "export", "report_data", "write_onnx"]
+__all__ = ["ExportOptions", "onnx", "report_data", "write_onnx"]
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,9 @@ class ExportOptions:
 
 
 @command(
-    example="compressor export my_pkg.net:build --saved small/ -i 1x3x224x224 --out small.onnx",
+    example="compressor export onnx my_pkg.net:build --saved small/ -i 1x3x224x224 --out small.onnx",
 )
-def export(
+def onnx(
     model: ModelOptions,
     saved: SavedOptions,
     inputs: InputOptions,
@@ -87,7 +88,7 @@ def write_onnx(
 ) -> OnnxReport:
     """The report of the export of `net` to `path`."""
     with progress.step(f"exporting to {path}"):
-        return onnx(net, *given.args, path, kwargs=given.kwargs, dynamic=dynamic, opset=opset)
+        return export_onnx(net, *given.args, path, kwargs=given.kwargs, dynamic=dynamic, opset=opset)
 
 
 def report_data(report: OnnxReport) -> dict[str, object]:

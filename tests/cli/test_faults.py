@@ -57,7 +57,7 @@ USAGE = {
     "no steps": ((*PLAN, "--macs", "0.5", "--steps", "0"), "--steps"),
     "nothing to verify": (("verify", NET, *IMAGE), "say what to verify"),
     "fixed and dynamic": (
-        ("export", NET, *IMAGE, "-o", "a.onnx", "--fixed", "--dynamic", "0"),
+        ("export", "onnx", NET, *IMAGE, "-o", "a.onnx", "--fixed", "--dynamic", "0"),
         "drop one",
     ),
     "unknown device": ((*PROFILE, *IMAGE, "--device", "abacus"), "'abacus' cannot be used"),
@@ -204,7 +204,7 @@ def test_a_missing_extra_is_named_before_any_work(
     assert outcome.code == 1
     assert "pip install 'compressor[onnx]'" in outcome.words
     assert not (here / "small").exists()
-    assert run("export", NET, *IMAGE, "-o", "a.onnx").code == 1
+    assert run("export", "onnx", NET, *IMAGE, "-o", "a.onnx").code == 1
 
 
 def test_a_module_whose_import_fails_says_why(run: Run, here: Path) -> None:
