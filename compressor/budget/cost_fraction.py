@@ -63,7 +63,8 @@ class CostFraction(Budget):
             raise UnreachableBudgetError(
                 f"{self!r} asks for at most {_amount(target)} of {_amount(whole)} {cost.name}, and "
                 f"{_amount(least)} is the least that can be left (fraction {least / whole:.4g}). "
-                f"What holds the most:{what_holds(ladder, cost)}\nAsk for a larger fraction, or relax what holds them."
+                f"What holds the most:{what_holds(ladder, cost)}\n"
+                f"Ask for a larger fraction, or relax what holds them."
             )
         self._check_fixed(ladder, at, target, whole)
         return lost
