@@ -20,6 +20,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "constraints.txt pins versions that need Python 3.11 or newer: make env PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	-$(BIN)/python -m compressor.export.bench.fetch # without a network the tests of the bench are skipped
 	@touch $@
 
 demo: $(STAMP)  ## train, prune, fine-tune, verify and export a small network

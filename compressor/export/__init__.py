@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from compressor.export.bench import NodeLatency, NodeModel, node_latency
 from compressor.export.onnx import OnnxReport, onnx
 
-__all__ = ["OnnxReport", "onnx"]
+__all__ = ["NodeLatency", "NodeModel", "OnnxReport", "node_latency", "onnx"]

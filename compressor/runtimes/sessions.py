@@ -32,12 +32,13 @@ class Optimization(Enum):
 class Session:
     """An ONNX file loaded in onnxruntime on the CPU, with `threads` threads (None: as many as it likes).
 
+    Bytes instead of a path are loaded without the weights that a file may have beside it.
     Raises ExportError when onnxruntime refuses the file.
     """
 
     def __init__(
         self,
-        path: Path,
+        path: Path | bytes,
         *,
         what: str,
         threads: int | None = None,
@@ -52,7 +53,7 @@ class Session:
             options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         try:
             self._session = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
+                path if isinstance(path, bytes) else str(path), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # onnxruntime's errors have no common base but this
             raise ExportError(
@@ -65,6 +66,11 @@ class Session:
     def inputs(self) -> dict[str, tuple[int | str | None, ...]]:
         """Names and sizes of the inputs, free axes by name, in the order of the file."""
         return {node.name: tuple(node.shape) for node in self._session.get_inputs()}
+
+    @property
+    def input_types(self) -> dict[str, str]:
+        """The types of the inputs in onnxruntime's words, `tensor(float)`."""
+        return {node.name: str(node.type) for node in self._session.get_inputs()}
 
     def run(self, inputs: Mapping[str, Tensor]) -> list[Tensor]:
         """The outputs on `inputs`, in the order of the file; inputs that the file has not are left out."""

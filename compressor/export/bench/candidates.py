@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
 
-from compressor.errors import InputError, MissingExtraError
+from compressor.errors import ExportError, InputError
+from compressor.runtimes.extras import require_onnx
+from compressor.runtimes.sessions import Session
 
 __all__ = ["Array", "Candidate", "Models", "Port", "read_candidates"]
 
@@ -49,16 +51,14 @@ class Candidate:
     file_bytes: int
     sha256: str
     inputs: tuple[Port, ...]
-    session: Any
+    session: Session
 
     def run(self, feeds: Mapping[str, Array]) -> Array:
         """The first output; raises InputError where the model cannot run on `feeds`."""
         try:
-            output: Array = self.session.run(None, dict(feeds))[0]
-        except Exception as error:  # onnxruntime's errors have no common base but this
-            shapes = {name: list(array.shape) for name, array in feeds.items()}
-            raise InputError(f"{self.path} does not run on {shapes}: {error}") from error
-        return output
+            return self.session.run_arrays(feeds)[0]
+        except ExportError as error:
+            raise InputError(str(error)) from error
 
 
 def read_candidates(models: Models) -> tuple[Candidate, ...]:
@@ -67,6 +67,7 @@ def read_candidates(models: Models) -> tuple[Candidate, ...]:
     Raises InputError for a file that is missing, is no whole ONNX or ORT file, or has weights outside it; for
     two of one name, and for none.
     """
+    require_onnx()
     paths = _named(models)
     return tuple(_candidate(name, path) for name, path in paths.items())
 
@@ -82,7 +83,8 @@ def _named(models: Models) -> dict[str, Path]:
             name = path.name.removesuffix(path.suffix)
             if name in named:
                 raise InputError(
-                    f"{named[name]} and {path} are both called {name!r}; rename one, or give a dict of name to file"
+                    f"{named[name]} and {path} are both called {name!r}; rename one, or give a dict of "
+                    "name to file"
                 )
             named[name] = path
     if not named:
@@ -95,38 +97,41 @@ def _candidate(name: str, path: Path) -> Candidate:
         content = path.read_bytes()
     except OSError as error:
         raise InputError(f"cannot read the model {str(path)!r}: {error.strerror}") from error
-    session = _session(path, content)
-    ports = tuple(_port(path, node) for node in session.get_inputs())
+    try:
+        session = Session(content, what=str(path), threads=1)  # of the bytes alone, as in a browser
+    except ExportError as error:
+        raise InputError(
+            f"{path} is no model that onnxruntime loads from one file. Expected a whole .onnx, its weights "
+            f"inside (external_data=False), or .ort file: {error.__cause__}"
+        ) from error
+    if path.suffix != ".ort":
+        _refuse_external_weights(path, content)
+    ports = tuple(_ports(path, session))
     if not ports:
         raise InputError(f"{path} has no input, so there is nothing to run it on")
     return Candidate(name, path, len(content), hashlib.sha256(content).hexdigest(), ports, session)
 
 
-def _session(path: Path, content: bytes) -> Any:
-    """A session made of the bytes alone, as a browser makes it."""
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingExtraError(
-            f"a bench checks its models in onnxruntime, which cannot be imported ({error}): "
-            "pip install 'compressor[onnx]'"
-        ) from error
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what is fatal is raised as well
-    options.intra_op_num_threads = 1
-    try:
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        raise InputError(
-            f"{path} is no model that onnxruntime loads from one file: {error}. Expected a whole .onnx (its "
-            "weights inside: external_data=False) or .ort file"
-        ) from error
+def _refuse_external_weights(path: Path, content: bytes) -> None:
+    """Raise InputError for weights in another file, which onnxruntime may have found and a phone will not."""
+    import onnx
+    from onnx.external_data_helper import uses_external_data
+
+    for tensor in onnx.load_model_from_string(content).graph.initializer:
+        if uses_external_data(tensor):
+            raise InputError(
+                f"{path} keeps {tensor.name!r} in another file; save the model as one file "
+                "(external_data=False)"
+            )
 
 
-def _port(path: Path, node: Any) -> Port:
-    kind = str(node.type)
-    known = _TYPES.get(kind.removeprefix("tensor(").removesuffix(")"))
-    if known is None:
-        raise InputError(f"{path} takes {node.name!r} of type {kind}; the bench feeds tensors of numbers only")
-    dims = tuple(d if isinstance(d, int) else str(d or f"axis{i}") for i, d in enumerate(node.shape))
-    return Port(node.name, known, dims)
+def _ports(path: Path, session: Session) -> Iterator[Port]:
+    types = session.input_types
+    for name, sizes in session.inputs.items():
+        known = _TYPES.get(types[name].removeprefix("tensor(").removesuffix(")"))
+        if known is None:
+            raise InputError(
+                f"{path} takes {name!r} of type {types[name]}; the bench feeds tensors of numbers only"
+            )
+        dims = (size if isinstance(size, int) else size or f"axis{axis}" for axis, size in enumerate(sizes))
+        yield Port(name, known, tuple(dims))

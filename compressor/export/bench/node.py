@@ -27,11 +27,12 @@ _WARM_UP_MS, _SAMPLE_MS = 500.0, 20.0
 class NodeModel:
     """One model in WebAssembly, against the first.
 
-    `ms` is CPU time of one run, the median over rounds; `speedup` the median of the rounds' ratios, first over this,
-    with their 10th and 90th percentile. `heap_bytes` is the peak of its own WebAssembly heap, which starts at 16 MiB.
-    `top1_agreement` is the fraction of samples with the same class as the first model's, None for outputs that are not
-    [batch, classes]; `sqnr_db` the first output's signal over its difference from the first model's, infinite when equal,
-    NaN when either has a NaN. `outputs` holds the first output for every sample.
+    `ms` is CPU time of one run, the median over rounds; `speedup` the median of the rounds' ratios,
+    first over this, with their 10th and 90th percentile. `heap_bytes` is the peak of its own
+    WebAssembly heap, which starts at 16 MiB. `top1_agreement` is the fraction of samples with the same
+    class as the first model's, None for outputs that are not [batch, classes]; `sqnr_db` the first
+    output's signal over its difference from the first model's, infinite when equal, NaN when either
+    has a NaN. `outputs` holds the first output for every sample.
     """
 
     name: str
@@ -75,12 +76,13 @@ def node_latency(
 ) -> NodeLatency:
     """Times, heaps and outputs of ONNX files in onnxruntime-web under node, interleaved, one thread.
 
-    `models` are paths, or a dict of name to path; the first is the baseline. `inputs` is one array [samples, ...] for each
-    model input (alone, a list or a dict by name); by default up to 32 `samples` of noise. Each model has a heap of its
-    own, and every round times all of them in alternating order. The page of `bench_page` runs the same code.
+    `models` are paths, or a dict of name to path; the first is the baseline. `inputs` is one array
+    [samples, ...] for each model input (alone, a list or a dict by name); by default up to 32 `samples`
+    of noise. Each model has a heap of its own, and every round times all of them in alternating order.
+    The page of `bench_page` runs the same code.
 
-    Raises InputError for models or inputs that do not fit, ExportError naming the model that fails in WebAssembly,
-    MissingExtraError where node or onnxruntime-web is absent, with the command that helps.
+    Raises InputError for models or inputs that do not fit, ExportError naming the model that fails in
+    WebAssembly, MissingExtraError where node or onnxruntime-web is absent, with the command that helps.
 
     >>> import compressor as cp
     >>> found = cp.export.node_latency(["base.onnx", "small.onnx"])  # doctest: +SKIP

@@ -38,8 +38,9 @@ def samples_of(
 ) -> Samples:
     """Samples that every candidate runs on: a free first axis, the batch, has size 1.
 
-    Without `given` they are standard normal. Checked by running each candidate on the first one. Raises InputError
-    where the candidates' inputs or outputs differ, a size is missing, or what is given does not fit.
+    Without `given` they are standard normal. Checked by running each candidate on the first one.
+    Raises InputError where the candidates' inputs or outputs differ, a size is missing, or what is
+    given does not fit.
     """
     ports = candidates[0].inputs
     for other in candidates[1:]:
@@ -57,7 +58,9 @@ def _check_alike(base: Candidate, other: Candidate) -> None:
     same = len(base.inputs) == len(other.inputs) and all(
         a.type == b.type
         and len(a.dims) == len(b.dims)
-        and all(x == y or isinstance(x, str) or isinstance(y, str) for x, y in zip(a.dims, b.dims, strict=True))
+        and all(
+            x == y or isinstance(x, str) or isinstance(y, str) for x, y in zip(a.dims, b.dims, strict=True)
+        )
         for a, b in zip(base.inputs, other.inputs, strict=True)
     )
     if not same:

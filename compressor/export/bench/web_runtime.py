@@ -1,4 +1,4 @@
-"""The files of onnxruntime-web: fetched once by npm, checked against pinned digests, kept in the user's cache."""
+"""The files of onnxruntime-web: fetched once by npm, checked by pinned digests, kept in a cache."""
 
 from __future__ import annotations
 
