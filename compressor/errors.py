@@ -21,6 +21,7 @@ __all__ = [
     "NothingToPruneWarning",
     "PlanError",
     "PlanMismatchError",
+    "QuantisationWarning",
     "RecoveryError",
     "ScoreError",
     "SpecializationWarning",
@@ -104,6 +105,10 @@ class AbsentClassWarning(UserWarning):
 
 class NothingToPruneWarning(UserWarning):
     """A request was valid but removed nothing; the message says why."""
+
+
+class QuantisationWarning(UserWarning):
+    """A quantised file is slower than before, or most of its weights are float32 still; says by how much."""
 
 
 class SpecializationWarning(UserWarning):
