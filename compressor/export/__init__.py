@@ -1,8 +1,40 @@
-"""Pruned models for other runtimes, each file checked against the model it came from."""
+"""Models for other runtimes, each file checked against what it came from; small files for phones."""
 
 from __future__ import annotations
 
+from compressor.export.accepting import Acceptance, LowPrecisionReport
 from compressor.export.bench import NodeLatency, NodeModel, node_latency
+from compressor.export.comparing import FileComparison, FileRow, compare_files
+from compressor.export.fidelity import Fidelity
+from compressor.export.fixed_shapes import fix_shapes
+from compressor.export.half_precision import fp16
 from compressor.export.onnx import OnnxReport, onnx
+from compressor.export.ort_format import OrtFile, OrtReport, OrtStyle, ort
+from compressor.export.quantising import dynamic_int8, int8
+from compressor.export.usability import ProviderUsability, Usability, Verdict, usability
 
-__all__ = ["NodeLatency", "NodeModel", "OnnxReport", "node_latency", "onnx"]
+__all__ = [
+    "Acceptance",
+    "Fidelity",
+    "FileComparison",
+    "FileRow",
+    "LowPrecisionReport",
+    "NodeLatency",
+    "NodeModel",
+    "OnnxReport",
+    "OrtFile",
+    "OrtReport",
+    "OrtStyle",
+    "ProviderUsability",
+    "Usability",
+    "Verdict",
+    "compare_files",
+    "dynamic_int8",
+    "fix_shapes",
+    "fp16",
+    "int8",
+    "node_latency",
+    "onnx",
+    "ort",
+    "usability",
+]

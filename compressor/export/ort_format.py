@@ -56,7 +56,7 @@ class OrtFile:
 
 @dataclass(frozen=True)
 class OrtReport:
-    """The .ort files made of `source`, and what NNAPI and CoreML would run of it (with the shapes asked for)."""
+    """The .ort files made of `source`, and what NNAPI and CoreML would run of it (in `shapes` if given)."""
 
     source: Path
     source_bytes: int

@@ -44,7 +44,8 @@ class Source:
         """Whether any of its operators works on whole numbers of 8 bits or less."""
         kinds = {node.op_type for node in self.proto.graph.node}
         return any(
-            "Quantize" in k or k.startswith("QLinear") or k.endswith(("Integer", "NBits")) for k in kinds
+            "quantize" in kind.lower() or kind.startswith("QLinear") or kind.endswith(("Integer", "NBits"))
+            for kind in kinds
         )
 
     def require_float32(self, purpose: str) -> None:
@@ -83,7 +84,7 @@ def read_source(source: str | os.PathLike[str]) -> Source:
     weights = {weight.name for weight in proto.graph.initializer}
     inputs = [value for value in proto.graph.input if value.name not in weights]
     kinds = {v.name: onnx.helper.tensor_dtype_to_np_dtype(v.type.tensor_type.elem_type) for v in inputs}
-    return Source(path, proto, {value.name: dims_of(value) for value in inputs}, kinds)
+    return Source(path, proto, {value.name: _named(value.name, dims_of(value)) for value in inputs}, kinds)
 
 
 def tidy_like(proto: onnx.ModelProto, source: Source) -> None:
@@ -117,6 +118,11 @@ def float_bytes(proto: onnx.ModelProto) -> int:
         for weight in proto.graph.initializer
         if weight.data_type == TensorProto.FLOAT
     )
+
+
+def _named(name: str, dims: Dims) -> Dims:
+    """The sizes with a name for free axes that have none."""
+    return tuple(dim or f"{name}_axis{axis}" for axis, dim in enumerate(dims))
 
 
 def _interface(proto: onnx.ModelProto) -> tuple[dict[str, Dims], dict[str, Dims]]:

@@ -37,7 +37,7 @@ class ProviderUsability:
     """How much of a file one provider would run: `supported` of `nodes`, in `partitions` pieces.
 
     One piece of most nodes is good; between pieces, tensors are copied to the CPU and back. `reasons` say
-    what is not supported, `unchecked` what the provider asks of operators beyond their names, for you to look at.
+    what is not supported, `unchecked` what the provider asks of operators beyond their names: look yourself.
     `if_fixed` is the verdict for the same file with fixed shapes (see `fix_shapes`).
     """
 
