@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from compressor.export.accepting import Acceptance, LowPrecisionReport
-from compressor.export.bench import NodeLatency, NodeModel, node_latency
+from compressor.export.bench import BenchPage, NodeLatency, NodeModel, bench_page, node_latency
 from compressor.export.comparing import FileComparison, FileRow, compare_files
 from compressor.export.fidelity import Fidelity
 from compressor.export.fixed_shapes import fix_shapes
@@ -15,6 +15,7 @@ from compressor.export.usability import ProviderUsability, Usability, Verdict, u
 
 __all__ = [
     "Acceptance",
+    "BenchPage",
     "Fidelity",
     "FileComparison",
     "FileRow",
@@ -28,6 +29,7 @@ __all__ = [
     "ProviderUsability",
     "Usability",
     "Verdict",
+    "bench_page",
     "compare_files",
     "dynamic_int8",
     "fix_shapes",

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from compressor.export.bench.node import NodeLatency, NodeModel, node_latency
+from compressor.export.bench.page import BenchPage, bench_page
 
-__all__ = ["NodeLatency", "NodeModel", "node_latency"]
+__all__ = ["BenchPage", "NodeLatency", "NodeModel", "bench_page", "node_latency"]

@@ -32,7 +32,7 @@ export async function bench(entries, { progress = () => {}, stopped = () => fals
   for (const [position, model] of timed.entries()) {
     model.error = clocks[position].error;
     model.times = times[position];
-    model.heapBytes = await model.runner.heapBytes();
+    if (!model.error) model.heapBytes = await model.runner.heapBytes();
   }
   return models.map((model) => ({ ...result(model, models[0]), ...(keepOutputs && { outputs: model.outputs }) }));
 }
