@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from compressor import __version__
+from compressor.cli.benching import bench_page
 from compressor.cli.command import reflowed
 from compressor.cli.explaining import explain
 from compressor.cli.exporting import onnx
@@ -43,7 +44,7 @@ export = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
-for _command in (profile, explain, prune, plan, apply, verify):
+for _command in (profile, explain, prune, plan, apply, verify, bench_page):
     _command.enter(app)
 app.add_typer(export, name="export")
 onnx.enter(export)

@@ -6,13 +6,14 @@ import inspect
 import json
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import MISSING, dataclass, fields
 from functools import partial
 from typing import Annotated, Any, get_type_hints
 
 import typer
+from typer.core import TyperCommand
 
 from compressor.cli.progress import Progress, readable_warnings
 from compressor.errors import CompressorError
@@ -55,21 +56,24 @@ class Command:
     """A function as a command of the same name.
 
     The function takes dataclasses whose fields are annotated as typer's parameters, and `progress`.
-    Their fields become the options of the command; the function's docstring and `example` its help.
+    Their fields become the options of the command; the function's docstring and `example` its help. Options
+    in `many`, which are lists, take all the values that follow: `--models a b` is `--models a --models b`.
     """
 
     function: Callable[..., Result]
     example: str
+    many: tuple[str, ...] = ()
 
     def enter(self, app: typer.Typer, name: str | None = None) -> None:
         """Add the command to an application, under another name where one is given."""
         name = name or self.function.__name__.replace("_", "-")
-        app.command(name, epilog=_shown(self.example))(_flat(self.function))
+        kind = _taking_many(self.many) if self.many else None
+        app.command(name, cls=kind, epilog=_shown(self.example))(_flat(self.function))
 
 
-def command(*, example: str) -> Callable[[Callable[..., Result]], Command]:
+def command(*, example: str, many: Sequence[str] = ()) -> Callable[[Callable[..., Result]], Command]:
     """A decorator that makes a function a Command; `example` is a line or several."""
-    return partial(Command, example=example)
+    return partial(Command, example=example, many=tuple(many))
 
 
 def reflowed(text: str) -> str:
@@ -84,6 +88,29 @@ def reflowed(text: str) -> str:
 def _shown(example: str) -> str:
     """Each line as a paragraph: help texts are reflowed."""
     return "\n\n".join(["Example:", *filter(None, example.splitlines())])
+
+
+def _taking_many(options: Sequence[str]) -> type[TyperCommand]:
+    class TakingMany(TyperCommand):
+        def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+            return super().parse_args(ctx, list(_repeated(args, options)))
+
+    return TakingMany
+
+
+def _repeated(args: Sequence[str], options: Sequence[str]) -> Iterator[str]:
+    """The words of a command line with an option of `options` before each of its values.
+
+    >>> list(_repeated(["out", "--models", "a", "b", "--quiet"], ["--models"]))
+    ['out', '--models', 'a', '--models', 'b', '--quiet']
+    """
+    current = ""
+    for before, word in zip(["", *args], args, strict=False):
+        if word.startswith("-"):
+            current = word if word in options else ""
+        elif current and before != current:
+            yield current
+        yield word
 
 
 def _flat(function: Callable[..., Result]) -> Callable[..., None]:

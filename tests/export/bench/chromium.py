@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import fcntl
 import json
 import os
 import selectors
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -28,7 +30,16 @@ _QUIET = (
     "--disable-sync",
     "--hide-scrollbars",
     "--remote-debugging-pipe",
+    "--host-resolver-rules=MAP phone.test 127.0.0.1",  # an address that browsers do not take for this machine
 )
+
+# Chromium reads from descriptor 3 and writes to 4.
+_LAUNCH = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.dup2(int(sys.argv[2]), 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 def executable() -> str | None:
@@ -37,18 +48,23 @@ def executable() -> str | None:
 
 
 class Page:
-    """One open page. `complaints` are the errors and warnings of its console, and requests that failed."""
+    """One page at a time; `complaints` are the errors and warnings of its console and network."""
 
     def __init__(self, write: int, read: int) -> None:
         self._write, self._read = write, read
         self._waiting = b""
         self._last = 0
+        self._target: str | None = None
         self._session: str | None = None
         self.complaints: list[str] = []
         self.requests: list[str] = []
 
     def open(self, url: str, *, dark: bool = False) -> None:
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        if self._target:
+            self.call("Target.closeTarget", targetId=self._target)
+        self._target = target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self.complaints.clear()
+        self.requests.clear()
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
@@ -95,7 +111,8 @@ class Page:
                 if "error" in answer:
                     raise AssertionError(f"{method}: {answer['error']}")
                 return answer["result"]
-            self._note(answer.get("method"), answer.get("params", {}))
+            if answer.get("sessionId") == self._session:
+                self._note(answer["method"], answer["params"])
 
     def _next(self) -> Any:
         while b"\0" not in self._waiting:
@@ -110,7 +127,7 @@ class Page:
         message, _, self._waiting = self._waiting.partition(b"\0")
         return json.loads(message)
 
-    def _note(self, method: str | None, event: dict[str, Any]) -> None:
+    def _note(self, method: str, event: dict[str, Any]) -> None:
         if method == "Runtime.exceptionThrown":
             self.complaints.append(str(event["exceptionDetails"]))
         elif method == "Runtime.consoleAPICalled" and event["type"] in ("error", "warning", "assert"):
@@ -128,16 +145,15 @@ def chromium() -> Iterator[Page]:
     assert path is not None
     to_read, to_write = os.pipe()
     from_read, from_write = os.pipe()
+    theirs = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (to_read, from_write)]  # not 3 or 4 themselves
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         process = subprocess.Popen(
-            # Chromium reads from descriptor 3 and writes to 4.
-            ["/bin/sh", "-c", f'exec "$0" "$@" 3<&{to_read} 4>&{from_write}', path, *_QUIET]
-            + [f"--user-data-dir={profile}"],
-            pass_fds=(to_read, from_write),
+            [sys.executable, "-c", _LAUNCH, *map(str, theirs), path, *_QUIET, f"--user-data-dir={profile}"],
+            pass_fds=theirs,
             stderr=subprocess.DEVNULL,
         )
-        os.close(to_read)
-        os.close(from_write)
+        for end in (to_read, from_write, *theirs):
+            os.close(end)
         try:
             yield Page(to_write, from_read)
         finally:
