@@ -15,6 +15,7 @@ __all__ = [
     "ExportError",
     "FileError",
     "InputError",
+    "MeasurementError",
     "MissingExtraError",
     "ModelError",
     "NothingToPruneError",
@@ -93,6 +94,10 @@ class EvaluationError(CompressorError):
 
 class ExportError(CompressorError):
     """The exported file does not compute what the model computes, or could not be written."""
+
+
+class MeasurementError(CompressorError):
+    """What a model takes could not be measured: the system lacks what it needs, or the model failed."""
 
 
 class MissingExtraError(CompressorError, ImportError):

@@ -77,6 +77,7 @@ LIMITED: dict[str, tuple[str, ...]] = {
     "lightning": ("training.lightning",),
     "pytorch_lightning": ("training.lightning",),
     "transformers": ("training.transformers",),
+    "cloudpickle": ("profiling.memory_jobs",),
     "scipy": ("evaluation.*",),
     "sklearn": ("evaluation.*",),
     "torch_pruning": ("scoring.torch_pruning",),  # the one file that knows it

@@ -1,4 +1,4 @@
-"""What models cost: by arithmetic (MACs, parameters, bytes) and by the clock (latency)."""
+"""What models cost: by arithmetic (MACs, parameters, bytes), and measured (latency, memory)."""
 
 from compressor.profiling.compare import Comparison, compare
 from compressor.profiling.cost import (
@@ -12,6 +12,7 @@ from compressor.profiling.cost import (
     weight_bytes,
 )
 from compressor.profiling.latency import Latency, Timing, latency, measure_latency
+from compressor.profiling.memory import Footprint, MeasuredBytes, Memory, memory
 from compressor.profiling.operators import Uncounted
 from compressor.profiling.priced import Priced
 from compressor.profiling.profile import Profile, Row, profile
@@ -20,7 +21,10 @@ __all__ = [
     "Comparison",
     "Cost",
     "Costs",
+    "Footprint",
     "Latency",
+    "MeasuredBytes",
+    "Memory",
     "Priced",
     "Profile",
     "Row",
@@ -32,6 +36,7 @@ __all__ = [
     "latency",
     "macs",
     "measure_latency",
+    "memory",
     "params",
     "profile",
     "removed_by",

@@ -17,7 +17,7 @@ from compressor.errors import ExportError
 from compressor.runtimes.examples import Example
 from compressor.runtimes.onnx_graph import name_axes, strip
 
-__all__ = ["LOWEST_OPSET", "cpu_copy", "write_draft"]
+__all__ = ["LOWEST_OPSET", "cpu_copy", "write_draft", "write_empty"]
 
 LOWEST_OPSET = 18  # the exporter writes 18 where less is asked, without a word
 _NOISY = ("torch.onnx", "torch.export", "torch._dynamo", "onnxscript", "onnx_ir")
@@ -66,6 +66,16 @@ def write_draft(
     strip(proto)
     onnx_format.checker.check_model(proto)
     onnx_format.save(proto, str(path))
+
+
+def write_empty(path: Path) -> None:
+    """Write the file of a model that gives back its input `x` [1]: what it costs, any model costs."""
+    from onnx import TensorProto, helper, save
+
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "empty", [x], [y])
+    opset = helper.make_opsetid("", LOWEST_OPSET)
+    save(helper.make_model(graph, opset_imports=[opset], ir_version=8), str(path))
 
 
 @contextmanager

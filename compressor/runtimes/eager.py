@@ -15,7 +15,7 @@ from compressor.errors import InputError
 from compressor.runtimes.base import Ready, Runtime, Target
 from compressor.runtimes.clocks import device_clock, pinned_to
 
-__all__ = ["Eager", "in_eval_mode", "modules_of"]
+__all__ = ["Eager", "device_of", "in_eval_mode", "modules_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class Eager(Runtime):
     ) -> Iterator[Ready]:
         """Within, eval mode, no gradients and `threads` CPU threads."""
         modules = modules_of(self, models)
-        clock = device_clock(_device(modules, args, kwargs), self.threads)
+        clock = device_clock(device_of(modules, args, kwargs), self.threads)
         with in_eval_mode(modules, self.threads), pinned_to(self.pin):
             yield Ready(tuple(_call(module, args, kwargs) for module in modules), clock)
 
@@ -66,7 +66,8 @@ def in_eval_mode(models: Sequence[nn.Module], threads: int) -> Iterator[None]:
             module.training = mode
 
 
-def _device(models: Sequence[nn.Module], args: Sequence[Any], kwargs: Mapping[str, Any]) -> torch.device:
+def device_of(models: Sequence[nn.Module], args: Sequence[Any], kwargs: Mapping[str, Any]) -> torch.device:
+    """The one device of models and inputs; raises InputError where they lie on several."""
     tensors = [t for model in models for t in (*model.parameters(), *model.buffers())]
     tensors += [leaf for leaf in _pytree.tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
     devices = {tensor.device for tensor in tensors}

@@ -23,7 +23,7 @@ from compressor.runtimes.examples import bind
 from compressor.runtimes.extras import require_onnx
 from compressor.runtimes.sessions import Optimization, Session
 
-__all__ = ["OnnxRuntime"]
+__all__ = ["OnnxRuntime", "feeds_of", "write_fixed"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,14 +51,14 @@ class OnnxRuntime(Runtime):
             for number, model in enumerate(models):
                 path, what = Path(aside) / f"{number}.onnx", f"model {number}"
                 if isinstance(model, nn.Module):
-                    feeds = _write(model, args, kwargs, path)
+                    feeds = write_fixed(model, args, kwargs, path)
                     what = f"the draft of {type(model).__name__}"
                 else:
                     path, what = Path(model), os.fspath(model)
                     feeds = None
                 session = self.session(path, what=what)
                 calls.append(
-                    _call(session, _by_name(session, args, kwargs, what) if feeds is None else feeds)
+                    _call(session, feeds_of(session, args, kwargs, what) if feeds is None else feeds)
                 )
             yield Ready(tuple(calls), cpu_clock(self.threads))
 
@@ -67,7 +67,9 @@ class OnnxRuntime(Runtime):
         return Session(path, what=what, threads=self.threads, optimization=self.optimization)
 
 
-def _write(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
+def write_fixed(
+    model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], path: Path
+) -> dict[str, Tensor]:
     """Draft the file for exactly these inputs; what to feed it."""
     example = bind(model, args, kwargs)
     copy = cpu_copy(model)
@@ -79,9 +81,10 @@ def _write(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], pat
     return dict(example.tensors)
 
 
-def _by_name(
+def feeds_of(
     session: Session, args: Sequence[Any], kwargs: Mapping[str, Any], what: str
 ) -> dict[str, Tensor]:
+    """What to feed a file by name; raises InputError where the inputs do not fit it."""
     names = list(session.inputs)
     given = [leaf for leaf in _pytree.tree_leaves(list(args)) if isinstance(leaf, Tensor)]
     feeds = {**dict(zip(names, given, strict=False)), **kwargs}

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from compressor.errors import ExportError
+from compressor.runtimes.ort_session import open_session
 
 __all__ = ["Optimization", "Session", "largest_difference"]
 
@@ -44,17 +45,9 @@ class Session:
         threads: int | None = None,
         optimization: Optimization = Optimization.ALL,
     ) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4  # what is fatal is raised as well
-        options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, optimization.value)
-        if threads is not None:
-            options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         try:
-            self._session = onnxruntime.InferenceSession(
-                path if isinstance(path, bytes) else str(path), options, providers=["CPUExecutionProvider"]
-            )
+            file = path if isinstance(path, bytes) else str(path)
+            self._session = open_session(file, threads=threads, optimization=optimization.value)
         except Exception as error:  # onnxruntime's errors have no common base but this
             raise ExportError(
                 f"onnxruntime cannot load {what}: {error}. Its CPU kernels are made for float32: "
