@@ -28,6 +28,7 @@ from compressor.core.verify import verify
 from compressor.persistence import load, save, unpruned
 from compressor.profiling import compare, profile
 from compressor.scoring import Scorer, score
+from compressor.version import __version__ as __version__
 
 __all__ = [
     "Graph",
@@ -58,5 +59,3 @@ __all__ = [
     "unpruned",
     "verify",
 ]
-
-__version__ = "0.1.0"

@@ -13,6 +13,7 @@ __all__ = [
     "CompressorError",
     "EvaluationError",
     "ExportError",
+    "ExporterWarning",
     "FileError",
     "InputError",
     "MeasurementError",
@@ -106,6 +107,10 @@ class MissingExtraError(CompressorError, ImportError):
 
 class AbsentClassWarning(UserWarning):
     """A class has no sample, so that means over the classes leave it out; names it."""
+
+
+class ExporterWarning(UserWarning):
+    """The exporter asked first could not write the file and another one did; says why."""
 
 
 class NothingToPruneWarning(UserWarning):

@@ -56,7 +56,7 @@ STACK: tuple[tuple[str, ...], ...] = (
     ("core.tape",),
     ("core.aside", "core.calls", "core.nested", "core.recurrent", "core.restoring"),
     ("core.channels", "core.plan"),  # the value everyone passes around: any layer may import it
-    ("errors",),
+    ("errors", "version"),
 )
 
 # Packages beside the stack: what they may import of it, and who may import them.

@@ -93,4 +93,4 @@ def write_onnx(
 
 def report_data(report: OnnxReport) -> dict[str, object]:
     """The report as plain data."""
-    return {**asdict(report), "path": str(report.path)}
+    return {**asdict(report), "path": str(report.path), "exporter": report.exporter.value}

@@ -8,18 +8,22 @@ from compressor.export.comparing import FileComparison, FileRow, compare_files
 from compressor.export.fidelity import Fidelity
 from compressor.export.fixed_shapes import fix_shapes
 from compressor.export.half_precision import fp16
+from compressor.export.metadata import Metadata, read_metadata
 from compressor.export.onnx import OnnxReport, onnx
 from compressor.export.ort_format import OrtFile, OrtReport, OrtStyle, ort
 from compressor.export.quantising import dynamic_int8, int8
 from compressor.export.usability import ProviderUsability, Usability, Verdict, usability
+from compressor.runtimes.exporters import Exporter
 
 __all__ = [
     "Acceptance",
     "BenchPage",
+    "Exporter",
     "Fidelity",
     "FileComparison",
     "FileRow",
     "LowPrecisionReport",
+    "Metadata",
     "NodeLatency",
     "NodeModel",
     "OnnxReport",
@@ -38,5 +42,6 @@ __all__ = [
     "node_latency",
     "onnx",
     "ort",
+    "read_metadata",
     "usability",
 ]

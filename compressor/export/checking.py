@@ -13,7 +13,7 @@ from torch.utils import _pytree
 from compressor.core.tape import output_tensors
 from compressor.errors import ExportError
 from compressor.runtimes.examples import Example, Shape
-from compressor.runtimes.onnx_graph import Dims, correct_outputs, dims_of
+from compressor.runtimes.onnx_graph import Dims, correct_outputs, dims_of, opset_of
 from compressor.runtimes.sessions import Session, largest_difference
 
 __all__ = ["Agreement", "check_draft", "listing", "run"]
@@ -38,15 +38,21 @@ def check_draft(
     example: Example,
     axes: Mapping[str, Sequence[int]],
     draft: Path,
+    opset: int,
     tolerance: float | None,
 ) -> Agreement:
     """How well onnxruntime agrees with torch on the file `draft`, whose output sizes are put right.
 
-    Raises ExportError where they differ by more than `tolerance`, or an axis is not free.
+    Raises ExportError where they differ by more than `tolerance`, an axis is not free, or the opset is
+    another one.
     """
     import onnx as onnx_format
 
     proto = onnx_format.load(str(draft))
+    if opset_of(proto) != opset:
+        raise ExportError(
+            f"opset {opset} was asked and torch wrote {opset_of(proto)}: it cannot do that opset"
+        )
     inputs = {value.name: dims_of(value) for value in proto.graph.input}
     _require_free(axes, inputs, example)
     runtime = Session(draft, what=f"the export of {type(model).__name__}")

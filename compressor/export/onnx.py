@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
-from compressor.errors import ExportError, InputError
+from compressor.core.surgery import plan_of
+from compressor.errors import ExportError, ExporterWarning, InputError
+from compressor.export.arguments import (
+    named_outputs,
+    refuse_bfloat16,
+    require_module,
+    require_size,
+    split_path,
+)
+from compressor.export.canonical import canonicalise
 from compressor.export.checking import Agreement, check_draft, listing, run
+from compressor.export.metadata import Metadata, digest_of, write_metadata
+from compressor.export.slimming import slimmed
 from compressor.runtimes.drafting import LOWEST_OPSET, cpu_copy, write_draft
 from compressor.runtimes.examples import Axes, Example, bind
+from compressor.runtimes.exporters import Exporter
 from compressor.runtimes.extras import require_onnx
-from compressor.runtimes.onnx_graph import Dims, dims_of
+from compressor.runtimes.norm_folding import norms_left
+from compressor.runtimes.onnx_graph import Dims, opset_of
 
 __all__ = ["OnnxReport", "onnx"]
 
+logger = logging.getLogger(__name__)
 _LARGEST_FILE_BYTES = 2**31 - 1
 
 
@@ -29,7 +44,9 @@ class OnnxReport:
     """What was written, and how far onnxruntime was from torch.
 
     `inputs` and `outputs` hold names and sizes, free axes by name. Without a free axis the second
-    run of `agreement` has other values of the same shape.
+    run of `agreement` has other values of the same shape. `norms_left` are the batch norms that no layer
+    beside them can take over exactly. `fallback` is why torch's newer exporter could not be used, where
+    the older one took its place.
     """
 
     path: Path
@@ -39,15 +56,24 @@ class OnnxReport:
     inputs: Mapping[str, Dims]
     outputs: Mapping[str, Dims]
     agreement: Agreement
+    metadata: Metadata
+    exporter: Exporter
+    fallback: str | None = None
+    norms_left: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         ran = self.agreement
-        return (
+        lines = [
             f"{self.path}: {self.file_bytes:,} bytes, {self.nodes} nodes, opset {self.opset}; "
-            f"{listing(self.inputs)} -> {listing(self.outputs)}\n"
+            f"{listing(self.inputs)} -> {listing(self.outputs)}",
             f"  onnxruntime agrees: relative error {ran.error:.0e} at {listing(ran.shapes)}, "
-            f"{ran.second_error:.0e} at {listing(ran.second_shapes)}"
-        )
+            f"{ran.second_error:.0e} at {listing(ran.second_shapes)}",
+        ]
+        if self.norms_left:
+            lines.append(f"  batch norms that could not be folded: {', '.join(self.norms_left)}")
+        if self.fallback is not None:
+            lines.append(f"  written by torch's {self.exporter.value} exporter: {self.fallback}")
+        return "\n".join(lines)
 
 
 def onnx(
@@ -58,6 +84,8 @@ def onnx(
     dynamic: Axes = (0,),
     output_names: Sequence[str] | None = None,
     tolerance: float | None = None,
+    metadata: Metadata | None = None,
+    exporter: Exporter | None = None,
 ) -> OnnxReport:
     """Write `model` in eval mode as an ONNX file and return how well onnxruntime agrees with it.
 
@@ -67,112 +95,152 @@ def onnx(
     example and at a second shape, and only kept if both agree within `tolerance` (relative; default
     1e-4, for half precision 1e-2). Inputs are named after the parameters of `forward`.
 
-    Neither stack traces nor paths of this machine are in the file. The model stays as it is.
+    Batch norms are folded where that is exact, the graph is slimmed, and `metadata` is written into the
+    file, with the digest of the plan where `plan_of(model)` knows it. Neither stack traces, paths of this
+    machine nor dates are in it: the same model gives the same bytes. The model stays as it is.
 
-    Raises ExportError when the model cannot be exported, a free axis became fixed, or the results
-    differ; then no file is written, and one of an earlier export is left. InputError for arguments
-    that make no sense, MissingExtraError when onnx, onnxscript or onnxruntime is absent.
+    `exporter` picks one of torch's two; by default the newer one writes the file, and where it fails the
+    older one does, under the same checks and with an ExporterWarning.
+
+    Raises ExportError when the model cannot be exported, a free axis became fixed, the file has another
+    opset than asked, or the results differ; then no file is written, and one of an earlier export is left.
+    InputError for arguments that make no sense, MissingExtraError when onnx, onnxscript, onnxslim or
+    onnxruntime is absent.
 
     >>> import compressor as cp
     >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 2, 3))
     >>> report = cp.export.onnx(net, torch.rand(1, 3, 8, 8), "net.onnx")  # doctest: +SKIP
     >>> print(report)                                                     # doctest: +SKIP
-    net.onnx: 2,161 bytes, 3 nodes, opset 18; input [batch, 3, 8, 8] -> output [batch, 2, 4, 4]
+    net.onnx: 2,282 bytes, 3 nodes, opset 18; input [batch, 3, 8, 8] -> output [batch, 2, 4, 4]
       onnxruntime agrees: relative error 7e-08 at input [1, 3, 8, 8], 9e-08 at input [2, 3, 8, 8]
     """
-    path, inputs = _split_path(args)
-    _check(model, opset)
+    path, inputs = split_path(args, verb="onnx", suffix=".onnx")
+    require_module(model, verb="onnx")
+    require_size(model, largest_bytes=_LARGEST_FILE_BYTES)
+    if opset < LOWEST_OPSET:
+        raise InputError(f"opset {opset}: torch exports opset {LOWEST_OPSET} or newer")
     require_onnx()
     example = bind(model, inputs, kwargs or {})
     axes = example.axes(dynamic)
     copy = cpu_copy(model)
-    _refuse_bfloat16(copy, example)
-    names = _output_names(output_names, len(run(copy, example, "the example")))
+    refuse_bfloat16(copy, example, runtime="onnxruntime")
+    names = named_outputs(output_names, len(run(copy, example, "the example")))
+    export = _Export(copy, example, axes, opset, names, tolerance)
+    plan = plan_of(model)
+    metadata = metadata or Metadata()
+    if plan is not None:
+        metadata = replace(metadata, plan_digest=digest_of(plan))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".exporting-", dir=path.parent) as aside:
-            draft = Path(aside) / path.name
-            write_draft(copy, _traceable(copy, example, axes), axes, draft, opset, names)
-            agreement = check_draft(copy, example, axes, draft, tolerance)
-            os.replace(draft, path)
+            draft, fallback = export.written(Path(aside), exporter)
+            report = _finished(draft, metadata, path)
+            os.replace(draft.path, path)
     except OSError as error:
         raise ExportError(f"cannot write {path}: {error}") from error
-    return _report(path, agreement)
-
-
-# -- arguments -----------------------------------------------------------------------------------
-
-
-def _split_path(args: Sequence[Any]) -> tuple[Path, tuple[Any, ...]]:
-    if not args or not isinstance(args[-1], (str, os.PathLike)):
-        raise InputError(
-            "the last positional argument is the path of the file, as in onnx(model, x, "
-            '"net.onnx"); got '
-            f"{type(args[-1]).__name__ if args else 'none'}"
+    if fallback is not None:
+        warnings.warn(
+            f"torch's {Exporter.DYNAMO.value} exporter failed ({fallback}); {path} was written by its older "
+            f"{draft.exporter.value} exporter and passed the same checks. To ask for that one from the "
+            f"start: exporter={draft.exporter!r}",
+            ExporterWarning,
+            stacklevel=2,
         )
-    return Path(args[-1]), tuple(args[:-1])
+    return replace(report, fallback=fallback)
 
 
-def _check(model: nn.Module, opset: int) -> None:
-    if not isinstance(model, nn.Module):
-        raise InputError(f"onnx needs a torch.nn.Module, got {type(model).__name__}")
-    if opset < LOWEST_OPSET:
-        raise InputError(f"opset {opset}: torch exports opset {LOWEST_OPSET} or newer")
-    weight_bytes = sum(t.nbytes for t in (*model.parameters(), *model.buffers()))
-    if weight_bytes >= _LARGEST_FILE_BYTES:
-        raise ExportError(
-            f"{type(model).__name__} has {weight_bytes:,} bytes of weights, and a single ONNX file "
-            f"holds less than 2 GiB; prune more, or export model.half()"
-        )
+@dataclass(frozen=True)
+class _Draft:
+    """A file that was checked, and what the check found."""
+
+    path: Path
+    exporter: Exporter
+    agreement: Agreement
 
 
-def _refuse_bfloat16(model: nn.Module, example: Example) -> None:
-    for name, tensor in {**dict(model.named_parameters()), **example.tensors}.items():
-        if tensor.dtype == torch.bfloat16:
-            raise ExportError(
-                f"{name!r} is bfloat16, which onnxruntime does not compute on a CPU; export "
-                f"model.float() with float32 inputs"
+@dataclass(frozen=True, eq=False)
+class _Export:
+    """What is exported, and how."""
+
+    model: nn.Module
+    example: Example
+    axes: Mapping[str, Sequence[int]]
+    opset: int
+    output_names: Sequence[str]
+    tolerance: float | None
+
+    def written(self, folder: Path, exporter: Exporter | None) -> tuple[_Draft, str | None]:
+        """The draft of one exporter, or of the first that succeeds, then with why the first one did not."""
+        if exporter is not None:
+            return self._by(exporter, folder), None
+        try:
+            return self._by(Exporter.DYNAMO, folder), None
+        except ExportError as error:
+            failure = error
+        try:
+            return self._by(Exporter.TORCHSCRIPT, folder), str(failure)
+        except ExportError as error:
+            more = "" if str(error) == str(failure) else f". The older exporter does not help: {error}"
+            raise ExportError(f"{failure}{more}") from failure
+
+    def _by(self, exporter: Exporter, folder: Path) -> _Draft:
+        import onnx as onnx_format
+
+        plain = folder / f"{exporter.name}.onnx"
+        write_draft(self.model, self._traceable(), self.axes, plain, self.opset, self.output_names, exporter)
+        weights = self.model.state_dict().keys()
+        slim = slimmed(plain, folder / f"{exporter.name}-slim.onnx", weights)
+        if slim is not None:
+            try:
+                return _Draft(slim, exporter, self._checked(slim))
+            except ExportError as error:
+                logger.warning("onnxslim's graph is not used: %s", error)
+        proto = onnx_format.load(str(plain))
+        canonicalise(proto, weights)
+        onnx_format.save(proto, str(plain))
+        return _Draft(plain, exporter, self._checked(plain))
+
+    def _checked(self, path: Path) -> Agreement:
+        return check_draft(self.model, self.example, self.axes, path, self.opset, self.tolerance)
+
+    def _traceable(self) -> Example:
+        """The example with two instead of one along free axes, where the model accepts that.
+
+        An axis of size 1 broadcasts, so that a trace cannot tell it from no axis: a vision transformer
+        traced at batch 1 keeps that 1 in its reshapes.
+        """
+        shapes = {
+            name: tuple(
+                2 if size == 1 and axis in self.axes[name] else size for axis, size in enumerate(shape)
             )
+            for name, shape in self.example.shapes.items()
+        }
+        if shapes == self.example.shapes:
+            return self.example
+        wider = self.example.reshaped(shapes)
+        try:
+            run(self.model, wider, "a batch of two")
+        except ExportError:
+            return self.example
+        return wider
 
 
-def _output_names(given: Sequence[str] | None, count: int) -> tuple[str, ...]:
-    if given is None:
-        return ("output",) if count == 1 else tuple(f"output_{i}" for i in range(count))
-    if len(given) != count or len(set(given)) != count or isinstance(given, str):
-        raise InputError(f"output_names must be {count} different names, one for each output, got {given!r}")
-    return tuple(given)
-
-
-def _traceable(model: nn.Module, example: Example, axes: Mapping[str, Sequence[int]]) -> Example:
-    """The example with two instead of one along free axes, where the model accepts that.
-
-    An axis of size 1 broadcasts, so that a trace cannot tell it from no axis: a vision transformer
-    traced at batch 1 keeps that 1 in its reshapes.
-    """
-    shapes = {
-        name: tuple(2 if size == 1 and axis in axes[name] else size for axis, size in enumerate(shape))
-        for name, shape in example.shapes.items()
-    }
-    if shapes == example.shapes:
-        return example
-    wider = example.reshaped(shapes)
-    try:
-        run(model, wider, "a batch of two")
-    except ExportError:
-        return example
-    return wider
-
-
-def _report(path: Path, agreement: Agreement) -> OnnxReport:
+def _finished(draft: _Draft, metadata: Metadata, path: Path) -> OnnxReport:
+    """Write the metadata into the draft; the report of the file that it becomes at `path`."""
     import onnx as onnx_format
 
-    proto = onnx_format.load(str(path))
+    proto = onnx_format.load(str(draft.path))
+    metadata = write_metadata(proto, metadata)
+    onnx_format.save(proto, str(draft.path))
     return OnnxReport(
         path=path,
-        file_bytes=path.stat().st_size,
-        opset=next(entry.version for entry in proto.opset_import if entry.domain == ""),
+        file_bytes=draft.path.stat().st_size,
+        opset=opset_of(proto),
         nodes=len(proto.graph.node),
-        inputs={value.name: dims_of(value) for value in proto.graph.input},
-        outputs={value.name: dims_of(value) for value in proto.graph.output},
-        agreement=agreement,
+        inputs=metadata.inputs,
+        outputs=metadata.outputs,
+        agreement=draft.agreement,
+        metadata=metadata,
+        exporter=draft.exporter,
+        norms_left=norms_left(proto),
     )

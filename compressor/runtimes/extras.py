@@ -11,7 +11,7 @@ __all__ = ["require_onnx"]
 
 def require_onnx() -> None:
     """Raise MissingExtraError, with the command that helps, where ONNX or its runtime is absent."""
-    for name in ("onnx", "onnxscript", "onnxruntime"):
+    for name in ("onnx", "onnxscript", "onnxslim", "onnxruntime"):
         try:
             importlib.import_module(name)
         except ImportError as error:

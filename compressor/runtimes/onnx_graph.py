@@ -11,7 +11,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["correct_outputs", "dims_of", "name_axes", "strip"]
+__all__ = ["correct_outputs", "dims_of", "inner_graphs", "name_axes", "opset_of", "reads_of", "strip"]
 
 Dims = tuple[int | str, ...]
 
@@ -41,6 +41,26 @@ def dims_of(value: onnx.ValueInfoProto) -> Dims:
     """Sizes of an input or output; a free axis is given by its name."""
     dims = value.type.tensor_type.shape.dim
     return tuple(dim.dim_param or int(dim.dim_value) for dim in dims)
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    """The version of ONNX's own operators that a file asks for."""
+    return next(int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+
+
+def inner_graphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The graphs in the attributes of a node: branches, the body of a loop."""
+    for attribute in node.attribute:
+        yield from (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs)
+
+
+def reads_of(node: onnx.NodeProto) -> Iterator[str]:
+    """The values that a node reads, those in its branches and loops included."""
+    yield from filter(None, node.input)
+    for graph in inner_graphs(node):
+        for inner in graph.node:
+            yield from reads_of(inner)
+        yield from (value.name for value in graph.output)
 
 
 def name_axes(graph: onnx.GraphProto) -> None:
@@ -93,12 +113,11 @@ def _unused(word: str | None, value: str, axis: int, names: Mapping[str, str]) -
 
 
 def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """The graph and those in the attributes of its nodes (branches, loops)."""
+    """The graph and those in the attributes of its nodes."""
     yield graph
     for node in graph.node:
-        for attribute in node.attribute:
-            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                yield from _graphs(inner)
+        for inner in inner_graphs(node):
+            yield from _graphs(inner)
 
 
 def _strip_graph(graph: onnx.GraphProto) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from compressor.errors import ExportError
+from compressor.runtimes.onnx_graph import opset_of
 from compressor.runtimes.ort_session import open_session
 
 __all__ = ["Optimization", "Session", "largest_difference"]
@@ -49,10 +51,7 @@ class Session:
             file = path if isinstance(path, bytes) else str(path)
             self._session = open_session(file, threads=threads, optimization=optimization.value)
         except Exception as error:  # onnxruntime's errors have no common base but this
-            raise ExportError(
-                f"onnxruntime cannot load {what}: {error}. Its CPU kernels are made for float32: "
-                f"for a float64 or half model, export model.float() with float32 inputs"
-            ) from error
+            raise ExportError(f"onnxruntime cannot load {what}: {error}. {_advice(path, error)}") from error
         self._what = what
 
     @property
@@ -79,6 +78,23 @@ class Session:
             shapes = {name: list(array.shape) for name, array in feeds.items()}
             raise ExportError(f"onnxruntime cannot run {self._what} on {shapes}: {error}") from error
         return outputs
+
+
+def _advice(path: Path, error: Exception) -> str:
+    """The likely fix: a newer runtime where it does not know the version of the file."""
+    import onnx as onnx_format
+    import onnxruntime
+
+    if not re.search(r"IR version|opset", str(error)):
+        return (
+            "Its CPU kernels are made for float32: for a float64 or half model, export model.float() with "
+            "float32 inputs"
+        )
+    proto = onnx_format.load(str(path), load_external_data=False)
+    return (
+        f"onnxruntime {onnxruntime.__version__} is too old for a file of IR version {proto.ir_version}, "
+        f"opset {opset_of(proto)}: pip install -U onnxruntime, or export with opset=18"
+    )
 
 
 def largest_difference(expected: Sequence[Tensor], found: Sequence[Tensor]) -> float:

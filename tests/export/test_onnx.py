@@ -280,7 +280,7 @@ def test_a_damaged_file_is_refused(
         onnx(exported.model, exported.x, tmp_path / "net.onnx")
 
 
-@pytest.mark.parametrize("name", ["onnx", "onnxscript", "onnxruntime"])
+@pytest.mark.parametrize("name", ["onnx", "onnxscript", "onnxslim", "onnxruntime"])
 def test_a_missing_extra_is_named_with_its_install_command(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
