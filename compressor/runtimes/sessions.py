@@ -80,7 +80,7 @@ class Session:
         return outputs
 
 
-def _advice(path: Path, error: Exception) -> str:
+def _advice(file: Path | bytes, error: Exception) -> str:
     """The likely fix: a newer runtime where it does not know the version of the file."""
     import onnx as onnx_format
     import onnxruntime
@@ -90,7 +90,8 @@ def _advice(path: Path, error: Exception) -> str:
             "Its CPU kernels are made for float32: for a float64 or half model, export model.float() with "
             "float32 inputs"
         )
-    proto = onnx_format.load(str(path), load_external_data=False)
+    data = file if isinstance(file, bytes) else file.read_bytes()
+    proto = onnx_format.load_from_string(data)
     return (
         f"onnxruntime {onnxruntime.__version__} is too old for a file of IR version {proto.ir_version}, "
         f"opset {opset_of(proto)}: pip install -U onnxruntime, or export with opset=18"
