@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from compressor.errors import ExportError, InputError
+from compressor.export.metadata import refresh_metadata
 from compressor.export.onnxruntime_tools import contained, require_tools
 from compressor.export.sources import Source, read_source
 from compressor.runtimes.sessions import Session
@@ -56,6 +57,7 @@ def _write(source: Source, shapes: Mapping[str, Sequence[int]], draft: Path) -> 
             fix_output_shapes(proto)
     except Exception as error:
         raise ExportError(f"the shapes of {source.path} cannot be fixed: {error}") from error
+    refresh_metadata(proto)
     draft.write_bytes(proto.SerializeToString(deterministic=True))
     Session(draft, what=f"{source.path} with fixed shapes")
 

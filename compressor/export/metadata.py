@@ -13,12 +13,22 @@ from compressor.core.plan import Plan
 from compressor.errors import FileError, InputError
 from compressor.runtimes.extras import require_onnx
 from compressor.runtimes.onnx_graph import Dims, dims_of
+from compressor.runtimes.ort_session import open_session
+from compressor.runtimes.sessions import Optimization
 from compressor.version import __version__
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["METADATA_KEY", "Metadata", "described", "digest_of", "read_metadata", "write_metadata"]
+__all__ = [
+    "METADATA_KEY",
+    "Metadata",
+    "described",
+    "digest_of",
+    "read_metadata",
+    "refresh_metadata",
+    "write_metadata",
+]
 
 METADATA_KEY = "compressor.model"
 _FORMAT = 1
@@ -110,8 +120,15 @@ def write_metadata(proto: onnx.ModelProto, metadata: Metadata) -> Metadata:
     return metadata
 
 
+def refresh_metadata(proto: onnx.ModelProto) -> None:
+    """Where `proto` has a block of metadata, write its shapes into it anew, in place."""
+    text = _text(proto)
+    if text is not None:
+        write_metadata(proto, _read(text, "the source"))
+
+
 def read_metadata(path: str | os.PathLike[str]) -> Metadata:
-    """What `export.onnx` wrote into the file at `path` about its model.
+    """What `export.onnx` wrote about its model; the `.onnx` and `.ort` files made of that file have it, too.
 
     Raises FileError where the file cannot be read, or says nothing.
 
@@ -121,21 +138,27 @@ def read_metadata(path: str | os.PathLike[str]) -> Metadata:
     require_onnx()
     import onnx as onnx_format
 
+    path = os.fspath(path)
     try:
-        proto = onnx_format.load(os.fspath(path), load_external_data=False)
-    except Exception as error:  # that of protobuf is no dependency of ours
-        raise FileError(f"cannot read {os.fspath(path)!r} as an ONNX file: {error}") from error
-    text = next((entry.value for entry in proto.metadata_props if entry.key == METADATA_KEY), None)
+        if path.endswith(".ort"):
+            session = open_session(path, threads=1, optimization=Optimization.NONE.value)
+            text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+        else:
+            text = _text(onnx_format.load(path, load_external_data=False))
+    except Exception as error:  # those of protobuf and onnxruntime have no base in common
+        raise FileError(f"cannot read {path!r} as a file for onnxruntime: {error}") from error
     if text is None:
-        raise FileError(
-            f"{os.fspath(path)!r} has no metadata under {METADATA_KEY!r}: write it with export.onnx"
-        )
-    return _read(text, os.fspath(path))
+        raise FileError(f"{path!r} has no metadata under {METADATA_KEY!r}: write it with export.onnx")
+    return _read(text, path)
 
 
 def digest_of(plan: Plan) -> str:
     """The digest that the plan's JSON holds."""
     return str(json.loads(plan.to_json())["digest"])
+
+
+def _text(proto: onnx.ModelProto) -> str | None:
+    return next((entry.value for entry in proto.metadata_props if entry.key == METADATA_KEY), None)
 
 
 def _read(text: str, path: str) -> Metadata:

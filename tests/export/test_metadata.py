@@ -81,6 +81,19 @@ def test_what_another_tool_makes_of_a_file_takes_over_its_metadata(tmp_path: Pat
     assert again.classes == CLASSES and again.inputs == {"input": (1, 3, 8, 8)}
 
 
+def test_the_files_made_of_a_file_keep_its_metadata(tmp_path: Path) -> None:
+    exported(net(), tmp_path / "net.onnx", Metadata(classes=CLASSES))
+    cp.export.fix_shapes(tmp_path / "net.onnx", {"input": (1, 3, 8, 8)}, tmp_path / "fixed.onnx")
+    fixed = read_metadata(tmp_path / "fixed.onnx")
+    assert fixed.classes == CLASSES
+    assert fixed.inputs == {"input": (1, 3, 8, 8)} and fixed.outputs == {"output": (1, 3)}
+    cp.export.ort(tmp_path / "net.onnx", [torch.rand(1, 3, 8, 8)], tmp_path)
+    assert read_metadata(tmp_path / "net.ort") == read_metadata(tmp_path / "net.onnx")
+    (tmp_path / "damaged.ort").write_bytes(b"no such file")
+    with pytest.raises(FileError, match="cannot read"):
+        read_metadata(tmp_path / "damaged.ort")
+
+
 @pytest.mark.parametrize(
     ("metadata", "message"),
     [
