@@ -10,6 +10,7 @@ import typer
 
 from compressor import __version__
 from compressor.cli.benching import bench_page
+from compressor.cli.bundling import mobile
 from compressor.cli.command import reflowed
 from compressor.cli.explaining import explain
 from compressor.cli.exporting import onnx
@@ -47,7 +48,8 @@ export = typer.Typer(
 for _command in (profile, explain, prune, plan, apply, verify, bench_page):
     _command.enter(app)
 app.add_typer(export, name="export")
-onnx.enter(export)
+for _command in (onnx, mobile):
+    _command.enter(export)
 
 
 def _print_version(wanted: bool) -> None:

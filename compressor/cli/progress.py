@@ -13,9 +13,11 @@ from typing import TextIO
 import typer
 from rich.console import Console
 
-from compressor.errors import NothingToPruneWarning, SpecializationWarning
+from compressor import errors
 
 __all__ = ["Progress", "readable_warnings"]
+
+_OWN = tuple(kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Warning))
 
 
 @dataclass(frozen=True)
@@ -54,13 +56,13 @@ def readable_warnings() -> Iterator[None]:
         file: TextIO | None = None,
         line: str | None = None,
     ) -> None:
-        if issubclass(category, NothingToPruneWarning | SpecializationWarning):
+        if issubclass(category, _OWN):
             typer.secho(f"warning: {message}", err=True, fg=typer.colors.YELLOW)
         else:
             original(message, category, filename, lineno, file or sys.stderr, line)
 
     with warnings.catch_warnings():
-        for own in (NothingToPruneWarning, SpecializationWarning):
+        for own in _OWN:
             warnings.simplefilter("always", own)
         warnings.showwarning = show
         yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from compressor.export.accepting import Acceptance, LowPrecisionReport
 from compressor.export.bench import BenchPage, NodeLatency, NodeModel, bench_page, node_latency
+from compressor.export.bundle import Bundle, mobile
 from compressor.export.comparing import FileComparison, FileRow, compare_files
 from compressor.export.fidelity import Fidelity
 from compressor.export.fixed_shapes import fix_shapes
@@ -18,6 +19,7 @@ from compressor.runtimes.exporters import Exporter
 __all__ = [
     "Acceptance",
     "BenchPage",
+    "Bundle",
     "Exporter",
     "Fidelity",
     "FileComparison",
@@ -39,6 +41,7 @@ __all__ = [
     "fix_shapes",
     "fp16",
     "int8",
+    "mobile",
     "node_latency",
     "onnx",
     "ort",

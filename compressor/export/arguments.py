@@ -17,14 +17,18 @@ __all__ = ["named_outputs", "refuse_bfloat16", "require_module", "require_size",
 
 
 def split_path(args: Sequence[Any], *, verb: str, suffix: str) -> tuple[Path, tuple[Any, ...]]:
-    """The path that ends `args`, and the inputs before it; InputError where there is none."""
+    """The path that ends `args`, and the inputs before it; InputError where there is none.
+
+    Without `suffix` it is that of a folder.
+    """
     if not args or not isinstance(args[-1], (str, os.PathLike)):
+        kind, name = ("file", f"net{suffix}") if suffix else ("folder", "out")
         raise InputError(
-            f"the last positional argument is the path of the file, as in {verb}(model, x, "
-            f'"net{suffix}"); got {type(args[-1]).__name__ if args else "none"}'
+            f'the last positional argument is the path of the {kind}, as in {verb}(model, x, "{name}"); got '
+            f"{type(args[-1]).__name__ if args else 'none'}"
         )
     path = Path(args[-1])
-    if path.is_dir():
+    if suffix and path.is_dir():
         raise InputError(f"{path} is a folder; the path of a file is expected, as {path / f'net{suffix}'}")
     return path, tuple(args[:-1])
 
