@@ -112,7 +112,8 @@ def mobile(
         if baseline is not None:
             files.insert(0, write(baseline, Path(scratch) / "baseline.onnx", None).path)
         say("comparing the files")
-        comparison = compare_files(files, batches if held_out is None else held_out)
+        judged = batches if held_out is None else held_out
+        comparison = compare_files(files, judged, runtime=checks.runtime, seconds=checks.seconds)
         shown = None
         if page:
             say("writing the bench page")

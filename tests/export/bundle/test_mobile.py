@@ -58,6 +58,7 @@ class Made:
     manifest: dict[str, Any]
 
 
+QUICK = cp.export.Acceptance(seconds=0.05)
 METADATA = Metadata(classes=("a", "b", "c", "d"), mean=(0.1, 0.2, 0.3), std=(1.0, 2.0, 3.0))
 
 
@@ -76,7 +77,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     out = tmp_path_factory.mktemp("bundle") / "out"
     bundle = mobile(
         small, x, out, calibration=batches(), held_out=batches(count=2), baseline=net, metadata=METADATA,
-        page=has_page,
+        page=has_page, checks=QUICK,
     )  # fmt: skip
     return Made(net, small, x, bundle, json.loads((out / "manifest.json").read_text(encoding="utf-8")))
 
@@ -137,7 +138,7 @@ def test_reports_lead_into_the_folder(made: Made) -> None:
 def test_a_second_run_writes_the_same_bytes(made: Made, tmp_path: Path) -> None:
     again = mobile(
         made.small, made.x, tmp_path / "out", calibration=list(batches()), baseline=made.net,
-        metadata=METADATA, page=has_page,
+        metadata=METADATA, page=has_page, checks=QUICK,
     )  # fmt: skip
     differ = {
         name
@@ -160,7 +161,7 @@ def test_the_page_has_all_three_and_the_calibration_examples(made: Made) -> None
 def test_an_lstm_is_quantised_dynamically_and_nothing_is_pruned(tmp_path: Path) -> None:
     torch.manual_seed(0)
     x = torch.randn(1, 6, 8)
-    found = mobile(Recurrent(), x, tmp_path / "out", calibration=batches((6, 8)), page=False)
+    found = mobile(Recurrent(), x, tmp_path / "out", calibration=batches((6, 8)), page=False, checks=QUICK)
     assert found.int8 is not None and found.int8.kind == "dynamic int8"
     assert not (tmp_path / "out/plan.json").exists() and not (tmp_path / "out/bench").exists()
 
@@ -171,7 +172,7 @@ BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "no batch": ({"calibration": []}, InputError, "calibration"),
     "no module": ({"baseline": "net.onnx"}, InputError, r"mobile\(baseline=...\) needs a torch.nn.Module"),
     "too much asked": (
-        {"calibration": batches(), "checks": cp.export.Acceptance(min_sqnr_db=150.0)},
+        {"calibration": batches(), "checks": cp.export.Acceptance(min_sqnr_db=150.0, seconds=0.05)},
         ExportError,
         "does not compute the same",
     ),
@@ -186,7 +187,7 @@ def test_what_fails_leaves_an_earlier_bundle_alone(made: Made, tmp_path: Path, c
     earlier = json.dumps({"format": "compressor mobile bundle"})
     (out / "manifest.json").write_text(earlier, encoding="utf-8")
     with pytest.raises(error, match=text):
-        mobile(made.small, made.x, out, page=False, **options)
+        mobile(made.small, made.x, out, page=False, **{"checks": QUICK, **options})
     assert (out / "manifest.json").read_text(encoding="utf-8") == earlier
     assert list(tmp_path.iterdir()) == [out] and len(list(out.iterdir())) == 1
 
@@ -195,7 +196,7 @@ def test_an_earlier_bundle_is_replaced_whole(made: Made, tmp_path: Path) -> None
     out = tmp_path / "out"
     (out / "old").mkdir(parents=True)
     (out / "manifest.json").write_text('{"format": "compressor mobile bundle"}', encoding="utf-8")
-    mobile(made.small, made.x, out, page=False)
+    mobile(made.small, made.x, out, page=False, checks=QUICK)
     assert not (out / "old").exists() and (out / "model.onnx").is_file()
     assert not (out / "model.int8.onnx").exists()  # nothing to calibrate on
 
@@ -203,11 +204,11 @@ def test_an_earlier_bundle_is_replaced_whole(made: Made, tmp_path: Path) -> None
 def test_a_folder_of_others_is_left_alone(made: Made, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("x", encoding="utf-8")
     with pytest.raises(ExportError, match="exists and is no bundle"):
-        mobile(made.small, made.x, tmp_path, page=False)
+        mobile(made.small, made.x, tmp_path, page=False, checks=QUICK)
     with pytest.raises(ExportError, match="exists and is no bundle"):
-        mobile(made.small, made.x, tmp_path / "thesis.txt", page=False)
+        mobile(made.small, made.x, tmp_path / "thesis.txt", page=False, checks=QUICK)
     with pytest.raises(ExportError, match="cannot write"):
-        mobile(made.small, made.x, tmp_path / "thesis.txt" / "out", page=False)
+        mobile(made.small, made.x, tmp_path / "thesis.txt" / "out", page=False, checks=QUICK)
     with pytest.raises(InputError, match="path of the folder, as in mobile"):
         mobile(made.small, made.x)
 
