@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -244,6 +245,26 @@ def test_a_saved_folder_is_profiled_verified_and_exported(run: Run, here: Path) 
     assert exported["file_bytes"] == (here / "a.onnx").stat().st_size
 
 
+def test_a_saved_folder_becomes_a_bundle_for_phones(run: Run, here: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    (here / "classes.txt").write_text("ant\nbee\ncat\ndog\neel\n", encoding="utf-8")
+    run("prune", NET, *IMAGE, "--macs", "0.5", "--out", "small")
+    outcome = run(
+        *("export", "mobile", NET, "--saved", "small", *IMAGE, "--out", "bundle", "--no-page", "--baseline"),
+        *("--calibration", "tiny_net:batches", "--held-out", "tiny_net:batches", "--classes", "classes.txt"),
+        *("--mean", "0", "--mean", "1", "--mean", "2", "--std", "1", "--std", "1", "--std", "2", "--json"),
+    )
+    assert outcome.code == 0, outcome.err
+    manifest = json.loads((here / "bundle/manifest.json").read_text(encoding="utf-8"))
+    assert (manifest["mean"], manifest["classes"][0]) == ([0, 1, 2], "ant")
+    assert set(outcome.data["files"]) == {*manifest["files"], "manifest.json"}
+    rows = outcome.data["comparison"]
+    assert [row["path"] for row in rows] == [
+        "baseline.onnx", "bundle/model.onnx", "bundle/model.int8.onnx"
+    ]  # fmt: skip
+    assert rows[0]["accuracy"] is not None and manifest["plan_digest"] is not None
+
+
 def test_export_leaves_no_axis_free_when_fixed(run: Run) -> None:
     pytest.importorskip("onnxruntime")
     exported = run("export", "onnx", NET, *IMAGE, "-o", "a.onnx", "--fixed", "--json").data
@@ -329,7 +350,9 @@ def test_a_warning_of_the_library_is_one_line_on_stderr(run: Run) -> None:
     assert outcome.data["cuts"] == 0
 
 
-@pytest.mark.parametrize("name", ["profile", "explain", "prune", "plan", "apply", "verify", "export onnx"])
+@pytest.mark.parametrize(
+    "name", ["profile", "explain", "prune", "plan", "apply", "verify", "export onnx", "export mobile"]
+)
 def test_every_help_teaches_by_example(run: Run, name: str) -> None:
     outcome = run(*name.split(), "--help")
     assert outcome.code == 0

@@ -60,12 +60,20 @@ USAGE = {
         ("export", "onnx", NET, *IMAGE, "-o", "a.onnx", "--fixed", "--dynamic", "0"),
         "drop one",
     ),
+    "a baseline of nothing": (
+        ("export", "mobile", NET, *IMAGE, "-o", "out", "--baseline"),
+        "say which model is smaller",
+    ),
     "unknown device": ((*PROFILE, *IMAGE, "--device", "abacus"), "'abacus' cannot be used"),
     "unknown command": (("prun", NET), "No such command 'prun'"),
 }
 
 # A request that cannot be met: exit code 1.
 ERRORS = {
+    "classes without a file": (
+        ("export", "mobile", NET, *IMAGE, "-o", "out", "--classes", "none.txt"),
+        "--classes 'none.txt' cannot be read",
+    ),
     "unreachable budget": ((*PLAN, "--macs", "0.001"), "is the least that can be left"),
     "a percentage": ((*PLAN, "--macs", "50"), "for 50 % give 0.5"),
     "a pattern for nothing": ((*PLAN, "--macs", "0.5", "--ignore", "cnv1"), "did you mean 'conv1'"),
