@@ -39,7 +39,7 @@ class Acceptance:
     """
 
     min_sqnr_db: float = 10.0
-    min_agreement: float = 0.9
+    min_agreement: float = 0.8
     runtime: OnnxRuntime = field(default_factory=OnnxRuntime)
     seconds: float = 2.0
 

@@ -17,7 +17,7 @@ from compressor.export.sources import Source, float_bytes, read_source
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["dynamic_int8", "int8", "judged_on"]
+__all__ = ["dynamic_int8", "int8"]
 
 _DYNAMIC = ("MatMul", "Gemm", "LSTM")  # not Conv: its dynamic kernel takes several times as long as float32
 
@@ -40,10 +40,10 @@ def int8(
     bytes. Free axes and metadata stay as they are. The file is judged on all of `held_out` where given,
     else on what it was calibrated on. Sums saturate on x86 without VNNI: there it looks worse than on ARM.
 
-    Raises ExportError where the file does not pass `checks` or cannot be written, and then writes none;
-    InputError for batches that do not fit, hold NaN or one value only, a source that is quantised already,
-    and for 3-D convolutions, which have no int8 kernel (0.2 to 0.4 times the speed was measured), unless
-    `even_if_slower`; FileError where `source` is no ONNX file. Gives a QuantisationWarning where the file is
+    Raises ExportError where the file does not pass `checks` or cannot be written, and for 3-D convolutions,
+    which have no int8 kernel (0.2 to 0.4 times the speed was measured), unless `even_if_slower`; no file is
+    written then. InputError for batches that do not fit, hold NaN or one value only, and a source that is
+    quantised already; FileError where it is no ONNX file. Gives a QuantisationWarning where the file is
     measured slower (narrow networks are) or no smaller, again unless `even_if_slower`, and where most weights
     are float32 still.
 
@@ -61,7 +61,7 @@ def int8(
         _refuse_volumes(file)
     feeds = read_feeds(file, calibration, "calibration", max_examples=max_examples)
     refuse_constant(feeds, "calibration")
-    judged, name = judged_on(file, feeds, "calibration", held_out)
+    judged, name = _judged_on(file, feeds, "calibration", held_out)
     report = accepted(file, path, "int8", lambda aside: _static(file, feeds, aside), judged, name, checks)
     _warn_of_floats(file, report, "static int8 leaves recurrent layers alone; dynamic_int8() takes LSTMs")
     if not even_if_slower:
@@ -104,7 +104,7 @@ def dynamic_int8(
     return report
 
 
-def judged_on(
+def _judged_on(
     source: Source, own: Sequence[Feeds], name: str, held_out: Iterable[object] | None
 ) -> tuple[Iterable[Feeds], str]:
     """The batches that a file is judged on, and what to call them."""
