@@ -49,6 +49,10 @@ class Acceptance:
             raise InputError(f"min_agreement is a share from 0 to 1, got {self.min_agreement!r}")
         if not self.min_sqnr_db < float("inf"):
             raise InputError(f"min_sqnr_db is a number of decibels, got {self.min_sqnr_db!r}")
+        if not isinstance(self.runtime, OnnxRuntime) or not self.seconds > 0:
+            raise InputError(
+                f"runtime is an OnnxRuntime and seconds > 0, got {self.runtime}, {self.seconds!r}"
+            )
 
 
 STANDARD = Acceptance()
@@ -102,6 +106,8 @@ def accepted(
     Raises ExportError where it cannot be made or written, or is not what was asked; then `path` is untouched.
     """
     path = _target(path, source)
+    if not isinstance(asked, Acceptance):
+        raise InputError(f"checks is an Acceptance, got {type(asked).__name__}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".exporting-", dir=path.parent) as aside:

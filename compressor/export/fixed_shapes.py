@@ -64,7 +64,11 @@ def _write(source: Source, shapes: Mapping[str, Sequence[int]], draft: Path) -> 
 
 def _check(source: Source, shapes: Mapping[str, Sequence[int]]) -> None:
     listed = ", ".join(f"{name} [{', '.join(map(str, dims))}]" for name, dims in source.inputs.items())
-    if not isinstance(shapes, Mapping) or set(shapes) - set(source.inputs):
+    if (
+        not isinstance(shapes, Mapping)
+        or set(shapes) - set(source.inputs)
+        or not all(isinstance(shape, Sequence) for shape in shapes.values())
+    ):
         raise InputError(f"shapes = {shapes!r}: {source.path} has the inputs {listed}")
     sizes: dict[str, int] = {}
     for name, dims in source.inputs.items():

@@ -25,7 +25,15 @@ def test_only_the_sizes_change(classifier: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "shapes",
-    [{}, {"x": (2, 3, 8)}, {"x": (2, 4, 8, 8)}, {"x": (0, 3, 8, 8)}, {"x": (1, 3, 8, 8), "y": (1,)}, (1, 3)],
+    [
+        {},
+        {"x": (2, 3, 8)},
+        {"x": (2, 4, 8, 8)},
+        {"x": (0, 3, 8, 8)},
+        {"x": (1, 3, 8, 8), "y": (1,)},
+        (1, 3),
+        {"x": 4},
+    ],
 )
 def test_shapes_that_do_not_fit_are_refused(classifier: Path, left_alone: Path, shapes: Any) -> None:
     with pytest.raises(InputError, match=r"shapes.*x \[batch, 3, 8, 8\]"):

@@ -273,6 +273,9 @@ def test_acceptance_is_checked() -> None:
         Acceptance(min_agreement=1.5)
     with pytest.raises(InputError, match="min_sqnr_db"):
         Acceptance(min_sqnr_db=float("nan"))
+    for options in ({"seconds": 0.0}, {"runtime": cp.runtimes.Eager()}):
+        with pytest.raises(InputError, match="runtime is an OnnxRuntime and seconds > 0"):
+            Acceptance(**options)
 
 
 def test_a_slower_or_larger_file_is_warned_of_with_the_numbers(report: LowPrecisionReport) -> None:
