@@ -18,7 +18,7 @@ import torch
 __all__ = ["FOLDER", "Table", "context", "read", "save", "write_json"]
 
 FOLDER = Path(__file__).resolve().parent / "results"
-_PACKAGES = ("compressor", "torch", "torchvision", "torch-pruning", "numpy")
+_PACKAGES = ("compressor", "torch", "torchvision", "torch-pruning", "numpy", "onnxruntime")
 
 
 @dataclass(frozen=True)
