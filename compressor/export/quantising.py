@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compressor.errors import ExportError, MissingExtraError, QuantisationWarning
+from compressor.errors import ExportError, QuantisationWarning
 from compressor.export.accepting import STANDARD, Acceptance, LowPrecisionReport, accepted, warn_if_no_gain
 from compressor.export.feeds import Feeds, feeds_of, read_feeds, refuse_constant
 from compressor.export.onnxruntime_tools import require_tools
@@ -93,7 +93,6 @@ def dynamic_int8(
       1.91x as fast (1.85-1.96 in 120 interleaved rounds), OnnxRuntime(threads=1, ...), CPU time of 1 thread
     """
     require_tools()
-    _require_slimmer()
     file = read_source(source)
     file.require_float32("dynamic int8")
     feeds = read_feeds(file, examples, "examples", max_examples=max_examples)
@@ -193,12 +192,3 @@ def _warn_of_floats(source: Source, report: LowPrecisionReport, advice: str) -> 
             QuantisationWarning,
             stacklevel=3,
         )
-
-
-def _require_slimmer() -> None:
-    try:
-        import onnxslim  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError(
-            f"dynamic int8 needs onnxslim, which cannot be imported ({error}): pip install 'compressor[onnx]'"
-        ) from error
