@@ -110,7 +110,7 @@ class AbsentClassWarning(UserWarning):
 
 
 class ExporterWarning(UserWarning):
-    """The exporter asked first could not write the file and another one did; says why."""
+    """A file was written otherwise than hoped: by another exporter, or in slow pieces; says why."""
 
 
 class NothingToPruneWarning(UserWarning):

@@ -71,6 +71,8 @@ LIMITED: dict[str, tuple[str, ...]] = {
     "onnxruntime": ("export.*", "runtimes.*"),
     "onnxscript": ("export.*", "runtimes.*"),
     "onnxslim": ("export.*", "runtimes.*"),
+    "executorch": ("export.*",),
+    "torchao": ("export.*",),
     "typer": ("cli.*",),
     "rich": ("cli.*",),
     "accelerate": ("training.accelerate",),

@@ -6,6 +6,7 @@ from compressor.export.accepting import Acceptance, LowPrecisionReport
 from compressor.export.bench import BenchPage, NodeLatency, NodeModel, bench_page, node_latency
 from compressor.export.bundle import Bundle, mobile
 from compressor.export.comparing import FileComparison, FileRow, compare_files
+from compressor.export.executorch import ExecutorchReport, executorch
 from compressor.export.fidelity import Fidelity
 from compressor.export.fixed_shapes import fix_shapes
 from compressor.export.half_precision import fp16
@@ -20,6 +21,7 @@ __all__ = [
     "Acceptance",
     "BenchPage",
     "Bundle",
+    "ExecutorchReport",
     "Exporter",
     "Fidelity",
     "FileComparison",
@@ -38,6 +40,7 @@ __all__ = [
     "bench_page",
     "compare_files",
     "dynamic_int8",
+    "executorch",
     "fix_shapes",
     "fp16",
     "int8",
