@@ -17,6 +17,7 @@ import compressor as cp
 from compressor.errors import FileError, InputError
 from compressor.export import Exporter, Metadata, onnx, read_metadata
 from compressor.export.metadata import METADATA_KEY, write_metadata
+from tests.conftest import ROOT
 
 CLASSES = ("cat", "dog", "größer")
 
@@ -92,6 +93,17 @@ def test_the_files_made_of_a_file_keep_its_metadata(tmp_path: Path) -> None:
     (tmp_path / "damaged.ort").write_bytes(b"no such file")
     with pytest.raises(FileError, match="cannot read"):
         read_metadata(tmp_path / "damaged.ort")
+
+
+def test_the_guide_for_apps_reads_keys_that_are_written(tmp_path: Path) -> None:
+    guide = (ROOT / "docs" / "android-ios.md").read_text(encoding="utf-8")
+    assert f'getValue("{METADATA_KEY}")' in guide
+    read = set(re.findall(r'getJSONArray\("(\w+)"\)', guide))
+    path = tmp_path / "net.onnx"
+    exported(net(), path, Metadata(classes=CLASSES, mean=(0.5,) * 3, std=(0.2,) * 3))
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    written = json.loads(session.get_modelmeta().custom_metadata_map[METADATA_KEY])
+    assert read == {"mean", "std", "classes"} <= set(written)
 
 
 @pytest.mark.parametrize(
