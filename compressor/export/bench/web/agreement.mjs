@@ -31,11 +31,11 @@ function classesOf(dims) {
   return dims.length === 2 && dims[1] > 1 ? dims[1] : 0;
 }
 
-/** The position of the largest of `count` values from `start` on: the first of equals, -1 where one is NaN. */
+/** The position of the largest of `count` values from `start` on: the first of equals, NaN where one is NaN. */
 function largest(data, start, count) {
   let best = start;
   for (let i = start; i < start + count; i++) {
-    if (Number.isNaN(data[i])) return -1;
+    if (Number.isNaN(data[i])) return NaN;
     if (data[i] > data[best]) best = i;
   }
   return best - start;

@@ -4,14 +4,14 @@ const number = (digits) => (value) =>
   value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 const times = (value) => `${number(2)(value)}×`;
 const mib = (bytes) => `${number(1)(bytes / 2 ** 20)} MiB`;
-const size = (bytes) => (bytes < 1e6 ? `${number(0)(bytes / 1e3)} kB` : `${number(2)(bytes / 1e6)} MB`);
+const size = (bytes) => (bytes < 1e6 ? `${number(bytes < 1e4 ? 1 : 0)(bytes / 1e3)} kB` : `${number(2)(bytes / 1e6)} MB`);
 const milliseconds = (value) => `${number(value < 10 ? 2 : 1)(value)} ms`;
 
 /** What is shown of a result: `value` gives a number or null, `text` its words, `most` the length of a full bar. */
 const MEASURES = [
   {
     title: "Time",
-    note: () => "one run at batch 1, median; shorter is better",
+    note: (base, { shape }) => `one run on ${shape}, median; shorter is better`,
     value: (model) => model.ms,
     text: (model) => milliseconds(model.ms),
   },
@@ -22,7 +22,7 @@ const MEASURES = [
     text: (model, base) =>
       model === base
         ? times(1)
-        : `${times(model.speedup)}${model.speedup < 1 ? " slower" : ""} (${number(2)(model.speedup_p10)}–${number(2)(model.speedup_p90)})`,
+        : `${times(model.speedup)}${model.speedup < 1 ? ", slower" : ""} (${number(2)(model.speedup_p10)}–${number(2)(model.speedup_p90)})`,
     slow: (model) => model.speedup < 1,
   },
   {
@@ -39,14 +39,14 @@ const MEASURES = [
   },
   {
     title: "Agreement",
-    note: (base, inputs) => `inputs with the same top-1 class as ${base}, of ${inputs}`,
+    note: (base, { count }) => `inputs with the same top-1 class as ${base}, of ${count}`,
     value: (model) => (model.top1_rows ? model.top1_same / model.top1_rows : null),
     text: (model) => `${number(1)((100 * model.top1_same) / model.top1_rows)} % (${model.top1_same} of ${model.top1_rows})`,
     most: 1,
   },
 ];
 
-/** One section of bars for each measure that any model has. */
+/** One section of bars for each measure that any model has; `inputs` has their `count` and `shape` in words. */
 export function bars(models, inputs) {
   return MEASURES.filter(({ value }) => models.some((model) => value(model) !== null)).map((measure) => {
     const longest = measure.most ?? Math.max(...models.map((model) => measure.value(model) ?? 0));

@@ -41,8 +41,11 @@ function unmeasured({ name, bytes }) {
 }
 
 function describedInputs() {
-  const { samples, seed } = manifest.inputs;
-  return seed === null ? plural(samples, "given input") : plural(samples, "random input");
+  const { samples, seed, tensors } = manifest.inputs;
+  return {
+    count: plural(samples, seed === null ? "given input" : "random input"),
+    shape: tensors.map(({ dims }) => dims.join("×")).join(" and "),
+  };
 }
 
 function show(models) {
