@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -48,10 +47,14 @@ class Candidate:
 
     name: str
     path: Path
-    file_bytes: int
-    sha256: str
+    content: bytes
     inputs: tuple[Port, ...]
     session: Session
+
+    @property
+    def file_bytes(self) -> int:
+        """The size of the file."""
+        return len(self.content)
 
     def run(self, feeds: Mapping[str, Array]) -> Array:
         """The first output; raises InputError where the model cannot run on `feeds`."""
@@ -109,7 +112,7 @@ def _candidate(name: str, path: Path) -> Candidate:
     ports = tuple(_ports(path, session))
     if not ports:
         raise InputError(f"{path} has no input, so there is nothing to run it on")
-    return Candidate(name, path, len(content), hashlib.sha256(content).hexdigest(), ports, session)
+    return Candidate(name, path, content, ports, session)
 
 
 def _refuse_external_weights(path: Path, content: bytes) -> None:

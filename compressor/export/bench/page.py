@@ -122,21 +122,23 @@ def _check(path: Path, single_file: bool, rounds: int) -> None:
         raise ExportError(f"{path} is a folder, so no file can be written there")
     if not single_file and path.exists() and not _replaceable(path):
         raise ExportError(
-            f"{path} exists and is no bench page, so it is left as it is; give a new or empty folder"
+            f"{path} exists and holds other things than a bench page, so it is left as it is; give a new or "
+            "empty folder"
         )
 
 
 def _replaceable(path: Path) -> bool:
-    """Whether it is an empty folder, or one that an earlier call wrote."""
+    """Whether it is a folder with nothing in it but what an earlier call wrote."""
     if not path.is_dir():
         return False
-    if not any(path.iterdir()):
-        return True
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(manifest, dict) and manifest.get("format") == FORMAT
+        written = set(manifest["files"]) if manifest["format"] == FORMAT else set()
+    except (OSError, ValueError, TypeError, KeyError):
+        written = set()
+    return all(
+        found.relative_to(path).as_posix() in written for found in path.rglob("*") if not found.is_dir()
+    )
 
 
 def _write_file(path: Path, content: bytes) -> None:

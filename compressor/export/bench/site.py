@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import hashlib
 import html
 import json
 import re
@@ -34,7 +35,14 @@ def folder_files(
 ) -> dict[str, bytes]:
     """Every file of the page by its name in the folder. The same arguments give the same bytes."""
     inputs = {f"inputs/{i}.bin": array.tobytes() for i, array in enumerate(samples.arrays)}
-    models = {_model_file(i, c): c.path.read_bytes() for i, c in enumerate(candidates)}
+    models = {_model_file(i, c): c.content for i, c in enumerate(candidates)}
+    files = {
+        **{name: (_WEB / name).read_bytes() for name in ("index.html", "style.css", *_MODULES, *_WORKER)},
+        **{path.name: path.read_bytes() for path in (runtime.script, runtime.wasm)},
+        LICENCE_FILE: (_WEB / LICENCE_FILE).read_bytes(),
+        **inputs,
+        **models,
+    }
     manifest = {
         "format": FORMAT,
         "title": title,
@@ -58,20 +66,14 @@ def folder_files(
                 "name": candidate.name,
                 "file": file,
                 "bytes": candidate.file_bytes,
-                "sha256": candidate.sha256,
+                "sha256": hashlib.sha256(candidate.content).hexdigest(),
                 "inputs": [port.name for port in candidate.inputs],
             }
             for file, candidate in zip(models, candidates, strict=True)
         ],
+        "files": [*files, MANIFEST],
     }
-    return {
-        **{name: (_WEB / name).read_bytes() for name in ("index.html", "style.css", *_MODULES, *_WORKER)},
-        **{path.name: path.read_bytes() for path in (runtime.script, runtime.wasm)},
-        LICENCE_FILE: (_WEB / LICENCE_FILE).read_bytes(),
-        **inputs,
-        **models,
-        MANIFEST: (json.dumps(manifest, indent=2) + "\n").encode(),
-    }
+    return {**files, MANIFEST: (json.dumps(manifest, indent=2) + "\n").encode()}
 
 
 def single_page(files: Mapping[str, bytes]) -> bytes:

@@ -151,9 +151,17 @@ def test_an_empty_folder_is_filled(out: Path, paths: list[Path]) -> None:
 def test_a_folder_of_other_things_is_left_alone(out: Path, paths: list[Path], name: str) -> None:
     out.mkdir()
     (out / name).write_text("[1]")
-    with pytest.raises(ExportError, match="exists and is no bench page, so it is left as it is"):
+    with pytest.raises(ExportError, match="holds other things than a bench page, so it is left as it is"):
         bench_page(out, paths)
     assert content(out) == {name: b"[1]"}
+
+
+def test_a_file_that_someone_put_beside_a_page_is_not_lost(out: Path, paths: list[Path]) -> None:
+    bench_page(out, paths)
+    (out / "models/notes.txt").write_text("mine")
+    with pytest.raises(ExportError, match="holds other things"):
+        bench_page(out, paths)
+    assert (out / "models/notes.txt").read_text() == "mine"
 
 
 def test_a_page_that_cannot_take_its_place_leaves_the_earlier_one(
