@@ -161,6 +161,17 @@ def test_without_its_baseline_there_are_times_but_no_ratios(
     assert "1.00×" not in browser.evaluate("document.getElementById('table').innerText")
 
 
+def test_a_slower_model_is_called_slower(browser: Page, tmp_path: Path) -> None:
+    """64 times the arithmetic, milliseconds of it: far more than noise makes up for."""
+    dims = ("batch", 3, 96, 96)
+    nets = [write_net(tmp_path / f"{n}.onnx", channels=n, dims=dims) for n in (1, 64)]
+    bench_page(tmp_path / "bench", nets, samples=1, rounds=3)
+    with served(tmp_path / "bench") as url:
+        _, slow = run(browser, url, tmp_path / "saved")["models"]
+    assert slow["speedup"] < 1
+    assert f"{slow['speedup']:.2f}×, slower" in browser.evaluate("document.querySelector('.slow').innerText")
+
+
 def test_a_run_can_be_stopped(browser: Page, paths: list[Path], tmp_path: Path) -> None:
     bench_page(tmp_path / "bench", paths, samples=2, rounds=100_000)
     with served(tmp_path / "bench") as url:

@@ -23,7 +23,7 @@ const MEASURES = [
       model === base
         ? times(1)
         : `${times(model.speedup)}${model.speedup < 1 ? ", slower" : ""} (${number(2)(model.speedup_p10)}–${number(2)(model.speedup_p90)})`,
-    slow: (model) => model.speedup < 1,
+    slow: (model) => model.speedup !== null && model.speedup < 1,
   },
   {
     title: "Heap",
@@ -64,9 +64,10 @@ function bar(measure, model, base, longest) {
   const fill = element("span", { className: "fill" });
   fill.style.width = `${value === null ? 0 : Math.max(0.5, (100 * value) / longest)}%`;
   const kind = model === base ? "base" : measure.slow?.(model) ? "slow" : "";
-  const text = value === null ? (model.error ? "failed" : "not measured") : measure.text(model, base);
+  const without = model.error ? "failed" : "not measured";
+  const text = value === null ? without : measure.text(model, base);
   return element("li", { className: kind }, [
-    element("span", { className: "name" }, [model.name]),
+    element("span", { className: "name" }, breakable(model.name)),
     element("span", { className: "value" }, [text]),
     element("span", { className: "track", ariaHidden: "true" }, [fill]),
   ]);
@@ -78,7 +79,7 @@ export function table(models) {
   const head = columns.map((title) => element("th", { scope: "col" }, [title]));
   const body = models.map((model) =>
     element("tr", {}, [
-      element("th", { scope: "row" }, [model.name]),
+      element("th", { scope: "row" }, breakable(model.name)),
       ...MEASURES.map(({ value, text }) => cell(value(model) === null ? "–" : text(model, models[0]))),
       cell(model.identical ? "identical" : model.sqnr_db === null ? "–" : `${number(1)(model.sqnr_db)} dB`),
     ]),
@@ -87,6 +88,11 @@ export function table(models) {
     element("thead", {}, [element("tr", {}, head)]),
     element("tbody", {}, body),
   ]);
+}
+
+/** A file's name that may break where its parts end. */
+function breakable(name) {
+  return name.split(/(?<=[._-])/).flatMap((part) => [part, element("wbr", {})]);
 }
 
 function cell(text) {
