@@ -127,16 +127,17 @@ def train_(
 class Drawn:
     """Training batches in which every class is as likely, with shifts and flips.
 
+    With a `balance` below 1 frequent classes are drawn more often, with 0 every image is as likely.
     A pass draws as many images as there are. Order, shifts and flips come from `seed` alone, so every
     method sees the same images; every pass goes on where the one before it ended.
     """
 
-    def __init__(self, data: Medical, *, seed: int) -> None:
+    def __init__(self, data: Medical, *, seed: int, balance: float = 1.0) -> None:
         images, self._labels = data.train
         self._height, self._width = images.shape[2:]
         padded = F.pad(images, (_SHIFT,) * 4, mode="replicate")
         self._padded_NHWC = padded.permute(0, 2, 3, 1).contiguous()
-        self._likely = 1 / self._labels.bincount()[self._labels].double()
+        self._likely = self._labels.bincount()[self._labels].double() ** -balance
         self._flips = data.flips
         self._generator = torch.Generator().manual_seed(seed)
 
