@@ -65,8 +65,8 @@ def _options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="HAM10000, 192 images, one epoch, few rounds")
     parser.add_argument("--cases", nargs="+", choices=list(CASES), default=None, help="default: all")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the trainings")
-    parser.add_argument("--epochs", type=int, default=None, help="of the original VGG-16: 12, quick 1")
-    parser.add_argument("--tuning", type=int, default=None, help="epochs of the small network: 16, quick 1")
+    parser.add_argument("--epochs", type=int, default=None, help="of the original VGG-16: 8, quick 1")
+    parser.add_argument("--tuning", type=int, default=None, help="epochs of the small network: 12, quick 1")
     parser.add_argument("--images", type=int, default=None, help="of each part: all, quick 192")
     parser.add_argument("--rounds", type=int, default=None, help="of timing: 120, quick 5")
     parser.add_argument("--threads", type=int, default=1, help="of the training; timing is on one")
@@ -75,8 +75,8 @@ def _options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     quick = options.quick
     options.cases = options.cases or (["HAM10000"] if quick else list(CASES))
-    options.epochs = options.epochs or (1 if quick else 12)
-    options.tuning = options.tuning or (1 if quick else 16)
+    options.epochs = options.epochs or (1 if quick else 8)
+    options.tuning = options.tuning or (1 if quick else 12)
     options.images = options.images or (192 if quick else None)
     options.rounds = options.rounds or (5 if quick else 120)
     return options
