@@ -146,7 +146,7 @@ def _recipe(epochs: int, rate: float) -> Recipe:
         lr=rate,
         weight_decay=0.02,
         optimizer=torch.optim.AdamW,
-        warmup_epochs=0.1 * epochs,
+        warmup_epochs=epochs / 10,
         autocast=torch.bfloat16,
     )
 

@@ -80,10 +80,23 @@ def test_memory_goes_down_by_bytes_and_time_by_paired_ratios() -> None:
     ("small", "speedup", "file", "time"), [(21, 3.58, "yes", "yes"), (22, 3.57, "no", "no")]
 )
 def test_a_claim_is_met_from_its_number_on(small: int, speedup: float, file: str, time: str) -> None:
-    costs, *_ = tables([row(small=small, speedup=speedup)])
+    claim, costs, *_ = tables([row(small=small, speedup=speedup)])
     met = {line[0]: line[-1] for line in costs.rows}
     assert met["memory: file"] == file  # asked are 79 %
     assert met["time: onnxruntime"] == met["time: WebAssembly"] == time  # and 72 %: 3.571 times as fast
+    (line,) = claim.rows
+    assert line[-1] == "no"  # one image of five is lost, and of 208 bytes with the fixed cost 50 are left
+
+
+def test_the_claim_is_met_only_if_every_definition_and_the_accuracy_are() -> None:
+    def verdict(**changed: Any) -> tuple[str, ...]:
+        (line,) = tables([row(**{"small": 10, "named": "00011", **changed})])[0].rows
+        return line
+
+    assert verdict()[-1] == "yes" and verdict()[1] == "86.5 % (onnxruntime process, with its fixed cost)"
+    assert verdict(named="00111")[-1] == "no"
+    assert verdict(speedup=3.0)[-1] == "no"
+    assert verdict(small=17)[-1] == "yes" and verdict(small=18)[-1] == "no"  # of 208 bytes 42 and 44 are left
 
 
 def test_the_change_of_accuracy_is_paired_image_by_image() -> None:
@@ -94,7 +107,7 @@ def test_the_change_of_accuracy_is_paired_image_by_image() -> None:
 
 
 def test_within_one_point_is_sure_only_by_the_whole_interval() -> None:
-    _, accuracy, classes = tables([row(named="00011"), row(1, named="01111")])
+    _, _, accuracy, classes = tables([row(named="00011"), row(1, named="01111")])
     cells = {(line[0], line[1]): line[-1] for line in accuracy.rows}
     assert cells["small", "0"] == "yes"  # five images prove nothing
     assert cells["small", "1"] == "no"
@@ -123,7 +136,8 @@ def test_without_balance_images_are_drawn_alike() -> None:
     labels = torch.tensor([0] * 40 + [1] * 8 + [2] * 2)
     part = torch.zeros(50, 1, 4, 4), labels
     data = medical.Medical("small", ("a", "b", "c"), flips=True, train=part, val=part, test=part)
-    drawn = torch.cat([y for _ in range(60) for _, y in medical.Drawn(data, seed=0, balance=0)])
+    batches = medical.Drawn(data, seed=0, balance=0)
+    drawn = torch.cat([y for _ in range(60) for _, y in batches])
     expected = 60 * np.array([40, 8, 2])
     errors = np.sqrt(expected * (1 - expected / 3000))
     assert (np.abs(drawn.bincount().numpy() - expected) < 4 * errors).all()
