@@ -79,7 +79,7 @@ def _vgg(name: str, budget: Budget, shared: Path | None, lengths: Lengths) -> Ca
     """VGG-16 on a medical set at 32 pixels, trained here."""
     data = medical.load(name, shared, limit=lengths.images)
     data = replace(data, train=_padded(data.train), val=_padded(data.val), test=_padded(data.test))
-    tag = f"vgg16-{name.replace(':', '-')}-{'' if lengths.images is None else f'first{lengths.images}-'}"
+    tag = f"vgg16-{name}-{'' if lengths.images is None else f'first{lengths.images}-'}"
     recipe = _recipe(lengths.training, 1e-3)
     return Case(
         name=f"VGG-16, {name}",
@@ -114,7 +114,7 @@ def _resnet(name: str, budget: Budget, shared: Path | None, lengths: Lengths) ->
 _CUT = Uniform(0.8125, round_to=4)  # the mildest that leaves a fifth of the activations of every layer
 CASES: dict[str, Callable[[Path | None, Lengths], Case]] = {
     "HAM10000": partial(_vgg, "HAM10000", _CUT),
-    "PneumoniaMNIST": partial(_vgg, "PneumoniaMNIST-1:9", _CUT),
+    "PneumoniaMNIST": partial(_vgg, "PneumoniaMNIST", _CUT),
     "ResNet-20": partial(_resnet, "resnet20_cifar", Uniform(0.5, round_to=8)),
     "ResNet-56": partial(_resnet, "resnet56_cifar", Uniform(0.5, round_to=8)),
 }

@@ -1,4 +1,4 @@
-"""Two imbalanced medical sets, the network that learns them, and one way of training for all methods."""
+"""Imbalanced medical sets, the network that learns them, and one way of training for all methods."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from compressor import models
 from compressor.data import Labelled, Partition, load_ham10000_npz, load_pneumoniamnist_npz, normalize
 from compressor.training import Recipe, Regularizer, fine_tune_
 
-__all__ = ["SETS", "Drawn", "Medical", "baseline", "load", "network", "recipe_of", "train_"]
+__all__ = ["SETS", "WHOLE", "Drawn", "Medical", "baseline", "load", "network", "recipe_of", "train_"]
 
 SETS: dict[str, tuple[Path, Callable[[Path], Partition]]] = {
     "HAM10000": (
@@ -28,6 +28,10 @@ SETS: dict[str, tuple[Path, Callable[[Path], Partition]]] = {
         Path("data/pneumoniamnist/pneumoniamnist.npz"),
         lambda file: load_pneumoniamnist_npz(file, normals=388),
     ),
+}
+# With the shares of the classes that they come with; `imbalanced` leaves them out.
+WHOLE: dict[str, tuple[Path, Callable[[Path], Partition]]] = {
+    "PneumoniaMNIST": (Path("data/pneumoniamnist/pneumoniamnist.npz"), load_pneumoniamnist_npz),
 }
 _SHIFT = 3  # pixels
 _BATCH = 64
@@ -56,10 +60,10 @@ class Medical:
 
 
 def load(name: str, shared: Path | None, *, limit: int | None = None) -> Medical:
-    """One of `SETS`, of each part the first `limit` images; raises Missing where its file is not there."""
+    """One of `SETS` or `WHOLE`, of each part the first `limit` images; raises Missing without its file."""
     if shared is None:
         raise Missing("no shared data: name the folder with --shared or COMPRESSOR_SHARED")
-    path, read = SETS[name]
+    path, read = {**SETS, **WHOLE}[name]
     if not (shared / path).is_file():
         raise Missing(f"the shared folder lacks {path}")
     parts = read(shared / path)
