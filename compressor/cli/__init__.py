@@ -25,8 +25,8 @@ _HELP = """
 Make PyTorch models smaller by removing channels, and prove the result.
 
 profile shows what a model costs, explain what can be removed and why not the rest, prune does
-everything at once; plan, apply, verify and export are its steps one by one. MODEL is a function of
-yours, named package.module:attribute.
+everything at once; plan, apply, verify and export are its steps one by one; bench-page puts exported
+files side by side on a phone. MODEL is a function of yours, named package.module:attribute.
 
 Exit codes: 0 all went well; 1 an error, in words on stderr (--debug shows where it was raised); 2 a
 command line that makes no sense. Results go to stdout, progress and warnings to stderr.

@@ -96,6 +96,12 @@ def test_a_model_that_fails_while_timed_leaves_the_others() -> None:
     assert found["calls"].count("small") == 3
 
 
+def test_a_baseline_that_fails_while_timed_leaves_no_ratios() -> None:
+    base, small = bench({"name": "base", "times": [1, 1, "fail"]}, {"name": "small"}, rounds=4)["results"]
+    assert (base["error"], base["ms"]) == ("out of memory", None)
+    assert (small["rounds"], small["ms"], small["speedup"]) == (4, 1, None)
+
+
 def test_a_model_that_does_not_open_is_not_timed() -> None:
     base, small = bench({"name": "base", "cannotOpen": "no such operator"}, {"name": "small"}, rounds=2)[
         "results"

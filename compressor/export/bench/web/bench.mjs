@@ -27,6 +27,7 @@ export async function bench(entries, { progress = () => {}, stopped = () => fals
   }
   const timed = models.filter((model) => !model.error && model.runner);
   const clocks = timed.map(({ runner }) => ({ time: (count) => runner.time(count) }));
+  progress({ stage: "warm-up", done: 0, total: clocks.length });
   const step = (done, total) => progress({ stage: "measure", done, total });
   const times = await measure(clocks, { ...timing, progress: step, stopped });
   for (const [position, model] of timed.entries()) {
@@ -39,7 +40,8 @@ export async function bench(entries, { progress = () => {}, stopped = () => fals
 
 function result(model, baseline) {
   const times = (!model.error && model.times) || [];
-  const ratios = times.map((time, round) => (baseline.times?.[round] ?? NaN) / time).filter(Number.isFinite);
+  const baseTimes = (!baseline.error && baseline.times) || [];
+  const ratios = times.slice(0, baseTimes.length).map((time, round) => baseTimes[round] / time);
   const { top1 = null, rows = 0, sqnrDb = null } = (!model.error && model.agreement) || {};
   return {
     name: model.name,

@@ -73,7 +73,8 @@ async function run() {
     show(models);
     notes(models, hidden).forEach((text) => find("notes").append(element("li", {}, [text])));
     saved = results(models, hidden);
-    say(models.some(({ rounds }) => rounds) ? `Done: ${plural(models[0].rounds, "round")}.` : "Nothing was measured.");
+    const rounds = Math.max(...models.map((model) => model.rounds));
+    say(rounds ? `Done: ${plural(rounds, "round")}.` : "Nothing was measured.");
   } catch (error) {
     say(`Failed: ${error.message}`);
   } finally {
@@ -141,8 +142,9 @@ function save() {
 
 function showProgress({ stage, name, done, total }) {
   find("progress").max = total;
-  find("progress").value = stage === "load" ? 0 : done;
+  find("progress").value = stage === "measure" ? done : 0;
   if (stage === "load") say(`Loading ${name} (${done} of ${total})`);
+  else if (stage === "warm-up") say("Warming up");
   else if (done === 1 || done % 10 === 0 || done === total) say(`Round ${done} of ${total}`);
 }
 
