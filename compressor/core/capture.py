@@ -268,7 +268,7 @@ def _works(coupling: Coupling, units: Units) -> tuple[Work, ...]:
 def _activations(sizes: Sizes, tape: Tape) -> tuple[Activation, ...]:
     found = []
     for op in tape.ops:
-        if op.is_view or op.mutated:
+        if op.shares_memory or op.mutated:
             continue
         for out in op.outputs:
             if out is None:

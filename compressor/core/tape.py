@@ -86,6 +86,11 @@ class Op:
     is_loose: bool = False
     call: Call | None = None
 
+    @property
+    def shares_memory(self) -> bool:
+        """Whether what it returns lies in the memory of its first argument, also where no schema says so."""
+        return self.is_view or self.target in _UNSAID_VIEWS
+
 
 @dataclass(frozen=True)
 class Tape:
@@ -100,6 +105,10 @@ class Tape:
     by_name: Mapping[str, int] = field(default_factory=dict)
 
 
+_UNSAID_VIEWS = frozenset(
+    f"aten.{name}"
+    for name in ("_unsafe_view.default", "unsafe_split.Tensor", "unsafe_split_with_sizes.default")
+)
 # Integer tensors are kept only where they say *which* channels an operator touches.
 _INDEXED = frozenset(
     (

@@ -18,7 +18,7 @@ from compressor.core.graph import PINNED, Axis, Graph, UnitArray
 from compressor.core.plan import Plan
 from compressor.errors import InputError, PlanMismatchError
 from compressor.profiling.contractions import contraction_macs
-from compressor.profiling.counting import Counts, Polynomial, RemovalOrder, Term, products
+from compressor.profiling.counting import Counts, Numbers, Polynomial, RemovalOrder, Term, products
 
 __all__ = [
     "Cost",
@@ -77,19 +77,20 @@ class Cost:
             shares[entry.module] = shares.get(entry.module, 0) + value
         return shares
 
-    def along(self, order: RemovalOrder) -> Callable[[Counts], npt.NDArray[np.object_ | np.int64]]:
+    def along(self, order: RemovalOrder) -> Callable[[Counts], Numbers]:
         """The cost [...] as a function of the ranks lost [..., n_groups].
 
         Units go in this `order`, which holds for each group an array [n_cells, size]; column t are
         the units of rank t.
         """
+        each = self.entries_along(order)
+        return lambda lost: np.asarray(each(lost).sum(axis=-1))
+
+    def entries_along(self, order: RemovalOrder) -> Callable[[Counts], Numbers]:
+        """The value of every entry [..., n_entries] as such a function, see `along`."""
         polynomial = self._polynomial
         track = polynomial.dims.along(order)
-
-        def at(lost: Counts) -> npt.NDArray[np.object_ | np.int64]:
-            return np.asarray(polynomial.terms(track.kept(lost)).sum(axis=-1))
-
-        return at
+        return lambda lost: polynomial.terms(track.kept(lost))
 
 
 @dataclass(frozen=True)

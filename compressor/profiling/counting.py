@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from compressor.core.channels import grids
 
-__all__ = ["Counts", "Dimensions", "Polynomial", "RemovalOrder", "Term", "Track", "products"]
+__all__ = ["Counts", "Dimensions", "Numbers", "Polynomial", "RemovalOrder", "Term", "Track", "products"]
 
 Counts = npt.NDArray[np.int64]
 Numbers = npt.NDArray[Any]  # int64, or Python integers (dtype object) where int64 could overflow

@@ -165,7 +165,7 @@ def _rows(model: nn.Module, tape: Tape) -> tuple[Row, ...]:
         if computed:
             shapes[op.module] = computed[0].shape
         work[op.module] += contraction_macs(tape, op) or 0
-        if not (op.is_view or op.mutated):
+        if not (op.shares_memory or op.mutated):
             made[op.module] += sum(math.prod(m.shape) * m.dtype.itemsize for m in computed)
     for name, tensor in saved_tensors(model).items():
         module = name.rpartition(".")[0]
