@@ -1,13 +1,14 @@
-"""How many channels may stay: `Uniform` and `Global` ratios, `Macs` and `Params` fractions, thresholds.
+"""How many channels may stay: ratios (`Uniform`, `Global`), fractions of costs (`Macs`, …), thresholds.
 
 `ratio` is what is removed, `fraction` is what is left. Every budget takes the limits of `Budget`
 (`ignore`, `max_ratio`, `ratios`, `min_channels`, `round_to`) as keywords.
 """
 
 from compressor.budget.base import Budget
-from compressor.budget.cost_fraction import CostFraction, Macs, Params
+from compressor.budget.cost_fraction import Bytes, CostFraction, Macs, Params
 from compressor.budget.global_ratio import Global
 from compressor.budget.ladder import Ladder, by_ratio, by_score
+from compressor.budget.memory import Memory
 from compressor.budget.per_mac import by_score_per_mac
 from compressor.budget.schedule import Step, next_step, stages
 from compressor.budget.threshold import OptimalThreshold, Threshold, optimal_threshold
@@ -15,10 +16,12 @@ from compressor.budget.uniform import Uniform
 
 __all__ = [
     "Budget",
+    "Bytes",
     "CostFraction",
     "Global",
     "Ladder",
     "Macs",
+    "Memory",
     "OptimalThreshold",
     "Params",
     "Step",

@@ -18,10 +18,10 @@ from compressor.budget.numbers import check_fraction, exact
 from compressor.budget.search import fewest
 from compressor.core.graph import Graph
 from compressor.errors import BudgetError, UnreachableBudgetError
-from compressor.profiling.cost import Cost, macs, params
+from compressor.profiling.cost import Cost, macs, params, weight_bytes
 from compressor.profiling.priced import Priced
 
-__all__ = ["CostFraction", "Macs", "Params"]
+__all__ = ["Bytes", "CostFraction", "Macs", "Params"]
 
 Self = TypeVar("Self", bound="CostFraction")
 
@@ -63,11 +63,15 @@ class CostFraction(Budget):
             raise UnreachableBudgetError(
                 f"{self!r} asks for at most {_amount(target)} of {_amount(whole)} {cost.name}, and "
                 f"{_amount(least)} is the least that can be left (fraction {least / whole:.4g}). "
-                f"What holds the most:{what_holds(ladder, cost)}\n"
+                f"What holds the most:{self.holding(ladder)}\n"
                 f"Ask for a larger fraction, or relax what holds them."
             )
         self._check_fixed(ladder, at, target, whole)
         return lost
+
+    def holding(self, ladder: Ladder) -> str:
+        """What is left when all that may go is gone, and why it stays, in lines."""
+        return what_holds(ladder, self.cost(ladder.graph))
 
     def _check_fixed(
         self, ladder: Ladder, at: Callable[[Lost], npt.NDArray[Any]], target: float, whole: float
@@ -111,6 +115,19 @@ class Params(CostFraction):
     def cost(self, graph: Graph) -> Cost:
         """Elements of all parameters, see `compressor.profiling.params`."""
         return params(graph)
+
+
+@dataclass(frozen=True, repr=False)
+class Bytes(CostFraction):
+    """At most `fraction` of the bytes of a saved model is left.
+
+    >>> Bytes(0.25, ignore="head")
+    Bytes(0.25, ignore=('head',))
+    """
+
+    def cost(self, graph: Graph) -> Cost:
+        """Bytes of parameters and persistent buffers, see `compressor.profiling.weight_bytes`."""
+        return weight_bytes(graph)
 
 
 def _amount(value: float) -> str:

@@ -8,13 +8,15 @@ from typing import Annotated
 
 import typer
 
-from compressor.budget import Budget, Global, Macs, Params, Uniform
+from compressor.budget import Budget, Bytes, Global, Macs, Memory, Params, Uniform
 
 __all__ = ["BudgetOptions", "budget_of"]
 
-_BUDGETS: Mapping[str, type[Macs | Params | Uniform | Global]] = {
+_BUDGETS: Mapping[str, type[Macs | Params | Memory | Bytes | Uniform | Global]] = {
     "macs": Macs,
     "params": Params,
+    "memory": Memory,
+    "bytes": Bytes,
     "uniform": Uniform,
     "global": Global,
 }
@@ -22,7 +24,7 @@ _BUDGETS: Mapping[str, type[Macs | Params | Uniform | Global]] = {
 
 @dataclass(frozen=True)
 class BudgetOptions:
-    """How much: exactly one of the first four, and limits."""
+    """How much: exactly one of the first six, and limits."""
 
     macs: Annotated[
         float | None,
@@ -39,6 +41,24 @@ class BudgetOptions:
             "--params",
             metavar="FRACTION",
             help="Leave at most this fraction of the parameters.",
+            rich_help_panel="Budget (exactly one)",
+        ),
+    ] = None
+    memory: Annotated[
+        float | None,
+        typer.Option(
+            "--memory",
+            metavar="FRACTION",
+            help="Leave at most this fraction of the bytes that activations take at once.",
+            rich_help_panel="Budget (exactly one)",
+        ),
+    ] = None
+    bytes: Annotated[
+        float | None,
+        typer.Option(
+            "--bytes",
+            metavar="FRACTION",
+            help="Leave at most this fraction of the bytes of the saved weights.",
             rich_help_panel="Budget (exactly one)",
         ),
     ] = None
@@ -120,6 +140,8 @@ def budget_of(options: BudgetOptions) -> Budget:
     asked = {
         "macs": options.macs,
         "params": options.params,
+        "memory": options.memory,
+        "bytes": options.bytes,
         "uniform": options.uniform,
         "global": options.global_,
     }
@@ -127,7 +149,7 @@ def budget_of(options: BudgetOptions) -> Budget:
     if len(given) != 1:
         found = " and ".join(f"--{name}" for name in given) or "none"
         raise typer.BadParameter(
-            "give exactly one budget: --macs or --params with the fraction that is left, "
+            "give exactly one budget: --macs, --params, --memory or --bytes with the fraction that is left, "
             f"--uniform or --global with the ratio that is removed; found {found}",
             param_hint="--macs",
         )

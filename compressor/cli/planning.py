@@ -104,6 +104,7 @@ def _left(before: Costs, after: Costs) -> list[str]:
         ("parameters", before.params, after.params),
         ("weight bytes", before.weight_bytes, after.weight_bytes),
         ("activation bytes", before.activation_bytes, after.activation_bytes),
+        ("peak activation bytes", before.peak_activation_bytes, after.peak_activation_bytes),
     ):
         rows.append([words, f"{old:,}", f"{new:,}", f"{new / old:.1%}" if old else "-"])
     return aligned(rows)

@@ -3,17 +3,17 @@
 from compressor.profiling.compare import Comparison, compare
 from compressor.profiling.cost import (
     Cost,
-    Costs,
     activation_bytes,
-    costs,
     macs,
     params,
     removed_by,
     weight_bytes,
 )
+from compressor.profiling.costs import Costs, costs
 from compressor.profiling.latency import Latency, Timing, latency, measure_latency
 from compressor.profiling.memory import Footprint, MeasuredBytes, Memory, memory
 from compressor.profiling.operators import Uncounted
+from compressor.profiling.peak import Held, Peak, PeakCost, peak_activation_bytes
 from compressor.profiling.priced import Priced
 from compressor.profiling.profile import Profile, Row, profile
 
@@ -22,9 +22,12 @@ __all__ = [
     "Cost",
     "Costs",
     "Footprint",
+    "Held",
     "Latency",
     "MeasuredBytes",
     "Memory",
+    "Peak",
+    "PeakCost",
     "Priced",
     "Profile",
     "Row",
@@ -38,6 +41,7 @@ __all__ = [
     "measure_latency",
     "memory",
     "params",
+    "peak_activation_bytes",
     "profile",
     "removed_by",
     "weight_bytes",

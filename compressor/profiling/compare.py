@@ -38,6 +38,7 @@ class Comparison:
             ("parameters", "params", "{:,}".format),
             ("weight bytes", "weight_bytes", megabytes),
             ("activation bytes", "activation_bytes", megabytes),
+            ("peak activation bytes", "peak_activation_bytes", megabytes),
         ):
             old, new = getattr(self.before, attribute), getattr(self.after, attribute)
             rows.append([name, words(old), words(new), _left(old, new), _factor(old, new)])

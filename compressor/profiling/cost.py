@@ -1,7 +1,8 @@
 """What a captured model costs, exactly, for any removal of units: arithmetic on the graph alone.
 
 Four costs, each a sum of products of kept channels: multiply-accumulates (MACs), parameters, bytes
-of the saved weights, bytes of all activations. None of them runs or copies the model.
+of the saved weights, bytes of all activations. None of them runs or copies the model. What does not add up is
+in `peak`.
 """
 
 from __future__ import annotations
@@ -22,9 +23,7 @@ from compressor.profiling.counting import Counts, Numbers, Polynomial, RemovalOr
 
 __all__ = [
     "Cost",
-    "Costs",
     "activation_bytes",
-    "costs",
     "macs",
     "params",
     "removed_by",
@@ -91,33 +90,6 @@ class Cost:
         polynomial = self._polynomial
         track = polynomial.dims.along(order)
         return lambda lost: polynomial.terms(track.kept(lost))
-
-
-@dataclass(frozen=True)
-class Costs:
-    """The four costs of a model, for the example inputs it was captured with."""
-
-    macs: int
-    params: int
-    weight_bytes: int
-    activation_bytes: int
-
-
-def costs(graph: Graph, removal: Plan | Mask | None = None) -> Costs:
-    """The costs of the model without what `removal` (a plan, or flags [n_units]) removes.
-
-    >>> import torch; from torch import nn; from compressor.core.capture import capture
-    >>> graph = capture(nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 2)), torch.zeros(1, 4))
-    >>> costs(graph)
-    Costs(macs=48, params=58, weight_bytes=232, activation_bytes=40)
-    """
-    gone = removed_by(graph, removal) if isinstance(removal, Plan) else removal
-    return Costs(
-        macs(graph).total(gone),
-        params(graph).total(gone),
-        weight_bytes(graph).total(gone),
-        activation_bytes(graph).total(gone),
-    )
 
 
 def macs(graph: Graph) -> Cost:

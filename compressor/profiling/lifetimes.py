@@ -38,7 +38,7 @@ def lifetimes(tape: Tape) -> tuple[Lifetime, ...]:
     >>> [(life.first, life.last) for life in lifetimes(tape)]  # input, hidden, output; 5 operators
     [(-1, 4), (1, 4), (4, 4)]
     """
-    end = max(len(tape.ops) - 1, 0)
+    end = len(tape.ops) - 1
     home: dict[int, int] = {}  # for each value the value that its memory was made for
     first: dict[int, int] = {}
     last: dict[int, int] = {}

@@ -111,7 +111,8 @@ def peak_activation_bytes(graph: Graph) -> PeakCost:
     A tensor is held from the operator that computes it to the last that reads it, both included; inputs and
     outputs are held to the end. Views and in-place operators take nothing. That is what a runtime needs that
     frees what it can; PyTorch holds more where a forward keeps a name for what it no longer needs, and
-    kernels may take working memory. Attention is counted in its plain form, with the matrix of weights.
+    kernels may take working memory. Attention is counted in its plain form, with the matrix of weights,
+    and `nn.MultiheadAttention` as the forward that it has once it was cut.
 
     >>> import torch; from torch import nn; from compressor.core.capture import capture
     >>> net = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2))

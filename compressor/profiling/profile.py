@@ -15,6 +15,7 @@ from compressor.errors import CaptureError, InputError
 from compressor.profiling.contractions import contraction_macs
 from compressor.profiling.cost import saved_tensors
 from compressor.profiling.operators import Uncounted, uncounted
+from compressor.profiling.peak import recorded_peak_bytes
 from compressor.profiling.tables import aligned, megabytes
 
 __all__ = ["Profile", "Row", "profile"]
@@ -45,13 +46,15 @@ class Profile:
     flop counter shows twice as many, fvcore as many and some for norms and pooling on top, papers
     that say FLOPs mostly mean MACs. `weight_bytes` is what a saved model
     holds (parameters and persistent buffers), `activation_bytes` the sum of all tensors that
-    operators compute, views not counted. Operators that add no MACs are in `uncounted`.
+    operators compute, views not counted, `peak_activation_bytes` the most of them, inputs included, that is
+    held at once (see the function of that name). Operators that add no MACs are in `uncounted`.
     """
 
     model: str
     inputs: tuple[str, ...]
     rows: tuple[Row, ...]
     uncounted: Uncounted
+    peak_activation_bytes: int
 
     @property
     def macs(self) -> int:
@@ -80,6 +83,7 @@ class Profile:
             "params": self.params,
             "weight_bytes": self.weight_bytes,
             "activation_bytes": self.activation_bytes,
+            "peak_activation_bytes": self.peak_activation_bytes,
         }
         return {"model": self.model, "totals": totals, **_plain(asdict(self))}
 
@@ -98,7 +102,8 @@ class Profile:
     def _notes(self) -> list[str]:
         words = (
             f"weights {megabytes(self.weight_bytes)}, activations "
-            f"{megabytes(self.activation_bytes)}; "
+            f"{megabytes(self.activation_bytes)}, {megabytes(self.peak_activation_bytes)} at once with the "
+            "inputs; "
             "1 MAC = 1 multiply-accumulate = 2 FLOPs"
         )
         notes = [words]
@@ -130,7 +135,7 @@ def profile(model: nn.Module | Graph, *args: Any, **kwargs: Any) -> Profile:
     2      Linear  [5, 2]    80      18            72                40
     -------------------------------------------------------------------
     total                   240      58           232               360
-    weights 232 B, activations 360 B; 1 MAC = 1 multiply-accumulate = 2 FLOPs
+    weights 232 B, activations 360 B, 400 B at once with the inputs; 1 MAC = 1 multiply-accumulate = 2 FLOPs
     0 MACs by custom, a few operations per element: relu x1
     0 MACs, data movement: t x2
     """
@@ -153,7 +158,9 @@ def profile(model: nn.Module | Graph, *args: Any, **kwargs: Any) -> Profile:
 def _profile(model: nn.Module, tape: Tape) -> Profile:
     metas = [tape.values[value] for value in tape.inputs]
     inputs = tuple(f"{list(meta.shape)} {str(meta.dtype).removeprefix('torch.')}" for meta in metas)
-    return Profile(type(model).__name__, inputs, _rows(model, tape), uncounted(tape))
+    return Profile(
+        type(model).__name__, inputs, _rows(model, tape), uncounted(tape), recorded_peak_bytes(tape)
+    )
 
 
 def _rows(model: nn.Module, tape: Tape) -> tuple[Row, ...]:

@@ -81,6 +81,8 @@ def test_plan_prints_the_summary(run: Run, here: Path) -> None:
     [
         (["--macs", "0.6"], cp.budget.Macs(0.6)),
         (["--params", "0.6"], cp.budget.Params(0.6)),
+        (["--memory", "0.7"], cp.budget.Memory(0.7)),
+        (["--bytes", "0.6"], cp.budget.Bytes(0.6)),
         (["--uniform", "0.3"], cp.budget.Uniform(0.3)),
         (["--global", "0.3"], cp.budget.Global(0.3)),
         (["--macs", "0.7", "--ignore", "conv1"], cp.budget.Macs(0.7, ignore="conv1")),

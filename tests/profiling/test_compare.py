@@ -24,8 +24,10 @@ def test_the_table_shows_what_is_left_of_every_cost() -> None:
     assert lines[3].split() == ["parameters", "58", "16", "27.6%", "3.62x"]
     assert lines[4].split() == ["weight", "bytes", "232", "B", "64", "B", "27.6%", "3.62x"]
     assert lines[5].split() == ["activation", "bytes", "360", "B", "120", "B", "33.3%", "3.00x"]
-    assert lines[6].startswith("latency") and lines[6].endswith("x")
-    assert "CPU time of 1 thread" in lines[7]
+    # At ReLU, with the input: (4 + 8 + 8) and (4 + 2 + 2) floats of five rows.
+    assert lines[6].split() == ["peak", "activation", "bytes", "400", "B", "160", "B", "40.0%", "2.50x"]
+    assert lines[7].startswith("latency") and lines[7].endswith("x")
+    assert "CPU time of 1 thread" in lines[8]
 
 
 def test_layers_that_only_one_model_has_are_shown() -> None:

@@ -76,7 +76,8 @@ def test_the_table_reads_as_expected() -> None:
         "fc       Linear  [5, 4]    60      16            64                80",
         "---------------------------------------------------------------------",
         "total                      60      20            80               400",
-        "weights 80 B, activations 400 B; 1 MAC = 1 multiply-accumulate = 2 FLOPs",
+        "weights 80 B, activations 400 B, 300 B at once with the inputs; "
+        "1 MAC = 1 multiply-accumulate = 2 FLOPs",
         "0 MACs by custom, a few operations per element: relu x1, mul x1",
         "0 MACs, data movement: t x1, view_as_real x1, select x1",
         "NOT COUNTED, no MAC rule: _fft_r2c x1",
@@ -126,6 +127,7 @@ def test_rows_add_up_to_the_costs_of_the_graph() -> None:
     assert (found.macs, found.params) == (whole.macs, whole.params)
     assert found.weight_bytes == whole.weight_bytes
     assert found.activation_bytes == whole.activation_bytes
+    assert found.peak_activation_bytes == whole.peak_activation_bytes
 
 
 def test_output_shapes_are_those_of_the_modules() -> None:
@@ -152,6 +154,8 @@ def test_the_data_survives_json() -> None:
         "params": 20,
         "weight_bytes": 80,
         "activation_bytes": 400,
+        # At the transform: its input, its complex output, and the model's input.
+        "peak_activation_bytes": 20 * 4 + 20 * 8 + 15 * 4,
     }
 
 
