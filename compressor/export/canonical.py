@@ -29,7 +29,7 @@ def canonicalise(model: onnx.ModelProto, weights: Collection[str]) -> None:
     used: dict[str, None] = {}
     taken = {*names.values(), *_inner_names(graph)}
     for number, node in enumerate(nodes):
-        node.name = _free(f"{node.op_type}_{number}", taken)
+        node.name = f"{node.op_type}_{number}"
         for index, value in enumerate(reads_of(node)):
             if value in constants:
                 used[value] = None

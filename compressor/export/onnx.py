@@ -190,15 +190,19 @@ class _Export:
         write_draft(self.model, self._traceable(), self.axes, plain, self.opset, self.output_names, exporter)
         weights = self.model.state_dict().keys()
         slim = slimmed(plain, folder / f"{exporter.name}-slim.onnx", weights)
+        fault: ExportError | None = None
         if slim is not None:
             try:
                 return _Draft(slim, exporter, self._checked(slim))
             except ExportError as error:
-                logger.warning("onnxslim's graph is not used: %s", error)
+                fault = error
         proto = onnx_format.load(str(plain))
         canonicalise(proto, weights)
         onnx_format.save(proto, str(plain))
-        return _Draft(plain, exporter, self._checked(plain))
+        draft = _Draft(plain, exporter, self._checked(plain))
+        if fault is not None:
+            logger.warning("onnxslim spoils the graph, which stays as exported: %s", fault)
+        return draft
 
     def _checked(self, path: Path) -> Agreement:
         return check_draft(self.model, self.example, self.axes, path, self.opset, self.tolerance)
