@@ -74,12 +74,12 @@ def onnx_jobs(
             path, what = Path(model), os.fspath(model)
             feeds = feeds_of(runtime.session(path, what=what), args, kwargs, what)
         inputs = folder / f"{number}.npz"
-        arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in feeds.items()}
-        np.savez(inputs, **arrays)
+        np.savez(inputs, *(tensor.numpy() for tensor in feeds.values()))
         data = {
             "kind": "onnx",
             "model": str(path),
             "inputs": str(inputs),
+            "names": list(feeds),
             "empty": str(empty),
             "optimization": runtime.optimization.value,
             "threads": runtime.threads,

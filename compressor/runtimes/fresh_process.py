@@ -37,6 +37,8 @@ def check_system() -> None:
             "offer; measure on Linux (in a container, say). profiling.peak_activation_bytes is "
             "arithmetic, and works everywhere"
         )
+    if not sys.executable:
+        raise MeasurementError("the path of this Python interpreter is not known, so no other can be started")
 
 
 def peaks_of(job: Mapping[str, Any], folder: Path, *, what: str) -> dict[str, int]:

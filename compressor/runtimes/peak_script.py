@@ -90,11 +90,13 @@ def torch_model(job: Job) -> dict[str, int]:
 
     torch.set_num_threads(job["threads"])
     args, kwargs = torch.load(job["inputs"], weights_only=False)
-    # Without its numbers: what has to be imported for its classes is no part of loading it.
-    torch.load(job["model"], weights_only=False, map_location="meta")
+    # Once for nothing: what has to be imported for its classes is no part of loading it.
+    torch.load(job["model"], weights_only=False)
 
     def load() -> Call:
-        model = torch.load(job["model"], weights_only=False).eval()
+        model = torch.load(job["model"], weights_only=False)
+        for module in model.modules():
+            module.training = False
         return lambda: model(*args, **kwargs)
 
     with torch.no_grad():
@@ -111,7 +113,7 @@ def onnx_file(job: Job) -> dict[str, int]:
     opener = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(opener)
     with np.load(job["inputs"]) as file:
-        feeds = dict(file)
+        feeds = {name: file[f"arr_{number}"] for number, name in enumerate(job["names"])}
 
     def session(path: str, inputs: dict[str, Any]) -> Call:
         opened = opener.open_session(path, threads=job["threads"], optimization=job["optimization"])

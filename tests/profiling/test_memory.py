@@ -26,11 +26,11 @@ def wasteful_file(path: Path, count: int) -> Path:
     """The largest sum of a number and `count` weights, as an ONNX file: the sums are the activations."""
     graph = helper.make_graph(
         [
-            helper.make_node("Add", ["w", "x"], ["y"]),
+            helper.make_node("Add", ["w", "file"], ["y"]),
             helper.make_node("ReduceMax", ["y"], ["z"], keepdims=0),
         ],
         "wasteful",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])],
+        [helper.make_tensor_value_info("file", TensorProto.FLOAT, [1])],
         [helper.make_tensor_value_info("z", TensorProto.FLOAT, [])],
         [numpy_helper.from_array(np.ones(count, dtype=np.float32), "w")],
     )
