@@ -15,7 +15,7 @@ from compressor.cli.inputs import InputOptions, Inputs, example_inputs
 from compressor.cli.model import ModelOptions, device_of
 from compressor.cli.progress import Progress
 from compressor.cli.saved import SavedOptions, build_or_load
-from compressor.export import OnnxReport
+from compressor.export import Exporter, OnnxReport
 from compressor.export import onnx as export_onnx
 
 __all__ = ["ExportOptions", "onnx", "report_data", "write_onnx"]
@@ -51,6 +51,15 @@ class ExportOptions:
         typer.Option("--fixed", help="No axis stays free.", rich_help_panel="Output"),
     ] = False
     opset: Annotated[int, typer.Option("--opset", help="ONNX operator set.", rich_help_panel="Output")] = 18
+    exporter: Annotated[
+        Exporter | None,
+        typer.Option(
+            "--exporter",
+            help="torch's exporter that writes the file; TorchScript is the older one, and quicker. By "
+            "default the newer one, and where that fails the older one.",
+            rich_help_panel="Output",
+        ),
+    ] = None
 
 
 @command(
@@ -73,7 +82,9 @@ def onnx(
     given = example_inputs(inputs, seed=model.seed, device=device_of(model))
     net = build_or_load(model, saved)
     axes = () if options.fixed else tuple(options.dynamic or (0,))
-    report = write_onnx(net, given, options.out, progress, dynamic=axes, opset=options.opset)
+    report = write_onnx(
+        net, given, options.out, progress, dynamic=axes, opset=options.opset, exporter=options.exporter
+    )
     return Result(str(report), report_data(report))
 
 
@@ -85,10 +96,13 @@ def write_onnx(
     *,
     dynamic: Sequence[int] = (0,),
     opset: int = 18,
+    exporter: Exporter | None = None,
 ) -> OnnxReport:
     """The report of the export of `net` to `path`."""
     with progress.step(f"exporting to {path}"):
-        return export_onnx(net, *given.args, path, kwargs=given.kwargs, dynamic=dynamic, opset=opset)
+        return export_onnx(
+            net, *given.args, path, kwargs=given.kwargs, dynamic=dynamic, opset=opset, exporter=exporter
+        )
 
 
 def report_data(report: OnnxReport) -> dict[str, object]:

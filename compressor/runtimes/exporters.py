@@ -60,9 +60,10 @@ def export_with(
     except ExportError:
         raise
     except Exception as error:
+        hint = ". If the message is about a size, try dynamic=(0,) or dynamic=()"
         raise ExportError(
-            f"torch cannot export {type(model).__name__} to ONNX with its {exporter.value} exporter: "
-            f"{_cause(error)}. If the message is about a size, try dynamic=(0,) or dynamic=()"
+            f"torch's {exporter.value} exporter cannot take {type(model).__name__}: {_cause(error)}"
+            f"{hint if exporter is Exporter.DYNAMO else ''}"
         ) from error
 
 

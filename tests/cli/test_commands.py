@@ -271,6 +271,13 @@ def test_export_leaves_no_axis_free_when_fixed(run: Run) -> None:
     pytest.importorskip("onnxruntime")
     exported = run("export", "onnx", NET, *IMAGE, "-o", "a.onnx", "--fixed", "--json").data
     assert list(exported["inputs"].values()) == [[2, 3, 8, 8]]
+    assert exported["exporter"] == "torch.export"
+
+
+def test_export_takes_the_exporter_that_is_asked_for(run: Run) -> None:
+    pytest.importorskip("onnxruntime")
+    exported = run("export", "onnx", NET, *IMAGE, "-o", "a.onnx", "--exporter", "TorchScript", "--json").data
+    assert exported["exporter"] == "TorchScript" and exported["fallback"] is None
 
 
 def test_apply_cuts_as_the_plan_says(

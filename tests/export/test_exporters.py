@@ -53,7 +53,7 @@ def test_the_older_exporter_steps_in_and_says_so(tmp_path: Path) -> None:
         report = onnx(net(), X, path)
     assert report.exporter is Exporter.TORCHSCRIPT
     assert report.fallback is not None and "no such operator" in report.fallback
-    assert "written by torch's TorchScript exporter: torch cannot export" in str(report)
+    assert "written by torch's TorchScript exporter: torch's torch.export exporter cannot" in str(report)
     assert report.inputs == {"input": ("batch", 3, 8, 8)} and report.outputs["output"][:2] == ("batch", 2)
     assert report.norms_left == ()
 
@@ -80,7 +80,7 @@ class Branching(nn.Linear):
 
 class Listing(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
-        return super().forward(input) + sum(input[0].tolist())
+        return super().forward(input) + float(sum(input[0].tolist()))
 
 
 class ThroughNumpy(nn.Linear):
