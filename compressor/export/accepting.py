@@ -19,12 +19,20 @@ from compressor.export.onnxruntime_tools import contained
 from compressor.export.sources import Source, float_bytes, tidy_like
 from compressor.profiling import Latency, measure_latency
 from compressor.runtimes import OnnxRuntime
-from compressor.runtimes.sessions import Session
+from compressor.runtimes.sessions import Optimization, Session
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["STANDARD", "Acceptance", "LowPrecisionReport", "accepted", "time_of", "warn_if_no_gain"]
+__all__ = [
+    "STANDARD",
+    "Acceptance",
+    "LowPrecisionReport",
+    "accepted",
+    "time_of",
+    "warn_if_no_gain",
+    "warn_if_saturated",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +70,10 @@ STANDARD = Acceptance()
 class LowPrecisionReport:
     """A file in low precision beside the float32 file `source` that it was made of.
 
-    `fidelity` was found on the examples that `judged_on` names, `latency` has the source first. `float_bytes`
-    are bytes of weights that are float32 still.
+    `fidelity` was found on the examples that `judged_on` names, with the file computed node by node, as it is
+    written, which is what ARM kernels amount to; `on_this_cpu` with the kernels that onnxruntime chooses
+    here, whose integer sums saturate on x86 without VNNI. `latency` has the source first. `float_bytes` are
+    bytes of weights that are float32 still.
     """
 
     path: Path
@@ -73,8 +83,18 @@ class LowPrecisionReport:
     source_bytes: int
     float_bytes: int
     fidelity: Fidelity
+    on_this_cpu: Fidelity
     judged_on: str
     latency: Latency
+
+    @property
+    def lost_on_this_cpu_db(self) -> float:
+        """By how many dB the kernels chosen here are worse than the file, at the worst output."""
+        both = self.fidelity.sqnr_db, self.on_this_cpu.sqnr_db
+        # Equal ones first: of two infinities there is no difference.
+        return max(
+            (0.0 if a == b else a - b for a, b in zip(*(d.values() for d in both), strict=True)), default=0.0
+        )
 
     @property
     def size_fraction(self) -> float:
@@ -83,10 +103,11 @@ class LowPrecisionReport:
 
     def __str__(self) -> str:
         timing = self.latency.timings[1]
+        here = f"  computed by this CPU: {self.on_this_cpu}\n" if self.lost_on_this_cpu_db > 3 else ""
         return (
             f"{self.path}: {self.kind}, {self.file_bytes:,} bytes, {100 * self.size_fraction:.0f} % of "
             f"{self.source} ({self.source_bytes:,})\n"
-            f"  on {self.judged_on}: {self.fidelity}\n"
+            f"  on {self.judged_on}: {self.fidelity}\n{here}"
             f"  {timing.speedup:.2f}x as fast ({timing.speedup_p10:.2f}-{timing.speedup_p90:.2f} in "
             f"{self.latency.rounds} interleaved rounds), {self.latency.runtime}, {self.latency.clock}"
         )
@@ -115,7 +136,7 @@ def accepted(
             proto = _made(source, kind, make, Path(aside))
             tidy_like(proto, source)
             draft.write_bytes(proto.SerializeToString(deterministic=True))
-            fidelity, example = _judge(source, draft, kind, judged)
+            fidelity, here, example = _judge(source, draft, kind, judged)
             _require(fidelity, asked, kind, source, judged_on)
             latency = time_of([source.path, draft], example, asked.runtime, asked.seconds)
             os.replace(draft, path)
@@ -129,6 +150,7 @@ def accepted(
         source_bytes=source.file_bytes,
         float_bytes=float_bytes(proto),
         fidelity=fidelity,
+        on_this_cpu=here,
         judged_on=f"{fidelity.examples} {judged_on} examples",
         latency=latency,
     )
@@ -138,6 +160,18 @@ def time_of(files: list[Path], example: Feeds, runtime: OnnxRuntime, seconds: fl
     """The latencies of files on the arrays of one example."""
     tensors = {name: torch.from_numpy(array) for name, array in example.items()}
     return measure_latency(files, (), tensors, runtime=runtime, seconds=seconds)
+
+
+def warn_if_saturated(report: LowPrecisionReport) -> None:
+    """Warn where the kernels of this CPU compute the file clearly worse than it is written."""
+    if report.lost_on_this_cpu_db > 3:
+        warnings.warn(
+            f"this CPU computes {report.path} worse than it is written ({report.on_this_cpu}; as written "
+            f"{report.fidelity}): sums of 8-bit products saturate on x86 without VNNI. ARM does not do so; "
+            "on such servers run the float32 file",
+            QuantisationWarning,
+            stacklevel=3,
+        )
 
 
 def warn_if_no_gain(report: LowPrecisionReport) -> None:
@@ -181,20 +215,25 @@ def _made(source: Source, kind: str, make: Callable[[Path], onnx.ModelProto], as
         ) from error
 
 
-def _judge(source: Source, draft: Path, kind: str, judged: Iterable[Feeds]) -> tuple[Fidelity, Feeds]:
-    """How near the draft is to its source, and one example; both ran on one and two examples, too."""
+def _judge(
+    source: Source, draft: Path, kind: str, judged: Iterable[Feeds]
+) -> tuple[Fidelity, Fidelity, Feeds]:
+    """How near the draft is to its source, as written and as this CPU computes it, and one example."""
     reference = Session(source.path, what=str(source.path))
-    session = Session(draft, what=f"the {kind} file made of {source.path}")
-    tally, example = Tally(source.outputs), None
+    what = f"the {kind} file made of {source.path}"
+    exact, here = Session(draft, what=what, optimization=Optimization.NONE), Session(draft, what=what)
+    written, computed, example = Tally(source.outputs), Tally(source.outputs), None
     for feeds in judged:
         if example is None:
             example = examples_of(source, feeds, 1)
             for count in (1, 2):  # a free batch axis has to stay free
                 small = examples_of(source, feeds, count)
-                Tally(source.outputs).add(reference.run_arrays(small), session.run_arrays(small), count)
-        tally.add(reference.run_arrays(feeds), session.run_arrays(feeds), count_of(feeds))
+                Tally(source.outputs).add(reference.run_arrays(small), here.run_arrays(small), count)
+        expected = reference.run_arrays(feeds)
+        written.add(expected, exact.run_arrays(feeds), count_of(feeds))
+        computed.add(expected, here.run_arrays(feeds), count_of(feeds))
     assert example is not None, "loaded() raises where there is no batch"
-    return tally.fidelity, example
+    return written.fidelity, computed.fidelity, example
 
 
 def _require(found: Fidelity, asked: Acceptance, kind: str, source: Source, judged_on: str) -> None:

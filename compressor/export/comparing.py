@@ -87,8 +87,9 @@ def compare_files(
     The first file is what the others are held against, so `[base, pruned, pruned_int8]` shows what pruning
     and quantising did together. All of `batches` is run in every file; where the target in a batch is a class
     number for each example, the first output's accuracy is given. Speed is that of one example, interleaved,
-    in `runtime` (default `OnnxRuntime()`). Raises FileError or InputError for what is no ONNX file, files
-    whose inputs or outputs have other names, and batches that do not fit.
+    in `runtime` (default `OnnxRuntime()`). Outputs, too, are those of the kernels that onnxruntime chooses on
+    this machine. Raises FileError or InputError for what is no ONNX file, files whose inputs or outputs have
+    other names, and batches that do not fit.
 
     >>> import compressor as cp, torch
     >>> files, images = ["base.onnx", "small.onnx", "small.int8.onnx"], torch.rand(64, 3, 32, 32)

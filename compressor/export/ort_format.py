@@ -19,7 +19,7 @@ from compressor.export.fixed_shapes import fix_shapes
 from compressor.export.onnxruntime_tools import contained, require_tools
 from compressor.export.sources import Source, read_source
 from compressor.export.usability import Usability, usability
-from compressor.runtimes.sessions import Session
+from compressor.runtimes.sessions import Optimization, Session
 
 __all__ = ["OrtFile", "OrtReport", "OrtStyle", "ort"]
 
@@ -140,7 +140,10 @@ def _converted(
     kept = [line for line in needed if line and not line.startswith("#")]  # comments are paths
     operators.write_text("\n".join([f"# Generated from {path.name}", *kept, ""]), encoding="utf-8")
     tally = Tally(source.outputs)
-    expected, found = Session(source.path, what=str(source.path)), Session(path, what=path.name)
+    # A Fixed file holds the kernels that onnxruntime chooses here, a Runtime file the nodes of its source.
+    like = Optimization.ALL if style is OrtStyle.FIXED else Optimization.NONE
+    expected = Session(source.path, what=str(source.path), optimization=like)
+    found = Session(path, what=path.name)
     for one in feeds:
         tally.add(expected.run_arrays(one), found.run_arrays(one), count_of(one))
     least = _LEAST_DB[source.is_quantised]

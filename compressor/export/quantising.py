@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compressor.errors import ExportError, QuantisationWarning
-from compressor.export.accepting import STANDARD, Acceptance, LowPrecisionReport, accepted, warn_if_no_gain
+from compressor.export.accepting import (
+    STANDARD,
+    Acceptance,
+    LowPrecisionReport,
+    accepted,
+    warn_if_no_gain,
+    warn_if_saturated,
+)
 from compressor.export.feeds import Feeds, feeds_of, read_feeds, refuse_constant
 from compressor.export.onnxruntime_tools import require_tools
 from compressor.export.sources import Source, float_bytes, read_source
@@ -38,14 +45,14 @@ def int8(
     int8 per output channel, activations uint8 with the ranges that they have on `calibration`, batches as a
     DataLoader gives them of which the inputs of `max_examples` examples are read. Same inputs give the same
     bytes. Free axes and metadata stay as they are. The file is judged on all of `held_out` where given,
-    else on what it was calibrated on. Sums saturate on x86 without VNNI: there it looks worse than on ARM.
+    else on what it was calibrated on, and as it is written: x86 without VNNI computes it worse than ARM does.
 
     Raises ExportError where the file does not pass `checks` or cannot be written, and for 3-D convolutions,
     which have no int8 kernel (0.2 to 0.4 times the speed was measured), unless `even_if_slower`; no file is
     written then. InputError for batches that do not fit, hold NaN or one value only, and a source that is
     quantised already; FileError where it is no ONNX file. Gives a QuantisationWarning where the file is
-    measured slower (narrow networks are) or no smaller, again unless `even_if_slower`, and where most weights
-    are float32 still.
+    measured slower (narrow networks are) or no smaller, again unless `even_if_slower`, where most weights are
+    float32 still, and where this CPU's kernels saturate.
 
     >>> import compressor as cp, torch
     >>> images = torch.rand(64, 3, 32, 32)
@@ -64,6 +71,7 @@ def int8(
     judged, name = _judged_on(file, feeds, "calibration", held_out)
     report = accepted(file, path, "int8", lambda aside: _static(file, feeds, aside), judged, name, checks)
     _warn_of_floats(file, report, "static int8 leaves recurrent layers alone; dynamic_int8() takes LSTMs")
+    warn_if_saturated(report)
     if not even_if_slower:
         warn_if_no_gain(report)
     return report

@@ -18,15 +18,20 @@ from torch import Tensor, nn
 import compressor as cp
 from compressor.errors import ExportError, FileError, InputError, QuantisationWarning
 from compressor.export import Acceptance, dynamic_int8, int8
-from compressor.export.accepting import LowPrecisionReport, warn_if_no_gain
+from compressor.export.accepting import LowPrecisionReport, warn_if_no_gain, warn_if_saturated
+from compressor.export.fidelity import Fidelity
 from tests.export.conftest import QUICK, normal, weights_of, write
 
 pytestmark = pytest.mark.filterwarnings("ignore::compressor.errors.QuantisationWarning")
 Batches = list[tuple[Tensor, Tensor]]
 
 
-def outputs(path: Path, x: Tensor) -> np.ndarray:
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+def outputs(path: Path, x: Tensor, *, as_written: bool = True) -> np.ndarray:
+    """Computed node by node, or else with the kernels chosen here: those saturate on x86 without VNNI."""
+    options = onnxruntime.SessionOptions()
+    if as_written:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
     return np.asarray(found)
 
@@ -82,6 +87,8 @@ def test_the_report_is_what_onnxruntime_says(
     expected, found = outputs(classifier, x), outputs(report.path, x)
     assert report.fidelity.sqnr_db["y"] == pytest.approx(sqnr(expected, found), abs=0.1)
     assert 20 < report.fidelity.sqnr_db["y"] < 70
+    here = sqnr(expected, outputs(report.path, x, as_written=False))
+    assert report.on_this_cpu.sqnr_db["y"] == pytest.approx(here, abs=0.1)
     same = (expected.argmax(1) == found.argmax(1)).mean()
     assert report.fidelity.agreement == {"y": pytest.approx(same)}
     assert report.judged_on == "24 calibration examples"
@@ -183,7 +190,7 @@ def test_volumes_are_refused_unless_asked_for(volume: Path, tmp_path: Path) -> N
     with pytest.raises(ExportError, match=r"1 3-D convolutions \(conv3d first\).*fp16\(\)"):
         int8(volume, x, tmp_path / "a.onnx", checks=QUICK)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.filterwarnings("error", message=".*(slower|smaller)")
         report = int8(volume, x, tmp_path / "a.onnx", checks=QUICK, even_if_slower=True)
     assert report.path.is_file() and report.fidelity.agreement == {}
 
@@ -296,3 +303,23 @@ def test_a_slower_or_larger_file_is_warned_of_with_the_numbers(report: LowPrecis
         warn_if_no_gain(timed(1.6, 1.7))
     with pytest.warns(QuantisationWarning, match=r"no smaller \(1,200 bytes of 1,000\) than"):
         warn_if_no_gain(replace(timed(1.6, 1.7), file_bytes=1200))
+
+
+def test_a_cpu_whose_kernels_saturate_is_warned_of(report: LowPrecisionReport) -> None:
+    def computed(written: float, here: float) -> LowPrecisionReport:
+        return replace(
+            report, fidelity=Fidelity(8, {"y": written}, {}), on_this_cpu=Fidelity(8, {"y": here}, {})
+        )
+
+    saturated = computed(31.6, 15.5)
+    with pytest.warns(QuantisationWarning, match=r"\(y 15\.5 dB SQNR; as written y 31\.6 dB SQNR\)"):
+        warn_if_saturated(saturated)
+    assert "computed by this CPU: y 15.5 dB SQNR" in str(saturated)
+    with pytest.warns(QuantisationWarning):
+        warn_if_saturated(computed(31.6, -float("inf")))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_if_saturated(computed(31.6, 31.4))
+        warn_if_saturated(computed(31.6, 33.0))
+        warn_if_saturated(computed(float("inf"), float("inf")))
+    assert "this CPU" not in str(computed(31.6, 31.4))
