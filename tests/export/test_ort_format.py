@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -13,6 +15,7 @@ from torch import Tensor
 
 from compressor.errors import ExportError, FileError, InputError
 from compressor.export import OrtStyle, int8, ort, ort_format
+from compressor.export.sources import Source
 from tests.export.conftest import QUICK
 
 Batches = list[tuple[Tensor, Tensor]]
@@ -67,26 +70,51 @@ def test_quantised_files_are_converted_too(classifier: Path, images: Batches, tm
     assert file.path.name == "small.int8.ort" and file.fidelity.sqnr_db["y"] > 25
 
 
-def test_a_file_that_computes_something_else_is_not_written(
-    classifier: Path, recurrent: Path, images: Batches, left_alone: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The converter is made to convert another network of the same inputs: a weight 1 % off."""
-    import onnx
+def labels(path: Path, scale: float) -> Path:
+    """The largest of four channels of x, the second times `scale`: a whole number for each example."""
+    nodes = [
+        onnx.helper.make_node("Mul", ["x", "w"], ["s"]),
+        onnx.helper.make_node("ArgMax", ["s"], ["y"], axis=1, keepdims=0),
+    ]
+    weights = {"w": np.array([[1, scale, 1, 1]], dtype=np.float32)}
+    graph = onnx.helper.make_graph(
+        nodes,
+        "labels",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["batch", 4])],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.INT64, ["batch"])],
+        [onnx.numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=8)
+    onnx.save(model, str(path))
+    return path
 
-    wrong = onnx.load(str(classifier))
-    weight = onnx.numpy_helper.to_array(wrong.graph.initializer[-2])
-    wrong.graph.initializer[-2].CopyFrom(onnx.numpy_helper.from_array(1.01 * weight, "w3"))
+
+def test_a_file_that_computes_something_else_is_not_written(
+    classifier: Path, images: Batches, folder: Path, left_alone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The converter is given another file with the same inputs: a weight 1 % off, another largest channel."""
+    model, other = onnx.load(str(classifier)), folder / "other.onnx"
+    weight = next(w for w in model.graph.initializer if w.name == "w3")
+    weight.CopyFrom(onnx.numpy_helper.from_array(1.01 * onnx.numpy_helper.to_array(weight), "w3"))
+    onnx.save(model, str(other))
     convert = ort_format._convert
 
-    def planted(file: object, copy: Path, style: OrtStyle) -> Path:
-        path = classifier.with_name("wrong.onnx")
-        onnx.save(wrong, str(path))
-        return convert(replace(file, path=path), copy, style)  # type: ignore[type-var]
+    def planted(wrong: Path) -> Callable[[Source, Path, OrtStyle], Path]:
+        return lambda file, copy, style: convert(replace(file, path=wrong), copy, style)
 
-    monkeypatch.setattr(ort_format, "_convert", planted)
+    monkeypatch.setattr(ort_format, "_convert", planted(other))
     with pytest.raises(ExportError, match=r"classifier.ort does not compute what .*expected 80 dB"):
         ort(classifier, images, left_alone / "out")
+    source = labels(folder / "labels.onnx", 1)
+    monkeypatch.setattr(ort_format, "_convert", planted(labels(folder / "wrong.onnx", 2)))
+    with pytest.raises(ExportError, match=r"labels.ort does not compute what .*y top-1 agreement"):
+        ort(source, [torch.rand(64, 4)], left_alone / "out")
     (left_alone / "out").rmdir()
+
+
+def test_whole_numbers_are_converted(folder: Path, tmp_path: Path) -> None:
+    (file,) = ort(labels(folder / "labels.onnx", 1), [torch.rand(64, 4)], tmp_path).files
+    assert file.fidelity.sqnr_db == {} and file.fidelity.agreement == {"y": 1.0}
 
 
 def test_bad_input_is_refused(classifier: Path, images: Batches, tmp_path: Path) -> None:
