@@ -39,8 +39,8 @@ class OrtStyle(Enum):
 class OrtFile:
     """One .ort file, the list of operators and types that it needs, and how near it is to its source.
 
-    FIXED files are optimised for the CPU already; RUNTIME files leave nodes as NNAPI and CoreML know them. What
-    was saved for the other nodes is replayed where the session's entry
+    FIXED files are optimised for the CPU already; RUNTIME files leave nodes as NNAPI and CoreML know them.
+    What was saved for the other nodes is replayed where the session's entry
     session.enable_saved_runtime_optimizations is 1.
     """
 
