@@ -111,9 +111,10 @@ def memory(
     >>> found.footprints[0].held.bytes > 4_000_000  # 4.2 MB of weights
     True
     """
-    listed = [models] if isinstance(models, nn.Module | str | os.PathLike) else list(models)
+    listed = _listed(models)
+    if isinstance(repeats, bool) or not isinstance(repeats, int) or repeats < 1:
+        raise InputError(f"repeats = {repeats!r}: a whole number, at least 1, is expected")
     by = Eager() if runtime is None else runtime
-    _check(listed, repeats)
     named = kwargs or {}
     if isinstance(by, OnnxRuntime):
         return _in_processes(lambda folder: onnx_jobs(by, listed, args, named, folder), by, repeats)
@@ -131,11 +132,14 @@ def memory(
     return _in_processes(lambda folder: torch_jobs(by, modules, args, named, folder), by, repeats)
 
 
-def _check(models: Sequence[Target], repeats: int) -> None:
-    if not models or not all(isinstance(model, nn.Module | str | os.PathLike) for model in models):
+def _listed(models: Target | Sequence[Target]) -> Sequence[Target]:
+    """One or more models as a list; raises InputError for anything else."""
+    if isinstance(models, nn.Module | str | os.PathLike):
+        return [models]
+    listed = list(models) if isinstance(models, Sequence) else []
+    if not listed or not all(isinstance(model, nn.Module | str | os.PathLike) for model in listed):
         raise InputError("memory needs a module or the path of a file, or a list of one or more of them")
-    if isinstance(repeats, bool) or not isinstance(repeats, int) or repeats < 1:
-        raise InputError(f"repeats = {repeats!r}: a whole number, at least 1, is expected")
+    return listed
 
 
 def _in_processes(write: Callable[[Path], Sequence[Job]], runtime: Runtime, repeats: int) -> Memory:

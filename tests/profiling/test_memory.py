@@ -129,6 +129,7 @@ def test_other_systems_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ([], {}, "a list of one or more"),
         ([nn.Identity(), 3], {}, "a list of one or more"),
+        (3, {}, "a list of one or more"),
         (nn.Identity(), {"repeats": 0}, "repeats = 0"),
         (nn.Identity(), {"runtime": Compiled()}, r"Compiled\(.*Eager\(\) or runtimes.OnnxRuntime\(\)"),
         ("net.onnx", {}, r"for files use OnnxRuntime\(\)"),
