@@ -16,6 +16,7 @@ __all__ = [
     "ExporterWarning",
     "FileError",
     "InputError",
+    "LatencyWarning",
     "MeasurementError",
     "MissingExtraError",
     "ModelError",
@@ -111,6 +112,10 @@ class AbsentClassWarning(UserWarning):
 
 class ExporterWarning(UserWarning):
     """A file was written otherwise than hoped: by another exporter, or in slow pieces; says why."""
+
+
+class LatencyWarning(UserWarning):
+    """A predicted or promised latency was not met where it was measured; gives both numbers."""
 
 
 class NothingToPruneWarning(UserWarning):

@@ -11,6 +11,7 @@ from compressor.profiling.cost import (
 )
 from compressor.profiling.costs import Costs, costs
 from compressor.profiling.latency import Latency, Timing, latency, measure_latency
+from compressor.profiling.latency_table import LatencyCost, LatencyTable, latency_table
 from compressor.profiling.memory import Footprint, MeasuredBytes, Memory, memory
 from compressor.profiling.operators import Uncounted
 from compressor.profiling.peak import Held, Peak, PeakCost, peak_activation_bytes
@@ -24,6 +25,8 @@ __all__ = [
     "Footprint",
     "Held",
     "Latency",
+    "LatencyCost",
+    "LatencyTable",
     "MeasuredBytes",
     "Memory",
     "Peak",
@@ -37,6 +40,7 @@ __all__ = [
     "compare",
     "costs",
     "latency",
+    "latency_table",
     "macs",
     "measure_latency",
     "memory",

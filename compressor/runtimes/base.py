@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 
 from compressor.errors import InputError
@@ -48,6 +49,11 @@ class Runtime(ABC):
                 f"{type(self).__name__}(threads={self.threads}, pin={self.pin}): threads on one core only "
                 "wait for each other; leave `pin` out, or use one thread"
             )
+
+    @property
+    def version(self) -> str:
+        """What computes, with its version: times of another one are other times."""
+        return f"torch {torch.__version__}"
 
     @abstractmethod
     def ready(

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from compressor.runtimes.base import Ready, Runtime, Target
 from compressor.runtimes.clocks import cpu_clock, pinned_to
 from compressor.runtimes.drafting import LOWEST_OPSET, cpu_copy, write_draft
 from compressor.runtimes.examples import bind
+from compressor.runtimes.exporters import Exporter
 from compressor.runtimes.extras import require_onnx
 from compressor.runtimes.sessions import Optimization, Session
 
@@ -39,6 +41,12 @@ class OnnxRuntime(Runtime):
     """
 
     optimization: Optimization = Optimization.ALL
+
+    @property
+    def version(self) -> str:
+        """Which onnxruntime is installed; raises MissingExtraError where none is."""
+        require_onnx()
+        return f"onnxruntime {version('onnxruntime')}"
 
     @contextmanager
     def ready(
@@ -68,7 +76,11 @@ class OnnxRuntime(Runtime):
 
 
 def write_fixed(
-    model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], path: Path
+    model: nn.Module,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    path: Path,
+    exporter: Exporter = Exporter.DYNAMO,
 ) -> dict[str, Tensor]:
     """Draft the file for exactly these inputs; what to feed it."""
     example = bind(model, args, kwargs)
@@ -77,7 +89,7 @@ def write_fixed(
     with torch.no_grad():
         outputs = len(output_tensors(copy(*call_args, **call_kwargs)))
     names = tuple(f"output_{number}" for number in range(outputs))
-    write_draft(copy, example, dict.fromkeys(example.tensors, ()), path, LOWEST_OPSET, names)
+    write_draft(copy, example, dict.fromkeys(example.tensors, ()), path, LOWEST_OPSET, names, exporter)
     return dict(example.tensors)
 
 

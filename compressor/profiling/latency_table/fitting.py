@@ -13,7 +13,9 @@ Floats = npt.NDArray[np.float64]
 _SWEEPS = 2000
 
 
-def fit(columns: Floats, times: Floats, prior: Floats, *, weights: Floats | None = None, trust: float = 1e-3) -> Floats:
+def fit(
+    columns: Floats, times: Floats, prior: Floats, *, weights: Floats | None = None, trust: float = 1e-3
+) -> Floats:
     """Coefficients >= 0 [n] so that columns [m, n] @ coefficients are close to `times` [m], relatively.
 
     Minimised is the mean of weights * (error / time)² + `trust` * Σ (share of the time that a coefficient

@@ -1,14 +1,14 @@
 """One row of a latency table as modules to time: the layer where its neighbours have put it, and without it.
 
 A convolution alone would be charged for bringing images into the runtime's own layout, which whole models
-do once. So a narrow convolution stands before it, a pooling that takes one pixel behind it, and the time of these
-two without it is taken off.
+do once. So a narrow convolution stands before it, one that looks at a single pixel behind it, and the time of
+these two without it is taken off. A change of layout that a width asks for is charged to the layer that writes it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -19,9 +19,9 @@ from compressor.profiling.latency_table.layers import Layer
 __all__ = ["Row", "base_of", "example_of", "module_of"]
 
 _STEM = 4
-_CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
-_TRANSPOSED = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
-_POOL = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
+_Makes = Mapping[int, Callable[..., nn.Module]]
+_CONV: _Makes = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+_TRANSPOSED: _Makes = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 _FAR = 1 << 16
 
 
@@ -55,7 +55,7 @@ def module_of(row: Row) -> nn.Sequential:
 
     >>> row = Row(Layer("Conv", 1, (8, 8), (3, 3), (1, 1), (1, 1), (1, 1)), 16, 32)
     >>> module_of(row)(example_of(row)).shape
-    torch.Size([1, 32, 1, 1])
+    torch.Size([1, 4, 1, 1])
     """
     layer, entering, leaving = row.layer, row.entering, row.leaving
     if layer.kind == "Linear":
@@ -66,25 +66,17 @@ def module_of(row: Row) -> nn.Sequential:
     modules: list[nn.Module] = [_CONV[rank](_STEM, entering, 1), nn.ReLU()]
     if leaving:
         modules += [_convolution(layer, entering, leaving), nn.ReLU()]
-    return nn.Sequential(*modules, _POOL[rank](1, stride=_FAR))
+    return nn.Sequential(*modules, _CONV[rank](leaving or entering, _STEM, 1, stride=_FAR))
 
 
 def _convolution(layer: Layer, entering: int, leaving: int) -> nn.Module:
-    rank = len(layer.extent)
-    options = {
+    options: dict[str, object] = {
         "stride": layer.stride,
         "padding": layer.padding,
         "dilation": layer.dilation,
         "groups": layer.groups or entering,
     }
-    make = partial(_CONV[rank], entering, leaving, layer.kernel, **options)
+    make = _CONV
     if layer.kind == "ConvTranspose":
-        make = partial(
-            _TRANSPOSED[rank],
-            entering,
-            leaving,
-            layer.kernel,
-            **options,
-            output_padding=layer.output_padding,
-        )
-    return make()
+        make, options["output_padding"] = _TRANSPOSED, layer.output_padding
+    return make[len(layer.extent)](entering, leaving, layer.kernel, **options)

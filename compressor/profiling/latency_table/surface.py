@@ -27,7 +27,7 @@ _FINEST = 2048  # wider axes are looked up in steps
 
 @dataclass(frozen=True, order=True)
 class Blend:
-    """How layers of a family take widths that divide by `entering` and `leaving`: straight + step parts."""
+    """Layers of a family that read widths which `entering` divides, and write whole blocks (`leaving` 16) or not."""
 
     family: str
     entering: int
@@ -117,8 +117,9 @@ def _classes(shape: Shape, entering: Counts, leaving: Counts) -> dict[tuple[int,
     """Where each pair of classes holds that is not the grid's own."""
     read = _class(entering, grid(shape.entering, shape.granule))
     written = _class(leaving, grid(shape.leaving, shape.granule))
+    written = np.where(written == BLOCK, BLOCK, 1)
     if shape.is_tied:
-        read = written
+        read = _class(leaving, grid(shape.leaving, shape.granule))
     found = {}
     for pair in {(int(a), int(b)) for a, b in zip(read.ravel(), written.ravel(), strict=True)}:
         if pair != (BLOCK, BLOCK):
@@ -169,13 +170,18 @@ def _net(rows: Mapping[Row, float], row: Row) -> float:
     return max(0.0, rows[row] - rows[base_of(row)])
 
 
-def blends(shapes: Shapes, samples: Mapping[Row, Shape], rows: Mapping[Row, float]) -> dict[Blend, tuple[float, float]]:
+def blends(
+    shapes: Shapes, samples: Mapping[Row, Shape], rows: Mapping[Row, float]
+) -> dict[Blend, tuple[float, float]]:
     """For each class of widths among the `samples` (rows off the grid) its straight and its step part."""
     straight = {shape: _straight(shape, rows) for shape in shapes}
     found: dict[Blend, list[tuple[float, float, float]]] = {}
     for row, shape in samples.items():
         entering, leaving = np.array([row.entering]), np.array([row.leaving])
-        ((read, written),) = _classes(shape, entering, leaving)
+        classes = list(_classes(shape, entering, leaving))
+        if not classes:  # as narrow as a point of the grid
+            continue
+        ((read, written),) = classes
         plain = straight[shape](entering, leaving)
         stepped = straight[shape](up(entering, shape.entering), up(leaving, shape.leaving))
         key = Blend(shape.layer.family, read, written)
@@ -184,6 +190,6 @@ def blends(shapes: Shapes, samples: Mapping[Row, Shape], rows: Mapping[Row, floa
     for key, measured in found.items():
         table = np.array([entry for entry in measured if entry[2] > 0])
         if len(table):
-            line, step = fit(table[:, :2], table[:, 2], np.array([0.5, 0.5]))
+            line, step = fit(table[:, :2], table[:, 2], np.array([0.5, 0.5]), trust=1e-4)
             fitted[key] = (float(line), float(step))
     return fitted

@@ -12,22 +12,24 @@ __all__ = ["BLOCK", "grid", "off_grid", "residue_class", "up"]
 # The largest block of channels that CPU kernels work in: AVX-512 holds 16 floats.
 BLOCK = 16
 _POINTS = 5
-_SMALL = 8  # narrower than a block, kernels may take another path
+_NARROW = 64
+_SMALL = (4, 8, 12)  # narrower than a block, kernels may take another path
 
 
 def grid(width: int, step: int = 1) -> tuple[int, ...]:
     """The widths, ascending, at which a layer of `width` channels is measured, all multiples of `step`.
 
     >>> grid(64), grid(3), grid(160)
-    ((8, 16, 32, 48, 64), (1, 2, 3), (8, 16, 48, 80, 128, 160))
+    ((4, 8, 12, 16, 32, 48, 64), (1, 2, 3), (8, 16, 48, 80, 128, 160))
     """
     step = math.lcm(step, 1)
     block = math.lcm(step, BLOCK)
-    if width <= _SMALL:
+    if width <= _SMALL[1]:
         points = {width, max(step, width // 2 // step * step), step}
     else:
         points = {width, *((round(width * i / _POINTS) // block) * block for i in range(1, _POINTS))}
-        points |= {p for p in (_SMALL // step * step, block) if 0 < p < width}
+        narrow = _SMALL if width <= _NARROW else _SMALL[1:2]
+        points |= {p for p in (*(small // step * step for small in narrow), block) if 0 < p < width}
     return tuple(sorted(p for p in points if p > 0))
 
 

@@ -1,0 +1,111 @@
+"""Latency tables as JSON files, and where the user's cache keeps them."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compressor.errors import FileError
+from compressor.profiling.latency_table.identity import Identity
+from compressor.profiling.latency_table.layers import Layer
+from compressor.profiling.latency_table.rows import Row
+from compressor.profiling.latency_table.whole import Refinement
+from compressor.runtimes import Compiled, Eager, OnnxRuntime, Optimization, Runtime
+
+if TYPE_CHECKING:
+    from compressor.profiling.latency_table.table import LatencyTable
+
+__all__ = ["cached_path", "load", "save"]
+
+_FORMAT, _VERSION = "compressor latency table", 1
+_RUNTIMES: dict[str, type[Runtime]] = {kind.__name__: kind for kind in (Eager, Compiled, OnnxRuntime)}
+
+
+def cached_path(identity: Identity) -> Path:
+    """Where the table of a machine and runtime is kept: in $COMPRESSOR_CACHE, by default ~/.cache/compressor.
+
+    $XDG_CACHE_HOME stands for ~/.cache.
+    """
+    named, home = os.environ.get("COMPRESSOR_CACHE"), os.environ.get("XDG_CACHE_HOME")
+    folder = Path(named) if named else (Path(home) if home else Path.home() / ".cache") / "compressor"
+    return folder / f"latency-{identity.digest}.json"
+
+
+def save(table: LatencyTable, path: Path) -> None:
+    """Write the table aside, then put it in its place; raises FileError where that cannot be."""
+    layers = list(dict.fromkeys(row.layer for row in table.rows))
+    number = {layer: i for i, layer in enumerate(layers)}
+    document = {
+        "format": _FORMAT,
+        "version": _VERSION,
+        "identity": asdict(table.identity),
+        "runtime": _written(table.runtime),
+        "reference_ms": table.reference_ms,
+        "layers": [asdict(layer) for layer in layers],
+        "rows": [[number[r.layer], r.entering, r.leaving, ms] for r, ms in table.rows.items()],
+        "refinements": {name: asdict(found) for name, found in table.refinements.items()},
+    }
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False) as aside:
+            json.dump(document, aside)
+        os.replace(aside.name, path)
+    except OSError as error:
+        raise FileError(
+            f"the latency table cannot be written to {path}: {error}; name another file, path=..., "
+            f"or folder, $COMPRESSOR_CACHE"
+        ) from error
+
+
+def load(path: Path) -> LatencyTable:
+    """The table of a file; raises FileError where there is none in it."""
+    from compressor.profiling.latency_table.table import LatencyTable
+
+    try:
+        document = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise FileError(f"{path} is no latency table that can be read: {error}") from error
+    if not isinstance(document, dict) or document.get("format") != _FORMAT:
+        raise FileError(f"{path} is no latency table; such a file is made by latency_table(graph, path=...)")
+    if document.get("version") != _VERSION:
+        raise FileError(
+            f"{path} is a latency table of version {document.get('version')!r}, and this library reads "
+            f"version {_VERSION}: measure it anew, to another file"
+        )
+    try:
+        layers = [Layer(**{k: _tuples(v) for k, v in entry.items()}) for entry in document["layers"]]
+        rows = {Row(layers[i], int(c), int(d)): float(ms) for i, c, d, ms in document["rows"]}
+        refinements = {
+            name: Refinement(**{k: _tuples(v) for k, v in entry.items()})
+            for name, entry in document["refinements"].items()
+        }
+        identity = Identity(**document["identity"])
+        runtime = _read(document["runtime"])
+        return LatencyTable(identity, runtime, float(document["reference_ms"]), rows, refinements)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise FileError(f"{path} is a damaged latency table ({type(error).__name__}: {error})") from error
+
+
+def _written(runtime: Runtime) -> dict[str, Any]:
+    options = {name: value for name, value in vars(runtime).items() if name != "pin"}
+    if isinstance(runtime, OnnxRuntime):
+        options["optimization"] = runtime.optimization.name
+    return {"kind": type(runtime).__name__, **options}
+
+
+def _read(document: dict[str, Any]) -> Runtime:
+    options = dict(document)
+    kind = options.pop("kind")
+    if "optimization" in options:
+        options["optimization"] = Optimization[options["optimization"]]
+    if kind not in _RUNTIMES:
+        raise ValueError(f"its runtime {kind!r} is none of {', '.join(_RUNTIMES)}")
+    return _RUNTIMES[kind](**options)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

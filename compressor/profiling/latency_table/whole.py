@@ -1,0 +1,134 @@
+"""Whole models, cut to many widths and timed: what turns a sum of rows into the latency of a model."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from compressor.core.graph import Graph, Mask
+from compressor.core.surgery import apply
+from compressor.errors import ExportError
+from compressor.profiling.latency_table.costing import COLUMNS, LatencyCost, Parts
+from compressor.profiling.latency_table.fitting import fit, left_out
+from compressor.profiling.latency_table.measuring import Sample, measure_samples, reference_sample
+from compressor.runtimes import OnnxRuntime, Runtime, Target
+from compressor.runtimes.exporters import Exporter
+from compressor.runtimes.onnx_runtime import write_fixed
+
+__all__ = ["Refinement", "cuts_of", "measure_whole", "refine"]
+
+log = logging.getLogger(__name__)
+
+Floats = npt.NDArray[np.float64]
+
+# Shares of the channels that stay, from … to, drawn for each group on its own. The first, the whole model,
+# and the last, the narrowest, are the ends between which predictions are asked for.
+_CUTS = (
+    (1.0, 1.0),
+    (0.75, 0.75),
+    (0.5, 0.5),
+    (0.25, 1.0),
+    (0.25, 1.0),
+    (0.25, 1.0),
+    (0.4, 0.7),
+    (0.6, 0.9),
+    (0.1, 0.5),
+    (0.5, 1.0),
+    (0.25, 0.25),
+)
+_SAMPLE_MS = 2.0
+_WHOLE_WEIGHT = 3.0  # every promise is a share of the whole model's latency
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """Coefficients of `COLUMNS` for one network, and the relative errors of predictions they were tested by.
+
+    Each error is that of a cut model that was left out of the fit; the widest and the narrowest never are.
+    """
+
+    coefficients: tuple[float, ...]
+    errors: tuple[float, ...]
+    whole_ms: float
+    round_to: int
+
+    @property
+    def error(self) -> float:
+        """The largest relative error of a prediction for a whole model that was not used to make it."""
+        return max(map(abs, self.errors), default=0.0)
+
+
+def cuts_of(graph: Graph, multiple: int) -> list[Mask]:
+    """Removals [n_units] that keep multiples of so many channels of each group, or all it has."""
+    generator = np.random.default_rng(0)
+    found: list[Mask] = []
+    for low, high in _CUTS:
+        removed = np.zeros(graph.n_units, dtype=bool)
+        for group in graph.groups:
+            channels = group.size * group.channels
+            wanted = round(channels * generator.uniform(low, high) / multiple) * multiple
+            kept = min(group.size, max(wanted, min(multiple, channels)) // group.channels)
+            for cell in group.cells:
+                removed[cell[max(1, kept) :]] = True
+        if not any(np.array_equal(removed, other) for other in found):
+            found.append(removed)
+    return found
+
+
+def measure_whole(
+    graph: Graph, removals: Sequence[Mask], runtime: Runtime, *, rounds: int, reference_ms: float
+) -> list[float]:
+    """The latency in ms of the model cut in each of these ways; the first one is the yardstick of the others."""
+    with tempfile.TemporaryDirectory(prefix="compressor-") as aside, ExitStack() as stack:
+        models = (apply(graph.model, graph.plan(gone)) if gone.any() else graph.model for gone in removals)
+        targets = list(_targets(graph, models, runtime, Path(aside)))
+        ready = stack.enter_context(runtime.ready(targets, graph.args, graph.kwargs))
+        samples = [Sample(call, ready.clock) for call in ready.calls]
+        reference = stack.enter_context(reference_sample(runtime))
+        measure = partial(measure_samples, rounds=rounds, sample_ms=_SAMPLE_MS)
+        (whole,) = measure(samples[:1], reference, reference_ms=reference_ms)
+        others = measure(samples[1:], samples[0], reference_ms=whole)
+        return [whole, *others]
+
+
+def _targets(graph: Graph, models: Iterator[nn.Module], runtime: Runtime, aside: Path) -> Iterator[Target]:
+    for number, model in enumerate(models):
+        if not isinstance(runtime, OnnxRuntime):
+            yield model
+            continue
+        path = aside / f"whole{number}.onnx"
+        try:
+            write_fixed(model, graph.args, graph.kwargs, path, Exporter.TORCHSCRIPT)
+        except ExportError as error:
+            log.info("%s; the slower exporter writes it", error)
+            write_fixed(model, graph.args, graph.kwargs, path)
+        yield path
+
+
+def refine(parts: Parts, removals: Sequence[Mask], times: Sequence[float], *, round_to: int) -> Refinement:
+    """What makes the rows of a network add up to its latency in ms, tested on models left out."""
+    plain = LatencyCost(parts, np.ones(len(COLUMNS)))
+    columns = np.stack([plain.columns(gone) for gone in removals])
+    used = columns.any(0)
+    measured, prior = np.array(times), np.array([1.0, 0.0, 0.0, 0.0, 0.0])[used]
+    weights = np.ones(len(times))
+    weights[0] = _WHOLE_WEIGHT
+    between = _between(measured)
+    errors = left_out(columns[:, used], measured, prior, tested=between, weights=weights)
+    found = np.zeros(len(COLUMNS))
+    found[used] = fit(columns[:, used], measured, prior, weights=weights)
+    return Refinement(tuple(found.tolist()), tuple(errors.tolist()), float(measured[0]), round_to)
+
+
+def _between(times: Floats) -> list[int]:
+    """All models but the first and the fastest."""
+    return [i for i in range(1, len(times)) if i != int(times.argmin())]
