@@ -65,7 +65,8 @@ def prune(
     step, and `between(small)` may fine-tune the model in place between two steps. `recover(small, model,
     plan)` makes up for the cut in place after every step, the last one too, once the cut is proved:
     `recovery.Reconstruction(batches)`, say. `check=False` leaves the proof out. `processes` is for scorers
-    that read batches under torchrun, see `score`.
+    that read batches under torchrun, see `score`. A budget that promises what it predicts (`Latency`)
+    measures the result at the end, and warns where the promise is not kept.
 
     Raises an error of `compressor.errors` that says what is wrong and what to do; VerifyError means
     that the result would have been wrong, and none is returned.
@@ -97,6 +98,7 @@ def prune(
             if between is not None:
                 between(small)
             now = capture(small, *args, **kwargs)
+    budget.check(model, small, args, kwargs)
     return small
 
 

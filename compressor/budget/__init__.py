@@ -8,11 +8,13 @@ from compressor.budget.base import Budget
 from compressor.budget.cost_fraction import Bytes, CostFraction, Macs, Params
 from compressor.budget.global_ratio import Global
 from compressor.budget.ladder import Ladder, by_ratio, by_score
+from compressor.budget.latency import Latency, by_score_per_ms
 from compressor.budget.memory import Memory
-from compressor.budget.per_mac import by_score_per_mac
+from compressor.budget.per_cost import by_score_per_mac
 from compressor.budget.schedule import Step, next_step, stages
 from compressor.budget.threshold import OptimalThreshold, Threshold, optimal_threshold
 from compressor.budget.uniform import Uniform
+from compressor.budget.widths import Widths
 
 __all__ = [
     "Budget",
@@ -20,6 +22,7 @@ __all__ = [
     "CostFraction",
     "Global",
     "Ladder",
+    "Latency",
     "Macs",
     "Memory",
     "OptimalThreshold",
@@ -27,9 +30,11 @@ __all__ = [
     "Step",
     "Threshold",
     "Uniform",
+    "Widths",
     "by_ratio",
     "by_score",
     "by_score_per_mac",
+    "by_score_per_ms",
     "next_step",
     "optimal_threshold",
     "stages",

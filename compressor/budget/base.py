@@ -6,6 +6,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from compressor.budget.ladder import Ladder, Lost
 from compressor.budget.layers import Target
 from compressor.budget.limits import Limits
 from compressor.budget.numbers import check_count, check_part
+from compressor.budget.widths import Widths
 from compressor.errors import BudgetError, InputError, NothingToPruneError, NothingToPruneWarning
 from compressor.scoring import Scores
 
@@ -43,7 +45,8 @@ class Budget(ABC):
       others.
     - `min_channels`: no group keeps fewer channels (of the tensor it is named after), or all it
       has.
-    - `round_to`: what a layer keeps is rounded up to a multiple of this, or it keeps all it has.
+    - `round_to`: what a layer keeps is rounded up to a multiple of this, or it keeps all it has. A
+      `LatencyTable` in its place rounds up to the widths that pay on the runtime it measured.
 
     Channels of attention belong to two groups, whole heads and dims of every head. All limits are of
     the channels that both leave: `max_ratio`, `ratios` and `min_channels` are shared between the
@@ -70,7 +73,7 @@ class Budget(ABC):
     max_ratio: float | Mapping[str, float] = field(default=1.0, hash=False)
     ratios: Mapping[str, float] = field(default_factory=dict, hash=False)
     min_channels: int = 1
-    round_to: int = 1
+    round_to: int | Widths = 1
 
     def __post_init__(self) -> None:
         """Check the limits and take copies, so that nobody can change them afterwards."""
@@ -98,7 +101,8 @@ class Budget(ABC):
             else:
                 check_part(name, value, low=False, high=True)
         check_count("min_channels", self.min_channels)
-        check_count("round_to", self.round_to)
+        if isinstance(self.round_to, type) or not isinstance(self.round_to, Widths):
+            check_count("round_to", self.round_to)
 
     def __repr__(self) -> str:
         shown = []
@@ -143,7 +147,8 @@ class Budget(ABC):
             max_ratio=self.max_ratio,
             ratios=self.ratios,
             min_channels=self.min_channels,
-            round_to=self.round_to,
+            round_to=self.round_to if isinstance(self.round_to, int) else 1,
+            widths=self.widths() if isinstance(self.round_to, int) else self.round_to,
         )
         ladder = Ladder.of(scores.graph, scores.values, limits, removed)
         if not ladder.end.any():
@@ -155,6 +160,18 @@ class Budget(ABC):
         self._check(ladder, lost)
         self._warn(ladder, lost)
         return ladder.mask(lost)
+
+    def widths(self) -> Widths | None:
+        """What chooses among the multiples of `round_to`; None: all of them do."""
+        return None
+
+    def check(  # noqa: B027 - most budgets have nothing to do here
+        self, model: nn.Module, small: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> None:
+        """Hold the pruned model to what the budget promised; `prune` calls it at its end.
+
+        Nothing to do for costs that are counted. A budget on what is predicted measures, and warns.
+        """
 
     def at_step(self, step: int, steps: int) -> Budget:
         """The budget for step `step` (1 … steps) of a gradual pruning; the last one is this budget.

@@ -19,6 +19,7 @@ from compressor.budget.factors import Lost, factors_of, partners, shared, widths
 from compressor.budget.layers import Layers, Target
 from compressor.budget.numbers import exact
 from compressor.budget.rounding import Step, rounding
+from compressor.budget.widths import Widths
 from compressor.core.graph import Graph, Group
 from compressor.errors import BudgetError
 
@@ -36,6 +37,7 @@ class Limits:
     ratios: Ratios | None = None
     min_channels: int = 1
     round_to: int = 1
+    widths: Widths | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,8 +69,10 @@ def allowances(graph: Graph, limits: Limits) -> tuple[Allowance, ...]:
     asked = _asked(graph, layers, limits.ratios or {}, ignored)
     steps = rounding(graph, ignored)
     whole = np.zeros(1, dtype=np.int64)
+    none = [None] * len(graph.groups)
+    worth: Sequence[Lost | None] = none if limits.widths is None else limits.widths.rungs(graph)
     rungs = [
-        whole if position in ignored else _rungs(group, steps[position], limits)
+        whole if position in ignored else _rungs(group, steps[position], limits, worth[position])
         for position, group in enumerate(graph.groups)
     ]
     fixed, most = _of_factors(graph, rungs, asked, bounds, limits)
@@ -135,10 +139,15 @@ def _asked(
     return asked
 
 
-def _rungs(group: Group, step: Step, limits: Limits) -> Lost:
-    """The numbers of ranks that a group may lose so that what it keeps is a multiple, or all."""
+def _rungs(group: Group, step: Step, limits: Limits, worth: Lost | None) -> Lost:
+    """The numbers of ranks that a group may lose so that what it keeps is a multiple, or all.
+
+    `worth` are the only ones that are allowed at all.
+    """
     kept = np.arange(group.size, 0, -1, dtype=np.int64)
     even = (kept * step.channels + step.beside) % limits.round_to == 0
+    if worth is not None:
+        even &= np.isin(np.arange(group.size), worth)
     return np.flatnonzero((kept == group.size) | even).astype(np.int64)
 
 
@@ -207,7 +216,8 @@ def _free(
     least, kind, hold = max(least_kept, key=lambda item: item[0])  # the first of equals
     levels = rungs[(rungs == 0) | (rungs <= size - least)]
     if size - levels[-1] > min(least, size):
-        kind, hold = "round_to", f"round_to = {limits.round_to} of {step.words(size)}"
+        rule = limits.round_to if limits.widths is None else repr(limits.widths)
+        kind, hold = "round_to", f"round_to = {rule} of {step.words(size)}"
     return Allowance(levels, kind, hold, kind == "round_to" and len(levels) == 1 and size > 1)
 
 

@@ -17,6 +17,7 @@ from compressor.profiling.operators import Uncounted
 from compressor.profiling.peak import Held, Peak, PeakCost, peak_activation_bytes
 from compressor.profiling.priced import Priced
 from compressor.profiling.profile import Profile, Row, profile
+from compressor.profiling.promise import Promise, keeps_promise
 
 __all__ = [
     "Comparison",
@@ -33,12 +34,14 @@ __all__ = [
     "PeakCost",
     "Priced",
     "Profile",
+    "Promise",
     "Row",
     "Timing",
     "Uncounted",
     "activation_bytes",
     "compare",
     "costs",
+    "keeps_promise",
     "latency",
     "latency_table",
     "macs",

@@ -18,7 +18,7 @@ from compressor.profiling.latency_table.identity import identity_of, network_of
 from compressor.profiling.latency_table.measuring import measure_rows, reference_ms
 from compressor.profiling.latency_table.rows import Row
 from compressor.profiling.latency_table.sampling import samples_of
-from compressor.profiling.latency_table.storing import cached_path
+from compressor.profiling.latency_table.storing import cached_path, load
 from compressor.profiling.latency_table.surface import blends
 from compressor.profiling.latency_table.table import LatencyTable, needed_rows, shapes_of
 from compressor.profiling.latency_table.whole import cuts_of, measure_whole, refine
@@ -41,12 +41,12 @@ def latency_table(
     row_rounds: int = 11,
     whole_rounds: int = 61,
 ) -> LatencyTable:
-    """The latency table of this machine and `runtime` (by default `runtimes.OnnxRuntime()`), good for `graph`.
+    """The latency table of this machine and `runtime` (default: `runtimes.OnnxRuntime()`), good for `graph`.
 
     What it lacks is measured now, and saved as it comes: single layers at a grid of widths, then the model
     itself and ten cut versions of it, which correct the sums of layers. A second call, and a second network
-    with the same layers, find it in the file. The file is `path`, or one in the user's cache for this machine,
-    runtime, its version and options ($COMPRESSOR_CACHE names another folder).
+    with the same layers, find it in the file. The file is `path`, or one in the user's cache for this
+    machine, runtime, its version and options ($COMPRESSOR_CACHE names another folder).
 
     Measures for 10 s to a few minutes, on one core. Warns with LatencyWarning where the predictions for
     models that were not used to make them are off by more than 10 %: `table.error`. Raises InputError where
@@ -85,12 +85,12 @@ def _found(runtime: Runtime, path: str | PathLike[str] | None, rounds: int) -> t
     if not file.exists():
         unit = reference_ms(runtime, rounds=3 * rounds)
         return LatencyTable(here, runtime, unit), file
-    table = LatencyTable.load(file)
+    table = load(file, runtime)
     difference = here.difference(table.identity)
     if difference is not None:
         raise InputError(
-            f"{file} was measured elsewhere: {difference}. Rows of two machines cannot be mixed; name another "
-            f"file, or use this one as it is: LatencyTable.load(path)"
+            f"{file} was measured elsewhere: {difference}. Rows of two machines cannot be mixed; name "
+            f"another file, or use this one as it is: LatencyTable.load(path)"
         )
     return table, file
 

@@ -14,8 +14,8 @@ from compressor.errors import InputError
 from compressor.profiling.contractions import contraction_macs
 from compressor.profiling.counting import Counts, Polynomial, RemovalOrder, Term, products
 from compressor.profiling.latency_table.layers import Placed, layers_of
-from compressor.profiling.latency_table.surface import Blends, Shape, Surface, shape_of, surface
 from compressor.profiling.latency_table.rows import Row
+from compressor.profiling.latency_table.surface import Blends, Shape, Surface, shape_of, surface
 
 __all__ = ["COLUMNS", "LatencyCost", "Parts", "parts_of"]
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from compressor.core.graph import Graph
 from compressor.profiling.latency_table.rows import Row, base_of
 from compressor.profiling.latency_table.surface import Blends, Shape, surface
-from compressor.profiling.latency_table.widths import BLOCK, residue_class
+from compressor.profiling.latency_table.widths import BLOCK, NARROW, residue_class
 from compressor.profiling.priced import Priced
 
 __all__ = ["free_multiple", "worth_keeping"]
@@ -22,7 +22,8 @@ _FREE = 1.05
 def worth_keeping(graph: Graph, cost: Priced, multiple: int) -> list[npt.NDArray[np.int64]]:
     """For each group the numbers of ranks lost, ascending from 0, each faster than all before it.
 
-    Times are those of the group on its own, all others whole. What stays is a multiple of `multiple` channels.
+    Times are those of the group on its own, all others whole. What stays is a multiple of `multiple`
+    channels.
     """
     order = [np.stack([cell[: group.size] for cell in group.cells]) for group in graph.groups]
     at = cost.along(order)
@@ -34,11 +35,16 @@ def worth_keeping(graph: Graph, cost: Priced, multiple: int) -> list[npt.NDArray
         least = _GAIN * max(float(times[0] - times.min()), 0.0)
         levels, best = [0], float(times[0])
         for level, time in enumerate(times.tolist()):
-            if time < best - least and (group.size - level) * group.channels % multiple == 0:
+            if time < best - least and _is_whole((group.size - level) * group.channels, multiple):
                 levels.append(level)
                 best = time
         found.append(np.array(levels, dtype=np.int64))
     return found
+
+
+def _is_whole(channels: int, multiple: int) -> bool:
+    """Whether a width is a multiple, or less than a block, which kernels may not fill, and on the grid."""
+    return channels % (multiple if channels >= BLOCK else min(multiple, NARROW)) == 0
 
 
 def free_multiple(

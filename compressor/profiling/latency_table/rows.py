@@ -2,7 +2,8 @@
 
 A convolution alone would be charged for bringing images into the runtime's own layout, which whole models
 do once. So a narrow convolution stands before it, one that looks at a single pixel behind it, and the time of
-these two without it is taken off. A change of layout that a width asks for is charged to the layer that writes it.
+these two without it is taken off. A change of layout that a width asks for is charged to the layer that
+writes it.
 """
 
 from __future__ import annotations

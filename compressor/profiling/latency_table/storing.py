@@ -61,8 +61,11 @@ def save(table: LatencyTable, path: Path) -> None:
         ) from error
 
 
-def load(path: Path) -> LatencyTable:
-    """The table of a file; raises FileError where there is none in it."""
+def load(path: Path, runtime: Runtime | None = None) -> LatencyTable:
+    """The table of a file; raises FileError where there is none in it.
+
+    A `runtime` of the user's own, of which a file only knows the name, is given along.
+    """
     from compressor.profiling.latency_table.table import LatencyTable
 
     try:
@@ -84,8 +87,8 @@ def load(path: Path) -> LatencyTable:
             for name, entry in document["refinements"].items()
         }
         identity = Identity(**document["identity"])
-        runtime = _read(document["runtime"])
-        return LatencyTable(identity, runtime, float(document["reference_ms"]), rows, refinements)
+        by = _read(document["runtime"]) if runtime is None else runtime
+        return LatencyTable(identity, by, float(document["reference_ms"]), rows, refinements)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise FileError(f"{path} is a damaged latency table ({type(error).__name__}: {error})") from error
 

@@ -2,7 +2,8 @@
 
 Kernels work in blocks of channels. A width inside a block costs as much as the whole block (a step), what it
 is worth (a straight line), or more than either, when a width that no block fits sends the layer into another
-kernel. Which of them holds is measured on a few rows off the grid, and differs by how far a width is divisible.
+kernel. Which of them holds is measured on a few rows off the grid, for each class of widths: by what power of
+two they can be divided.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _FINEST = 2048  # wider axes are looked up in steps
 
 @dataclass(frozen=True, order=True)
 class Blend:
-    """Layers of a family that read widths which `entering` divides, and write whole blocks (`leaving` 16) or not."""
+    """Layers of a family that read multiples of `entering` and write whole blocks (`leaving` 16) or not."""
 
     family: str
     entering: int

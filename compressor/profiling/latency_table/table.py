@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
+from torch import nn
 
 from compressor.core.graph import Graph, Mask
 from compressor.core.plan import Plan
@@ -18,12 +20,13 @@ from compressor.profiling.cost import removed_by
 from compressor.profiling.latency_table import storing
 from compressor.profiling.latency_table.costing import LatencyCost, Parts, parts_of
 from compressor.profiling.latency_table.frontier import worth_keeping
-from compressor.profiling.latency_table.identity import Identity, network_of
+from compressor.profiling.latency_table.identity import Identity, identity_of, network_of
 from compressor.profiling.latency_table.layers import layers_of
 from compressor.profiling.latency_table.rows import Row, base_of
 from compressor.profiling.latency_table.sampling import samples_of
 from compressor.profiling.latency_table.surface import Shape, blends, rows_of, shape_of
 from compressor.profiling.latency_table.whole import Refinement
+from compressor.profiling.promise import Promise, keeps_promise
 from compressor.runtimes import Runtime
 
 __all__ = ["LatencyTable", "needed_rows", "shapes_of"]
@@ -47,12 +50,12 @@ class LatencyTable:
     )
 
     def predict(self, graph: Graph, removal: Plan | Mask | None = None) -> float:
-        """The latency in ms of one forward pass without what `removal` (a plan, or flags [n_units]) removes."""
+        """The latency in ms of a forward pass without what `removal` (a plan, or flags [n_units]) removes."""
         gone = removed_by(graph, removal) if isinstance(removal, Plan) else removal
         return self.cost(graph).total(gone)
 
     def cost(self, graph: Graph) -> LatencyCost:
-        """The predicted latency as a cost that budgets can limit; raises InputError for an unknown network."""
+        """The predicted latency as a cost for budgets; raises InputError for an unknown network."""
         if graph not in self._costs:
             refinement = self.refinement(graph)
             self._costs[graph] = LatencyCost(self.parts(graph), np.array(refinement.coefficients))
@@ -96,6 +99,30 @@ class LatencyTable:
     def error(self) -> float:
         """The largest relative error of a prediction for a whole model that was not used to make it."""
         return max((found.error for found in self.refinements.values()), default=0.0)
+
+    def elsewhere(self) -> str | None:
+        """In what this machine and runtime are not those that the table was measured on; None if they are."""
+        return identity_of(self.runtime).difference(self.identity)
+
+    def check(
+        self,
+        model: nn.Module,
+        small: nn.Module,
+        *args: Any,
+        fraction: float,
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Promise:
+        """Whether at most `fraction` of the latency of `model` is left in `small`, see `keeps_promise`.
+
+        Both are run by the table's runtime, here. Raises InputError where the table was measured elsewhere.
+        """
+        elsewhere = self.elsewhere()
+        if elsewhere is not None:
+            raise InputError(
+                f"the promise of this latency table cannot be checked here: {elsewhere}; measure both "
+                f"models where it was made"
+            )
+        return keeps_promise(model, small, *args, fraction=fraction, runtime=self.runtime, kwargs=kwargs)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the table as JSON; the file is whole or not there."""

@@ -87,7 +87,7 @@ def cuts_of(graph: Graph, multiple: int) -> list[Mask]:
 def measure_whole(
     graph: Graph, removals: Sequence[Mask], runtime: Runtime, *, rounds: int, reference_ms: float
 ) -> list[float]:
-    """The latency in ms of the model cut in each of these ways; the first one is the yardstick of the others."""
+    """The latency in ms of the model cut in each of these ways, in units of the first one's."""
     with tempfile.TemporaryDirectory(prefix="compressor-") as aside, ExitStack() as stack:
         models = (apply(graph.model, graph.plan(gone)) if gone.any() else graph.model for gone in removals)
         targets = list(_targets(graph, models, runtime, Path(aside)))

@@ -7,12 +7,13 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["BLOCK", "grid", "off_grid", "residue_class", "up"]
+__all__ = ["BLOCK", "NARROW", "grid", "off_grid", "residue_class", "up"]
 
 # The largest block of channels that CPU kernels work in: AVX-512 holds 16 floats.
 BLOCK = 16
 _POINTS = 5
-_NARROW = 64
+_WIDE = 64
+NARROW = 4
 _SMALL = (4, 8, 12)  # narrower than a block, kernels may take another path
 
 
@@ -20,7 +21,7 @@ def grid(width: int, step: int = 1) -> tuple[int, ...]:
     """The widths, ascending, at which a layer of `width` channels is measured, all multiples of `step`.
 
     >>> grid(64), grid(3), grid(160)
-    ((4, 8, 12, 16, 32, 48, 64), (1, 2, 3), (8, 16, 48, 80, 128, 160))
+    ((4, 8, 12, 16, 32, 48, 64), (1, 3), (8, 16, 32, 64, 96, 128, 160))
     """
     step = math.lcm(step, 1)
     block = math.lcm(step, BLOCK)
@@ -28,7 +29,7 @@ def grid(width: int, step: int = 1) -> tuple[int, ...]:
         points = {width, max(step, width // 2 // step * step), step}
     else:
         points = {width, *((round(width * i / _POINTS) // block) * block for i in range(1, _POINTS))}
-        narrow = _SMALL if width <= _NARROW else _SMALL[1:2]
+        narrow = _SMALL if width <= _WIDE else _SMALL[1:2]
         points |= {p for p in (*(small // step * step for small in narrow), block) if 0 < p < width}
     return tuple(sorted(p for p in points if p > 0))
 

@@ -1,4 +1,4 @@
-"""An order of steps that weighs scores against what the channels cost."""
+"""Orders of steps that weigh scores against what the channels cost."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import numpy.typing as npt
 
 from compressor.budget.ladder import Ladder
 from compressor.profiling.cost import macs
+from compressor.profiling.priced import Priced
 
-__all__ = ["by_score_per_mac"]
+__all__ = ["by_score_per_mac", "score_per_cost"]
 
 
 def by_score_per_mac(ladder: Ladder) -> Sequence[npt.NDArray[np.float64]]:
@@ -28,13 +29,21 @@ def by_score_per_mac(ladder: Ladder) -> Sequence[npt.NDArray[np.float64]]:
     0              8 -> 4               -
     2                   -          8 -> 4
     """
-    at = macs(ladder.graph).along(ladder.order)
+    return score_per_cost(ladder, macs(ladder.graph))
+
+
+def score_per_cost(ladder: Ladder, cost: Priced) -> Sequence[npt.NDArray[np.float64]]:
+    """For each group the key of every step: the score of the ranks that go, for what they free of `cost`.
+
+    What a rank frees is its share of what its group can free in the model as it is.
+    """
+    at = cost.along(ladder.order)
     whole = np.zeros(len(ladder.order), dtype=np.int64)
     keys = []
     for group, (scores, allowance) in enumerate(zip(ladder.scores, ladder.allowances, strict=True)):
         lost = whole.copy()
         lost[group] = last = allowance.levels[-1]
-        freed = (int(at(whole)) - int(at(lost))) / max(int(last), 1)
+        freed = (at(whole).item() - at(lost).item()) / max(int(last), 1)
         # What frees nothing goes last, whatever its score.
         levels = allowance.levels[1:]
         keys.append(scores[levels - 1] / freed if freed > 0 else np.full(len(levels), np.inf))
