@@ -19,11 +19,11 @@ CONVS = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d)
 
 @dataclass(frozen=True, kw_only=True)
 class Synthetic(Runtime):
-    """A layer takes its MACs, with channels filled up to `block`; one that reads an odd width
-    takes `odd` times as long.
+    """A layer takes its MACs, with channels filled up to `block`.
 
-    `ms_per_macs` is for a million of them; every layer costs `ms_per_layer` more. `drift` makes each timed
-    sample slower than the last, as a machine does that gets busy.
+    One that reads an odd width takes `odd` times as long. `ms_per_macs` is for a million of them; every layer
+    costs `ms_per_layer` more. `drift` makes each timed sample slower than the last, as a machine does that
+    gets busy.
     """
 
     block: int = 1
