@@ -128,7 +128,8 @@ def _iterated(batches: Iterable[object]) -> Iterator[object]:
 def _moved(value: Any, device: torch.device) -> Any:
     """The value with the tensors in its tuples, lists and mappings on the device."""
     if isinstance(value, Tensor):
-        return value.to(device, non_blocking=True)
+        # Nothing waits for a copy to the CPU: whoever reads it next would read what is not there yet.
+        return value.to(device, non_blocking=device.type != "cpu")
     if isinstance(value, Mapping):
         return {key: _moved(item, device) for key, item in value.items()}
     if isinstance(value, tuple) and hasattr(value, "_fields"):  # a namedtuple
