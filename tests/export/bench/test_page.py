@@ -119,7 +119,9 @@ def test_the_modules_of_one_file_are_one_module(out: Path, paths: list[Path], tm
     ((script),) = re.findall(r'<script type="module">(.*?)</script>', html, flags=re.DOTALL)
     joined = tmp_path / "joined.mjs"
     joined.write_text(script)
-    checked = subprocess.run(["node", "--check", str(joined)], capture_output=True, text=True, check=False)
+    checked = subprocess.run(
+        [str(program("node")), "--check", str(joined)], capture_output=True, text=True, check=False
+    )
     assert checked.returncode == 0, checked.stderr
     assert "import {" not in script
 
