@@ -57,8 +57,8 @@ class Metadata:
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
     plan_digest: str | None = None
-    inputs: Mapping[str, Dims] = field(default_factory=dict)
-    outputs: Mapping[str, Dims] = field(default_factory=dict)
+    inputs: Mapping[str, Dims] = field(default_factory=dict, hash=False)
+    outputs: Mapping[str, Dims] = field(default_factory=dict, hash=False)
     library: str | None = None
 
     def __post_init__(self) -> None:

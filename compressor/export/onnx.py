@@ -92,8 +92,9 @@ def onnx(
     `args` are the example inputs, then the path: `onnx(model, x, "net.onnx")`; keyword inputs go
     into `kwargs`. Axes in `dynamic` stay free in every input that has them, (0, 2, 3) for images of
     any size; a dict gives them by input, {"x": (0, 2)}, () leaves none. The file is run at the
-    example and at a second shape, and only kept if both agree within `tolerance` (relative; default
-    1e-4, for half precision 1e-2). Inputs are named after the parameters of `forward`.
+    example and at a second shape (and at odd sizes, where the model takes such), and only kept if all
+    agree within `tolerance` (relative; default 1e-4, for half precision 1e-2). Inputs are named after the
+    parameters of `forward`.
 
     Batch norms are folded where that is exact, the graph is slimmed, and `metadata` is written into the
     file, with the digest of the plan where `plan_of(model)` knows it. Neither stack traces, paths of this

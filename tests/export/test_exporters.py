@@ -118,6 +118,25 @@ def test_a_trace_that_holds_the_size_of_the_batch_is_refused(tmp_path: Path) -> 
         onnx(Mean(3, 2), torch.rand(2, 3), tmp_path / "net.onnx", exporter=TRACER)
 
 
+class Padding(nn.Conv2d):
+    """What is padded depends on the height: nothing for the heights 8 and 16."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        missing = -input.shape[2] % 4
+        return super().forward(nn.functional.pad(input, (0, 0, 0, missing)) if missing else input)
+
+
+@pytest.mark.parametrize("exporter", Exporter)
+def test_a_decision_by_a_free_size_is_refused_and_one_by_a_fixed_size_is_not(
+    exporter: Exporter, tmp_path: Path
+) -> None:
+    net, x = Padding(3, 2, 1), torch.rand(1, 3, 8, 8)
+    with pytest.raises(ExportError, match=r"at input \[1, 3, 17, 8\].*decides by sizes|became fixed at 8"):
+        onnx(net, x, tmp_path / "net.onnx", dynamic=(0, 2), exporter=exporter)
+    assert list(tmp_path.iterdir()) == []
+    onnx(net, x, tmp_path / "net.onnx", dynamic=(0,), exporter=exporter)
+
+
 def test_where_both_fail_both_reasons_are_given(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"data-dependent.*older exporter does not help: .*follows one run"):
         onnx(Branching(3, 2), torch.rand(2, 3), tmp_path / "net.onnx")
