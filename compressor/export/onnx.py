@@ -118,8 +118,7 @@ def onnx(
     path, inputs = split_path(args, verb="onnx", suffix=".onnx")
     require_module(model, verb="onnx")
     require_size(model, largest_bytes=_LARGEST_FILE_BYTES)
-    if opset < LOWEST_OPSET:
-        raise InputError(f"opset {opset}: torch exports opset {LOWEST_OPSET} or newer")
+    _check(opset, metadata, exporter)
     require_onnx()
     example = bind(model, inputs, kwargs or {})
     axes = example.axes(dynamic)
@@ -148,6 +147,15 @@ def onnx(
             stacklevel=2,
         )
     return replace(report, fallback=fallback)
+
+
+def _check(opset: int, metadata: Metadata | None, exporter: Exporter | None) -> None:
+    if isinstance(opset, bool) or not isinstance(opset, int) or opset < LOWEST_OPSET:
+        raise InputError(f"opset {opset!r}: torch exports opset {LOWEST_OPSET} or newer")
+    if not isinstance(metadata, Metadata | None):
+        raise InputError(f"metadata is an export.Metadata(classes=...), got {type(metadata).__name__}")
+    if not isinstance(exporter, Exporter | None):
+        raise InputError(f"exporter is one of {', '.join(map(repr, Exporter))}, got {exporter!r}")
 
 
 @dataclass(frozen=True)

@@ -313,6 +313,12 @@ def test_arguments_that_make_no_sense_are_refused(tmp_path: Path) -> None:
         onnx(net, 3, path)
     with pytest.raises(InputError, match="opset 13: torch exports opset 18 or newer"):
         onnx(net, x, path, opset=13)
+    with pytest.raises(InputError, match="opset '18'"):
+        onnx(net, x, path, opset="18")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"exporter is one of Exporter\.DYNAMO, .* got 'dynamo'"):
+        onnx(net, x, path, exporter="dynamo")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"metadata is an export\.Metadata.* got dict"):
+        onnx(net, x, path, metadata={"classes": ["a"]})  # type: ignore[arg-type]
     with pytest.raises(InputError, match="dynamic axis 4: no input has it"):
         onnx(net, x, path, dynamic=(0, 4))
     with pytest.raises(InputError, match=r"dynamic names the input 'y'; the inputs are \{'input'"):
