@@ -51,7 +51,7 @@ class ExecutorchReport:
     fidelity: Fidelity | None = None
 
     def __str__(self) -> str:
-        left = f", {len(self.left)} operators outside of them" if self.left else ""
+        left = f", outside of them {', '.join(dict.fromkeys(self.left))}" if self.left else ""
         found = f"relative error {self.error:.0e}" if self.fidelity is None else str(self.fidelity)
         return (
             f"{self.path}: {self.kind}, {self.file_bytes:,} bytes, {listing(self.inputs)}; "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,9 @@ from compressor.runtimes.examples import Example, bind
 from compressor.runtimes.exporters import quiet
 
 __all__ = ["Program", "example_sized", "lowered", "quantised"]
+
+
+_EDGE_OPERATOR = re.compile(r"^<EdgeOpOverload: ([\w.]+)>.*$", re.DOTALL)  # its text holds the schema
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +67,8 @@ def lowered(model: nn.Module, example: Example) -> Program:
             f"ExecuTorch cannot lower {type(model).__name__}: {_first_line(error)}. export.onnx takes more"
         ) from error
     delegates = sum("call_delegate" in target for target in targets)
-    left = tuple(t for t in targets if "call_delegate" not in t and "getitem" not in t)
+    others = (target for target in targets if "call_delegate" not in target and "getitem" not in target)
+    left = tuple(_EDGE_OPERATOR.sub(r"\1", target) for target in others)
     return Program(content, delegates, left)
 
 

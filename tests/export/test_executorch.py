@@ -195,6 +195,17 @@ def test_a_program_with_other_numbers_is_refused(
 
 
 @needs_executorch
+def test_operators_that_xnnpack_leaves_are_named(tmp_path: Path) -> None:
+    class Sums(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.relu(x).cumsum(1)
+
+    report = executorch(Sums(), torch.rand(1, 3, 4), tmp_path / "net.pte")
+    assert (report.delegates, report.left) == (1, ("aten.cumsum.default",))
+    assert "1 XNNPACK delegate, outside of them aten.cumsum.default" in str(report)
+
+
+@needs_executorch
 def test_several_inputs_arrive_in_order(tmp_path: Path) -> None:
     class Two(nn.Module):
         def __init__(self) -> None:
