@@ -308,18 +308,14 @@ class ConvLstm(nn.Module):
         return result
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("exporter", Exporter)
 def test_an_lstm_behind_a_pooling_keeps_its_time_free_and_its_weights_constant(
     exporter: Exporter, tmp_path: Path
 ) -> None:
-    model, x = ConvLstm().eval(), torch.rand(1, 9, 16)
-    files = []
-    for name in ("first.onnx", "second.onnx"):
-        report = onnx(model, x, tmp_path / name, dynamic=(0, 2), exporter=exporter)
-        files.append(report.path.read_bytes())
-    assert files[0] == files[1]
-    assert report.inputs == {"x": ("batch", 9, "length")}
+    # Asked for a named time axis, torch's newer exporter fixes it here without a word.
+    model = ConvLstm().eval()
+    report = onnx(model, torch.rand(1, 9, 16), tmp_path / "net.onnx", dynamic=(0, 2), exporter=exporter)
+    assert report.inputs == {"x": ("batch", 9, "length")} and report.outputs == {"output": ("batch", 3)}
     proto = onnx_format.load(str(report.path))
     (lstm,) = (node for node in proto.graph.node if node.op_type == "LSTM")
     constants = {tensor.name for tensor in proto.graph.initializer}
@@ -331,3 +327,12 @@ def test_an_lstm_behind_a_pooling_keeps_its_time_free_and_its_weights_constant(
             expected = model(x).numpy()
         (found,) = session.run(None, {"x": x.numpy()})
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_what_the_exporter_numbers_by_its_past_is_not_in_the_file(tmp_path: Path) -> None:
+    model, files = ConvLstm(), []
+    for name in ("first.onnx", "second.onnx"):
+        report = onnx(model, torch.rand(1, 9, 16), tmp_path / name, dynamic=(0, 2))
+        files.append(report.path.read_bytes())
+    assert files[0] == files[1]

@@ -419,28 +419,6 @@ def test_without_free_axes_every_size_is_a_number(tmp_path: Path) -> None:
     assert report.agreement.second_shapes == report.agreement.shapes
 
 
-class ConvLstm(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv1d(9, 8, 3, padding=1)
-        self.lstm = nn.LSTM(8, 6, batch_first=True)
-        self.head = nn.Linear(6, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = nn.functional.max_pool1d(torch.relu(self.conv(x)), 2)
-        result: Tensor = self.head(self.lstm(x.transpose(1, 2))[0][:, -1])
-        return result
-
-
-@pytest.mark.slow
-def test_time_stays_free_behind_a_pooling_and_an_lstm(tmp_path: Path) -> None:
-    x = torch.rand(1, 9, 16)
-    model = pruned(ConvLstm(), x)
-    report = onnx(model, x, tmp_path / "net.onnx", dynamic=(0, 2))
-    assert report.inputs == {"x": ("batch", 9, "length")} and report.outputs == {"output": ("batch", 3)}
-    assert_runs_like(report.path, model, torch.rand(3, 9, 40))
-
-
 @pytest.mark.slow
 def test_a_transformer_exports_with_its_fast_path_left_on(tmp_path: Path) -> None:
     layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
