@@ -24,7 +24,7 @@ from compressor.export.sources import Source, float_bytes, read_source
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["dynamic_int8", "int8"]
+__all__ = ["dynamic_int8", "int8", "why_slower"]
 
 _DYNAMIC = ("MatMul", "Gemm", "LSTM")  # not Conv: its dynamic kernel takes several times as long as float32
 
@@ -64,8 +64,9 @@ def int8(
     require_tools()
     file = read_source(source)
     file.require_float32("int8")
-    if not even_if_slower:
-        _refuse_volumes(file)
+    slower = None if even_if_slower else why_slower(file)
+    if slower is not None:
+        raise ExportError(f"{slower}. For a smaller file take fp16(), or say even_if_slower=True")
     feeds = read_feeds(file, calibration, "calibration", max_examples=max_examples)
     refuse_constant(feeds, "calibration")
     judged, name = _judged_on(file, feeds, "calibration", held_out)
@@ -176,19 +177,20 @@ def _require_integers(proto: onnx.ModelProto, source: Source, wanted: str) -> No
         raise ExportError(f"nothing in {source.path} can be quantised: it has no weights of {wanted}")
 
 
-def _refuse_volumes(source: Source) -> None:
+def why_slower(source: Source) -> str | None:
+    """Why `source` would run slower in int8; None where nothing is known that says so."""
     weights = {weight.name: tuple(weight.dims) for weight in source.proto.graph.initializer}
     volumes = [
         node.name or node.output[0]
         for node in source.proto.graph.node
         if node.op_type in ("Conv", "ConvTranspose") and len(weights.get(node.input[1], ())) == 5
     ]
-    if volumes:
-        raise ExportError(
-            f"{source.path} has {len(volumes)} 3-D convolutions ({volumes[0]} first), for which onnxruntime "
-            "has no int8 kernels: the file would be two to five times slower. For a smaller file take "
-            "fp16(), or say even_if_slower=True"
-        )
+    if not volumes:
+        return None
+    return (
+        f"{source.path} has {len(volumes)} 3-D convolutions ({volumes[0]} first), for which onnxruntime has "
+        "no int8 kernels: the file would be two to five times slower"
+    )
 
 
 def _warn_of_floats(source: Source, report: LowPrecisionReport, advice: str) -> None:

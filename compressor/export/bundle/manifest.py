@@ -25,6 +25,7 @@ def manifest_of(
     onnx: OnnxReport,
     int8: LowPrecisionReport | None,
     ort: tuple[OrtReport, ...],
+    left_out: Mapping[str, str],
 ) -> dict[str, Any]:
     """The manifest of the files in `folder` as plain data; what was timed is not in it."""
     said = onnx.metadata
@@ -49,6 +50,7 @@ def manifest_of(
         "costs": profile.to_dict()["totals"],
         "agreement": agreement,
         "usability": {provider.provider: provider.verdict.value for provider in ort[0].usability.providers},
+        "left_out": dict(left_out),
         "files": {name: _checked(folder / name) for name in names_in(folder)},
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from compressor.core.surgery import plan_of
-from compressor.errors import ExportError
+from compressor.errors import ExportError, QuantisationWarning
 from compressor.export.accepting import STANDARD, Acceptance
 from compressor.export.arguments import require_module, split_path
 from compressor.export.bench import bench_page
@@ -28,7 +29,7 @@ from compressor.export.metadata import Metadata
 from compressor.export.onnx import OnnxReport, onnx
 from compressor.export.onnxruntime_tools import require_tools
 from compressor.export.ort_format import OrtReport, ort
-from compressor.export.quantising import dynamic_int8, int8
+from compressor.export.quantising import dynamic_int8, int8, why_slower
 from compressor.export.sources import Source, read_source
 from compressor.profiling import profile
 from compressor.runtimes.drafting import LOWEST_OPSET
@@ -62,7 +63,8 @@ def mobile(
       builds, with the list of the operators it needs; `model.fixed.onnx` with the example's shapes (a free
       batch is 1), for NNAPI and CoreML, and its .ort where one of them would run it;
     - with `calibration` (batches as of a DataLoader) `model.int8.onnx` and its .ort: `int8` where most
-      weights are of convolutions and dense layers, `dynamic_int8` where most are of LSTMs;
+      weights are of convolutions and dense layers, `dynamic_int8` where most are of LSTMs; a network of 3-D
+      convolutions, which int8 makes slower, gets none, with a QuantisationWarning;
     - `plan.json`, where `plan_of(model)` knows how it was pruned;
     - `bench/`, a page that times `baseline` (the original, say), model.onnx and model.int8.onnx on the phone
       itself, on the first calibration examples (`page=False` leaves it out);
@@ -98,8 +100,16 @@ def mobile(
         source = read_source(written.path)
         given = [bind(model, inputs, kwargs or {}).tensors] if calibration is None else calibration
         batches = _in_memory(source, given, "the example" if calibration is None else "calibration")
-        quantised = None
-        if calibration is not None:
+        quantised, left_out = None, dict[str, str]()
+        slower = None if calibration is None else why_slower(source)
+        if slower is not None:
+            left_out["model.int8.onnx"] = slower.replace(str(written.path), written.path.name)
+            warnings.warn(
+                f"no model.int8.onnx is in {folder}: {left_out['model.int8.onnx']}",
+                QuantisationWarning,
+                stacklevel=2,
+            )
+        elif calibration is not None:
             say("calibrating and writing model.int8.onnx")
             quantise = dynamic_int8 if _mostly_recurrent(source) else int8
             quantised = quantise(written.path, batches, whole / "model.int8.onnx", checks=checks)
@@ -120,11 +130,11 @@ def mobile(
             samples = _samples(source, batches) if calibration is not None else None
             shown = bench_page(whole / "bench", files, inputs=samples, title=type(model).__name__)
         costs = profile(model, *inputs, **(kwargs or {}))
-        said = manifest_of(whole, costs, written, quantised, converted)
+        said = manifest_of(whole, costs, written, quantised, converted, left_out)
         text = json.dumps(said, indent=2, ensure_ascii=False) + "\n"
         (whole / MANIFEST).write_text(text, encoding="utf-8")
         sizes = {name: (whole / name).stat().st_size for name in names_in(whole)}
-        found = Bundle(folder, sizes, written, quantised, converted, shown, comparison)
+        found = Bundle(folder, sizes, written, quantised, converted, shown, comparison, left_out)
     return moved(moved(found, whole, folder), Path(scratch), Path())
 
 

@@ -24,7 +24,8 @@ class Bundle:
     """The folder that `export.mobile` wrote.
 
     `files` gives the bytes of each by its name in the folder. `onnx`, `int8` (None without calibration) and
-    `ort` are the reports of the files, `page` is the bench page (None where none was asked for). `comparison`
+    `ort` are the reports of the files, `page` is the bench page (None where none was asked for), `left_out`
+    says why a file is not there that was asked for. `comparison`
     holds the files side by side in onnxruntime on this machine, the baseline first where there is one.
     """
 
@@ -35,13 +36,22 @@ class Bundle:
     ort: tuple[OrtReport, ...]
     page: BenchPage | None
     comparison: FileComparison
+    left_out: Mapping[str, str]
 
     def __str__(self) -> str:
         rows = [[f"  {name}", megabytes(size)] for name, size in self.files.items() if "/" not in name]
         if self.page is not None:
             rows.append([f"  {self.page.path.parent.name}/", megabytes(self.page.page_bytes)])
         providers = [f"  {provider}" for provider in self.ort[0].usability.providers]
-        parts = [f"{self.folder}:", *aligned(rows), str(self.comparison), "would run on phones:", *providers]
+        left = [f"  no {name}: {why}" for name, why in self.left_out.items()]
+        parts = [
+            f"{self.folder}:",
+            *aligned(rows),
+            *left,
+            str(self.comparison),
+            "would run on phones:",
+            *providers,
+        ]
         return "\n".join(parts)
 
 
