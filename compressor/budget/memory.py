@@ -21,8 +21,9 @@ _SHOWN = 5
 class Memory(CostFraction):
     """At most `fraction` of the bytes that activations take at once is left, for the example inputs.
 
-    Only layers around the peak have to shrink, until the peak is elsewhere. What a runtime takes besides
-    `profiling.memory` measures.
+    Only layers around the peak have to shrink, until the peak is elsewhere. A runtime that fuses norms and
+    activations into convolutions needs less than that, an arena that grows in powers of two more:
+    `profiling.memory` measures it.
 
     >>> Memory(0.5, round_to=8)
     Memory(0.5, round_to=8)

@@ -81,8 +81,13 @@ def onnx_jobs(
             "inputs": str(inputs),
             "names": list(feeds),
             "empty": str(empty),
-            "optimization": runtime.optimization.value,
             "threads": runtime.threads,
+            "options": {
+                "threads": runtime.threads,
+                "optimization": runtime.optimization.value,
+                "arena": runtime.arena,
+                "memory_pattern": runtime.memory_pattern,
+            },
         }
         jobs.append(Job(what, data))
     return jobs

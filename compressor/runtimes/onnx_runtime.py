@@ -36,11 +36,16 @@ class OnnxRuntime(Runtime):
     blocks of 16 channels, which phones do not: EXTENDED is the closer stand-in for ARM. Inputs are given in
     the order of the file's inputs, or by their names. Needs compressor[onnx].
 
+    Memory is taken from an `arena` that grows in powers of two and gives nothing back, and with
+    `memory_pattern` from the second call on as one block beside it. Without either it takes the least.
+
     >>> OnnxRuntime(optimization=Optimization.EXTENDED).optimization.name
     'EXTENDED'
     """
 
     optimization: Optimization = Optimization.ALL
+    arena: bool = True
+    memory_pattern: bool = True
 
     @property
     def version(self) -> str:
@@ -72,7 +77,14 @@ class OnnxRuntime(Runtime):
 
     def session(self, path: Path, *, what: str) -> Session:
         """A session with this runtime's options; raises ExportError where onnxruntime refuses the file."""
-        return Session(path, what=what, threads=self.threads, optimization=self.optimization)
+        return Session(
+            path,
+            what=what,
+            threads=self.threads,
+            optimization=self.optimization,
+            arena=self.arena,
+            memory_pattern=self.memory_pattern,
+        )
 
 
 def write_fixed(

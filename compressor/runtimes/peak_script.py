@@ -116,7 +116,7 @@ def onnx_file(job: Job) -> dict[str, int]:
         feeds = {name: file[f"arr_{number}"] for number, name in enumerate(job["names"])}
 
     def session(path: str, inputs: dict[str, Any]) -> Call:
-        opened = opener.open_session(path, threads=job["threads"], optimization=job["optimization"])
+        opened = opener.open_session(path, **job["options"])
         return lambda: opened.run(None, inputs)
 
     def empty() -> object:

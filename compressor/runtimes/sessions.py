@@ -46,10 +46,17 @@ class Session:
         what: str,
         threads: int | None = None,
         optimization: Optimization = Optimization.ALL,
+        arena: bool = True,
+        memory_pattern: bool = True,
     ) -> None:
         try:
-            file = path if isinstance(path, bytes) else str(path)
-            self._session = open_session(file, threads=threads, optimization=optimization.value)
+            self._session = open_session(
+                path if isinstance(path, bytes) else str(path),
+                threads=threads,
+                optimization=optimization.value,
+                arena=arena,
+                memory_pattern=memory_pattern,
+            )
         except Exception as error:  # onnxruntime's errors have no common base but this
             raise ExportError(f"onnxruntime cannot load {what}: {error}. {_advice(path, error)}") from error
         self._what = what

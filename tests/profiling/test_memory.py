@@ -69,6 +69,13 @@ def test_files_take_the_bytes_that_they_ask_for_and_the_runtime_its_own(tmp_path
         assert footprint.run.highest - footprint.run.lowest < MB
 
 
+def test_without_an_arena_onnxruntime_takes_no_more_than_it_asks_for(tmp_path: Path) -> None:
+    path = wasteful_file(tmp_path / "net.onnx", 5 * MB)
+    sparing = OnnxRuntime(arena=False, memory_pattern=False)
+    (footprint,) = memory(path, torch.ones(1), runtime=sparing, repeats=1).footprints
+    assert footprint.run.bytes == pytest.approx(20 * MB, abs=MB)
+
+
 def test_classes_and_functions_of_a_function_travel() -> None:
     class Local(Wasteful):
         pass
