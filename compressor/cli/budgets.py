@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Annotated
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
-from compressor.budget import Budget, Bytes, Global, Macs, Memory, Params, Uniform
+from compressor.budget import Budget, Bytes, Global, Latency, Macs, Memory, Params, Uniform
+from compressor.budget.numbers import check_fraction
+from compressor.profiling import LatencyTable
+from compressor.runtimes.extras import require_onnx
 
-__all__ = ["BudgetOptions", "budget_of"]
+__all__ = ["BudgetOptions", "budget_of", "check_budget", "needs_table"]
 
 _BUDGETS: Mapping[str, type[Macs | Params | Memory | Bytes | Uniform | Global]] = {
     "macs": Macs,
@@ -24,7 +28,7 @@ _BUDGETS: Mapping[str, type[Macs | Params | Memory | Bytes | Uniform | Global]] 
 
 @dataclass(frozen=True)
 class BudgetOptions:
-    """How much: exactly one of the first six, and limits."""
+    """How much: exactly one of the first seven, and limits."""
 
     macs: Annotated[
         float | None,
@@ -59,6 +63,16 @@ class BudgetOptions:
             "--bytes",
             metavar="FRACTION",
             help="Leave at most this fraction of the bytes of the saved weights.",
+            rich_help_panel="Budget (exactly one)",
+        ),
+    ] = None
+    latency: Annotated[
+        float | None,
+        typer.Option(
+            "--latency",
+            metavar="FRACTION",
+            help="Leave at most this fraction of the latency in onnxruntime on this machine, measured layer "
+            "by layer; the result is measured at the end. Needs compressor[onnx].",
             rich_help_panel="Budget (exactly one)",
         ),
     ] = None
@@ -130,18 +144,86 @@ class BudgetOptions:
         ),
     ] = 1
 
+    fast_widths: Annotated[
+        bool,
+        typer.Option(
+            "--fast-widths",
+            help="Of the widths of a layer only those that pay in onnxruntime on this machine, by the same "
+            "measurements; --latency does so in any case.",
+            rich_help_panel="Limits",
+        ),
+    ] = False
+    latency_table: Annotated[
+        Path | None,
+        typer.Option(
+            "--latency-table",
+            metavar="FILE",
+            help="Where the measurements are kept for the next time; by default in the user's cache.",
+            rich_help_panel="Limits",
+        ),
+    ] = None
+    runtime_threads: Annotated[
+        int,
+        typer.Option(
+            "--runtime-threads",
+            min=1,
+            help="Threads that onnxruntime is measured with.",
+            rich_help_panel="Limits",
+        ),
+    ] = 1
 
-def budget_of(options: BudgetOptions) -> Budget:
+
+def needs_table(options: BudgetOptions) -> bool:
+    """Whether the budget is made from measurements of the model on a runtime."""
+    return options.latency is not None or options.fast_widths
+
+
+def check_budget(options: BudgetOptions) -> None:
+    """Raise what `budget_of` would raise for the options alone, before anything is measured."""
+    if not needs_table(options):
+        budget_of(options)
+        return
+    require_onnx()
+    name, value = _asked(options)
+    if options.fast_widths and options.round_to != 1:
+        raise typer.BadParameter("give --round-to or --fast-widths, not both", param_hint="--fast-widths")
+    if name == "latency":
+        check_fraction("Latency(fraction)", value)
+    plain = replace(options, fast_widths=False, latency=None)
+    budget_of(replace(plain, macs=value) if name == "latency" else plain)
+
+
+def budget_of(options: BudgetOptions, table: LatencyTable | None = None) -> Budget:
     """The budget of the options; raises typer.BadParameter unless there is exactly one.
+
+    `table` is needed where `needs_table` says so.
 
     >>> budget_of(BudgetOptions(macs=0.5, ratio=["layer3.*=0.2"], round_to=8))
     Macs(0.5, ratios={'layer3.*': 0.2}, round_to=8)
     """
+    name, value = _asked(options)
+    limits: dict[str, Any] = {
+        "ignore": tuple(options.ignore or ()),
+        "ratios": dict(map(_ratio, options.ratio or ())),
+        "max_ratio": options.max_ratio,
+        "min_channels": options.min_channels,
+        "round_to": options.round_to,
+    }
+    if not needs_table(options):
+        return _BUDGETS[name](value, **limits)
+    assert table is not None
+    if name == "latency":
+        return Latency(value, table, **limits)
+    return _BUDGETS[name](value, **{**limits, "round_to": table})
+
+
+def _asked(options: BudgetOptions) -> tuple[str, float]:
     asked = {
         "macs": options.macs,
         "params": options.params,
         "memory": options.memory,
         "bytes": options.bytes,
+        "latency": options.latency,
         "uniform": options.uniform,
         "global": options.global_,
     }
@@ -149,19 +231,11 @@ def budget_of(options: BudgetOptions) -> Budget:
     if len(given) != 1:
         found = " and ".join(f"--{name}" for name in given) or "none"
         raise typer.BadParameter(
-            "give exactly one budget: --macs, --params, --memory or --bytes with the fraction that is left, "
-            f"--uniform or --global with the ratio that is removed; found {found}",
+            "give exactly one budget: --macs, --params, --memory, --bytes or --latency with the fraction "
+            f"that is left, --uniform or --global with the ratio that is removed; found {found}",
             param_hint="--macs",
         )
-    ((name, value),) = given.items()
-    return _BUDGETS[name](
-        value,
-        ignore=tuple(options.ignore or ()),
-        ratios=dict(map(_ratio, options.ratio or ())),
-        max_ratio=options.max_ratio,
-        min_channels=options.min_channels,
-        round_to=options.round_to,
-    )
+    return next(iter(given.items()))
 
 
 def _ratio(text: str) -> tuple[str, float]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from compressor.budget import next_step, stages
-from compressor.cli.budgets import BudgetOptions, budget_of
+from compressor.budget import Budget, next_step, stages
+from compressor.cli.budgets import BudgetOptions, budget_of, check_budget, needs_table
 from compressor.cli.progress import Progress
 from compressor.cli.scorers import ScorerOptions, scorer_of
 from compressor.core.capture import capture
 from compressor.core.graph import Graph
 from compressor.core.plan import Plan
 from compressor.core.surgery import apply
+from compressor.profiling import LatencyTable, latency_table
+from compressor.runtimes import OnnxRuntime
 from compressor.scoring import score
 
 __all__ = ["check_choice", "decide"]
@@ -19,7 +21,7 @@ __all__ = ["check_choice", "decide"]
 
 def check_choice(scorer: ScorerOptions, budget: BudgetOptions) -> None:
     """Raise what `decide` would raise for the options alone, before any work."""
-    budget_of(budget)
+    check_budget(budget)
     scorer_of(scorer, seed=0)
 
 
@@ -30,13 +32,13 @@ def decide(
     *,
     seed: int,
     progress: Progress,
-) -> Plan:
-    """The one plan on the original model that meets the budget.
+) -> tuple[Plan, Budget]:
+    """The one plan on the original model that meets the budget, and the budget itself.
 
     With several steps, channels are scored anew on the model that the steps so far leave. Nothing
     is trained between steps: that takes `compressor.prune(..., between=...)`.
     """
-    chosen = budget_of(budget)
+    chosen = budget_of(budget, _table(graph, budget, progress) if needs_table(budget) else None)
     targets = stages(chosen, budget.steps)
     removed = np.zeros(graph.n_units, dtype=bool)
     model, now, note = graph.model, graph, ""
@@ -50,4 +52,10 @@ def decide(
             if number < len(targets):
                 model = apply(model, step.plan)
                 now = capture(model, *graph.args, **graph.kwargs)
-    return graph.plan(removed, note=note)
+    return graph.plan(removed, note=note), chosen
+
+
+def _table(graph: Graph, budget: BudgetOptions, progress: Progress) -> LatencyTable:
+    with progress.step("measuring the latency of layers in onnxruntime (kept for the next time)"):
+        runtime = OnnxRuntime(threads=budget.runtime_threads)
+        return latency_table(graph, runtime=runtime, path=budget.latency_table)

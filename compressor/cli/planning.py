@@ -65,7 +65,7 @@ def plan(
     warn_if_random(model)
     with progress.step(f"capturing {type(net).__name__}"):
         graph = capture(net, *given.args, **given.kwargs)
-    chosen = decide(graph, scorer, budget, seed=model.seed, progress=progress)
+    chosen, _ = decide(graph, scorer, budget, seed=model.seed, progress=progress)
     before, after = costs(graph), costs(graph, chosen)
     _save(chosen, out.out)
     data = {

@@ -138,7 +138,7 @@ def prune(
     warn_if_random(model)
     with progress.step(f"capturing {type(net).__name__}"):
         graph = capture(net, *given.args, **given.kwargs)
-    plan = decide(graph, scorer, budget, seed=model.seed, progress=progress)
+    plan, chosen = decide(graph, scorer, budget, seed=model.seed, progress=progress)
     with progress.step("cutting and verifying"):
         small = apply_plan(net, plan)
         report = verify_model(net, small, plan, *given.args, graph=graph, **given.kwargs)
@@ -147,6 +147,7 @@ def prune(
     exported = None if onnx.onnx is None else write_onnx(small, given, onnx.onnx, progress)
     with progress.step("measuring both models"):
         comparison = compare(net, small, *given.args, **given.kwargs)
+        chosen.check(net, small, given.args, given.kwargs)
     data = {
         "model": graph.signature.model,
         "out": str(out.out),

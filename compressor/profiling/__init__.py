@@ -10,6 +10,7 @@ from compressor.profiling.cost import (
     weight_bytes,
 )
 from compressor.profiling.costs import Costs, costs
+from compressor.profiling.guard import Gain, guard
 from compressor.profiling.latency import Latency, Timing, latency, measure_latency
 from compressor.profiling.latency_table import LatencyCost, LatencyTable, latency_table
 from compressor.profiling.memory import Footprint, MeasuredBytes, Memory, memory
@@ -24,6 +25,7 @@ __all__ = [
     "Cost",
     "Costs",
     "Footprint",
+    "Gain",
     "Held",
     "Latency",
     "LatencyCost",
@@ -41,6 +43,7 @@ __all__ = [
     "activation_bytes",
     "compare",
     "costs",
+    "guard",
     "keeps_promise",
     "latency",
     "latency_table",

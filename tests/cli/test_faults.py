@@ -36,6 +36,12 @@ USAGE = {
     "both kinds of input": ((*PROFILE, *IMAGE, "--input-file", "x.npy"), "one of the two"),
     "two budgets": ((*PLAN, "--macs", "0.5", "--global", "0.3"), "found --macs and --global"),
     "no budget": (PLAN, "give exactly one budget"),
+    "latency and MACs": ((*PLAN, "--macs", "0.5", "--latency", "0.5"), "found --macs and --latency"),
+    "a latency of nothing": ((*PLAN, "--fast-widths"), "give exactly one budget"),
+    "widths and a multiple": (
+        (*PLAN, "--macs", "0.5", "--fast-widths", "--round-to", "8"),
+        "give --round-to or --fast-widths",
+    ),
     "budget not a number": ((*PLAN, "--macs", "half"), "Invalid value for '--macs'"),
     "no such examples": (
         ("prune", NET, *IMAGE, "--macs", "0.5", "--recover", "tiny_net:bathces", "-o", "small"),

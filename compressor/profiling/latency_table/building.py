@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,12 +20,12 @@ from compressor.profiling.latency_table.measuring import measure_rows, reference
 from compressor.profiling.latency_table.rows import Row
 from compressor.profiling.latency_table.sampling import samples_of
 from compressor.profiling.latency_table.storing import cached_path, load
-from compressor.profiling.latency_table.surface import blends
-from compressor.profiling.latency_table.table import LatencyTable, needed_rows, shapes_of
+from compressor.profiling.latency_table.surface import Shape, blends
+from compressor.profiling.latency_table.table import LatencyTable, rows_needed, shapes_of
 from compressor.profiling.latency_table.whole import cuts_of, measure_whole, refine
 from compressor.runtimes import OnnxRuntime, Runtime
 
-__all__ = ["latency_table"]
+__all__ = ["fastest_multiple", "latency_table"]
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ def latency_table(
     if not isinstance(by, Runtime):
         raise InputError(f"runtime = {runtime!r}: a runtime such as runtimes.OnnxRuntime() is expected")
     table, file = _found(by, path, row_rounds)
-    table = _with_rows(table, by, needed_rows(graph), file, rounds=row_rounds, progress=progress)
+    table = _with_rows(table, by, rows_needed(shapes_of(graph)), file, rounds=row_rounds, progress=progress)
     if network_of(graph) not in table.refinements:
         table = _refined(table, by, graph, rounds=whole_rounds)
         table.save(file)
@@ -76,6 +77,27 @@ def latency_table(
             stacklevel=2,
         )
     return table
+
+
+def fastest_multiple(graph: Graph, runtime: Runtime, *, rounds: int = 7, layers: int = 3) -> int:
+    """The multiple to which rounding widths up costs no time, measured now on the `layers` of most MACs.
+
+    Of each family of layers the largest one at most; see `LatencyTable.round_to`.
+    """
+    largest: dict[str, Shape] = {}
+    for shape in sorted(shapes_of(graph), key=_size, reverse=True):
+        largest.setdefault(shape.layer.family, shape)
+    shapes = list(largest.values())[:layers]
+    rows = rows_needed(shapes)
+    times = measure_rows(rows, runtime, rounds=rounds, reference_ms=reference_ms(runtime, rounds=rounds))
+    found = dict(zip(rows, times, strict=True))
+    samples = samples_of(shapes)
+    return free_multiple(shapes, samples, found, blends(shapes, samples, found))
+
+
+def _size(shape: Shape) -> int:
+    read = 1 if shape.is_tied else shape.entering
+    return read * shape.leaving * math.prod((*shape.layer.kernel, *shape.layer.extent))
 
 
 def _found(runtime: Runtime, path: str | PathLike[str] | None, rounds: int) -> tuple[LatencyTable, Path]:

@@ -29,7 +29,7 @@ from compressor.profiling.latency_table.whole import Refinement
 from compressor.profiling.promise import Promise, keeps_promise
 from compressor.runtimes import Runtime
 
-__all__ = ["LatencyTable", "needed_rows", "shapes_of"]
+__all__ = ["LatencyTable", "rows_needed", "shapes_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,9 +155,8 @@ def shapes_of(graph: Graph) -> list[Shape]:
     return list(dict.fromkeys(shape_of(placed.layer, placed.widths) for placed in layers_of(graph)))
 
 
-def needed_rows(graph: Graph) -> list[Row]:
-    """Every row that predictions for a graph need."""
-    shapes = shapes_of(graph)
+def rows_needed(shapes: Sequence[Shape]) -> list[Row]:
+    """Every row that predictions for layers of these shapes need."""
     rows = [row for shape in shapes for row in rows_of(shape)]
     samples = list(samples_of(shapes))
     return list(dict.fromkeys([*rows, *samples, *map(base_of, samples)]))
