@@ -8,7 +8,7 @@ from compressor.budget.base import Budget
 from compressor.budget.cost_fraction import Bytes, CostFraction, Macs, Params
 from compressor.budget.global_ratio import Global
 from compressor.budget.ladder import Ladder, by_ratio, by_score
-from compressor.budget.latency import Latency, by_score_per_ms
+from compressor.budget.latency import Latency, by_score_per_ms, where_it_pays
 from compressor.budget.memory import Memory
 from compressor.budget.per_cost import by_score_per_mac
 from compressor.budget.schedule import Step, next_step, stages
@@ -38,4 +38,5 @@ __all__ = [
     "next_step",
     "optimal_threshold",
     "stages",
+    "where_it_pays",
 ]

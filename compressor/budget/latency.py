@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,15 +12,19 @@ import numpy.typing as npt
 from torch import nn
 
 from compressor.budget.cost_fraction import CostFraction
-from compressor.budget.ladder import Ladder
+from compressor.budget.ladder import Ladder, Order, by_score
 from compressor.budget.per_cost import score_per_cost
 from compressor.budget.widths import Widths
 from compressor.core.graph import Graph
 from compressor.errors import BudgetError, LatencyWarning
+from compressor.profiling.cost import macs
 from compressor.profiling.latency_table import LatencyTable
 from compressor.profiling.priced import Priced
 
-__all__ = ["Latency", "by_score_per_ms"]
+__all__ = ["Latency", "by_score_per_ms", "where_it_pays"]
+
+Floats = npt.NDArray[np.float64]
+_TINY = 1e-12
 
 
 @dataclass(frozen=True, repr=False)
@@ -75,15 +79,43 @@ class Latency(CostFraction):
             warnings.warn(f"{self!r}: {promise}", LatencyWarning, stacklevel=3)
 
 
-def by_score_per_ms(
-    table: LatencyTable,
-) -> Callable[[Ladder], Sequence[npt.NDArray[np.float64]]]:
+def by_score_per_ms(table: LatencyTable) -> Order:
     """The order of steps by the score of the ranks that go, for each ms they free: see `by_score_per_mac`.
 
     For scores that are losses and add up: `Latency(0.5, table, order=by_score_per_ms(table))`.
     """
 
-    def by_score_per_ms_of_table(ladder: Ladder) -> Sequence[npt.NDArray[np.float64]]:
+    def by_score_per_ms_of_table(ladder: Ladder) -> Sequence[Floats]:
         return score_per_cost(ladder, table.cost(ladder.graph))
 
     return by_score_per_ms_of_table
+
+
+def where_it_pays(table: LatencyTable, order: Order = by_score) -> Order:
+    """The `order` with those steps put off whose time lags behind their MACs, for the most speed.
+
+    The key of a step is multiplied by the share of all MACs that its group frees by then, over the share of
+    the latency: a step that frees 10 % of the MACs and 5 % of the time counts twice its score. As in
+    `Macs(0.5, round_to=table, order=where_it_pays(table))`; scores must not be negative.
+    """
+
+    def order_where_it_pays(ladder: Ladder) -> Sequence[Floats]:
+        work, time = (_freed(ladder, cost) for cost in (macs(ladder.graph), table.cost(ladder.graph)))
+        return [
+            key * np.where(ms > 0, share / np.maximum(ms, _TINY), np.inf)
+            for key, share, ms in zip(order(ladder), work, time, strict=True)
+        ]
+
+    return order_where_it_pays
+
+
+def _freed(ladder: Ladder, cost: Priced) -> list[Floats]:
+    """For each group the share of the cost that each of its steps frees, all other groups whole."""
+    at = cost.along(ladder.order)
+    freed = []
+    for position, allowance in enumerate(ladder.allowances):
+        lost = np.zeros((len(allowance.levels), len(ladder.order)), dtype=np.int64)
+        lost[1:, position] = allowance.levels[1:]
+        left = np.asarray(at(lost), dtype=np.float64) / cost.total()
+        freed.append(1 - left[1:])
+    return freed

@@ -12,11 +12,11 @@ import torch
 from torch import nn
 
 import compressor as cp
-from compressor.budget import Global, Latency, Macs, Uniform, by_score_per_ms
+from compressor.budget import Global, Latency, Macs, Uniform, by_score, by_score_per_ms, where_it_pays
 from compressor.core.capture import capture
 from compressor.core.graph import Graph
 from compressor.errors import BudgetError, LatencyWarning, NothingToPruneWarning, UnreachableBudgetError
-from compressor.profiling import LatencyTable, latency_table, macs
+from compressor.profiling import Cost, LatencyTable, latency_table, macs
 from compressor.scoring import Scores
 from tests.profiling.latency_table.synthetic import Synthetic
 
@@ -86,6 +86,24 @@ def test_macs_can_be_met_with_the_widths_that_pay(graph: Graph, table: LatencyTa
     plain, fast = Macs(0.5).choose(scores), Macs(0.5, round_to=table).choose(scores)
     assert macs(graph).total(fast) <= 0.5 * macs(graph).total()
     assert table.predict(graph, fast) < 0.8 * table.predict(graph, plain)
+
+
+def test_steps_where_time_lags_behind_macs_come_later(
+    graph: Graph, table: LatencyTable, scores: Scores
+) -> None:
+    order = where_it_pays(table)
+    plain, fast = (Macs(0.6, order=o, round_to=8).choose(scores) for o in (by_score, order))
+    assert macs(graph).total(fast) <= 0.6 * macs(graph).total()
+    assert table.predict(graph, fast) <= table.predict(graph, plain)
+
+
+def test_where_all_steps_pay_alike_the_order_is_the_plain_one(graph: Graph, scores: Scores) -> None:
+    class Proportional:
+        def cost(self, graph: Graph) -> Cost:
+            return macs(graph)
+
+    order = where_it_pays(Proportional())  # type: ignore[arg-type]
+    assert (Macs(0.5, order=order).choose(scores) == Macs(0.5).choose(scores)).all()
 
 
 def test_other_budgets_take_a_table_to_round_by(graph: Graph, table: LatencyTable, scores: Scores) -> None:

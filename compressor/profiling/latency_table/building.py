@@ -45,8 +45,8 @@ def latency_table(
     """The latency table of this machine and `runtime` (default: `runtimes.OnnxRuntime()`), good for `graph`.
 
     What it lacks is measured now, and saved as it comes: single layers at a grid of widths, then the model
-    itself and ten cut versions of it, which correct the sums of layers. A second call, and a second network
-    with the same layers, find it in the file. The file is `path`, or one in the user's cache for this
+    itself and a dozen cut versions of it, which correct the sums of layers. A second call, and a second
+    network with the same layers, find it in the file. The file is `path`, or one in the user's cache for this
     machine, runtime, its version and options ($COMPRESSOR_CACHE names another folder).
 
     Measures for 10 s to a few minutes, on one core. Warns with LatencyWarning where the predictions for

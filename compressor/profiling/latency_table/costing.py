@@ -22,10 +22,10 @@ __all__ = ["COLUMNS", "LatencyCost", "Parts", "parts_of"]
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
-# What the time of a whole model is made of: ms of its layers' rows; then per million of weights (that come
-# from farther than the caches that a row alone runs in), of elements written by other operators, of MACs
-# of products without rows; and what every call costs.
-COLUMNS = ("layers", "weights", "elements", "macs", "call")
+# What the time of a whole model is made of: ms of its layers' rows; then per million of weights (in a model
+# they come from farther than the caches that a row runs in alone), of weights beyond what a cache holds, of
+# elements written by other operators, of MACs of products without rows; and what every call costs.
+COLUMNS = ("layers", "weights", "beyond", "elements", "macs", "call")
 _FUSED = (
     "native_batch_norm",
     "_native_batch_norm_legit_no_training",
@@ -155,10 +155,12 @@ class LatencyCost:
     """The predicted latency of one graph in ms, for any removal of units; a `Priced` cost.
 
     It may rise when units go: a width that fits no block of the runtime is slower than a whole block.
+    `cached` are the millions of weights that a cache holds.
     """
 
     parts: Parts
     coefficients: Floats
+    cached: float = math.inf
     name: str = "ms of latency"
 
     def columns(self, removed: Mask | None = None) -> Floats:
@@ -180,7 +182,8 @@ class LatencyCost:
         times = self.parts.layer_times(*widths).sum(-1)
         weights = self.parts.layer_weights(*widths).sum(-1)
         rest = [np.asarray(part.sum(-1), dtype=np.float64) * _MILLION for part in (elements, macs)]
-        return np.stack([times, weights, *rest, np.ones_like(times)], axis=-1)
+        beyond = np.maximum(weights - self.cached, 0.0)
+        return np.stack([times, weights, beyond, *rest, np.ones_like(times)], axis=-1)
 
     def total(self, removed: Mask | None = None) -> float:
         """The latency in ms when the `removed` [n_units] units go (None: nothing goes)."""
@@ -190,10 +193,13 @@ class LatencyCost:
         """The share in ms of each module path; what every call costs is the model's own ("")."""
         gone = np.zeros(self.parts.n_units, dtype=bool) if removed is None else removed
         p = self.parts
-        layers, weights, elements, macs, call = self.coefficients.tolist()
+        layers, weights, beyond, elements, macs, call = self.coefficients.tolist()
         widths = p.widths(p.lengths.terms(p.lengths.dims.kept(gone)))
         shares: dict[str, float] = {}
-        mine = layers * p.layer_times(*widths) + weights * p.layer_weights(*widths)
+        held = p.layer_weights(*widths)
+        total = float(held.sum())
+        each_weight = weights + beyond * max(total - self.cached, 0.0) / max(total, _MILLION)
+        mine = layers * p.layer_times(*widths) + each_weight * held
         for placed, value in zip(p.placed, mine.tolist(), strict=True):
             shares[placed.module] = shares.get(placed.module, 0.0) + value
         for poly, modules, each in (

@@ -58,7 +58,9 @@ class LatencyTable:
         """The predicted latency as a cost for budgets; raises InputError for an unknown network."""
         if graph not in self._costs:
             refinement = self.refinement(graph)
-            self._costs[graph] = LatencyCost(self.parts(graph), np.array(refinement.coefficients))
+            self._costs[graph] = LatencyCost(
+                self.parts(graph), np.array(refinement.coefficients), refinement.cached
+            )
         return self._costs[graph]
 
     def refinement(self, graph: Graph) -> Refinement:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +18,7 @@ from compressor.core.graph import Graph, Mask
 from compressor.core.surgery import apply
 from compressor.errors import ExportError
 from compressor.profiling.latency_table.costing import COLUMNS, LatencyCost, Parts
-from compressor.profiling.latency_table.fitting import fit, left_out
+from compressor.profiling.latency_table.fitting import fit, misfit
 from compressor.profiling.latency_table.measuring import Sample, measure_samples, reference_sample
 from compressor.runtimes import OnnxRuntime, Runtime, Target
 from compressor.runtimes.exporters import Exporter
@@ -43,9 +43,12 @@ _CUTS = (
     (0.6, 0.9),
     (0.1, 0.5),
     (0.5, 1.0),
+    (0.3, 0.6),
+    (0.2, 0.4),
     (0.25, 0.25),
 )
 _SAMPLE_MS = 2.0
+_CACHED = (0.5, 1.0, 2.0, 4.0, 8.0)  # sizes of caches to try, in millions of weights of 4 bytes
 _WHOLE_WEIGHT = 3.0  # every promise is a share of the whole model's latency
 
 
@@ -53,10 +56,12 @@ _WHOLE_WEIGHT = 3.0  # every promise is a share of the whole model's latency
 class Refinement:
     """Coefficients of `COLUMNS` for one network, and the relative errors of predictions they were tested by.
 
-    Each error is that of a cut model that was left out of the fit; the widest and the narrowest never are.
+    `cached` are the millions of weights up to which a cache holds them. Each error is that of a cut model
+    that was left out of the fit; the whole model and the fastest, between which predictions lie, never are.
     """
 
     coefficients: tuple[float, ...]
+    cached: float
     errors: tuple[float, ...]
     whole_ms: float
     round_to: int
@@ -116,17 +121,36 @@ def _targets(graph: Graph, models: Iterator[nn.Module], runtime: Runtime, aside:
 
 def refine(parts: Parts, removals: Sequence[Mask], times: Sequence[float], *, round_to: int) -> Refinement:
     """What makes the rows of a network add up to its latency in ms, tested on models left out."""
-    plain = LatencyCost(parts, np.ones(len(COLUMNS)))
-    columns = np.stack([plain.columns(gone) for gone in removals])
-    used = columns.any(0)
-    measured, prior = np.array(times), np.array([1.0, 0.0, 0.0, 0.0, 0.0])[used]
+    measured = np.array(times)
     weights = np.ones(len(times))
     weights[0] = _WHOLE_WEIGHT
-    between = _between(measured)
-    errors = left_out(columns[:, used], measured, prior, tested=between, weights=weights)
+    columns = {
+        cached: np.stack(
+            [LatencyCost(parts, np.ones(len(COLUMNS)), cached).columns(gone) for gone in removals]
+        )
+        for cached in _CACHED
+    }
+    errors = []
+    for index in _between(measured):
+        others = np.arange(len(times)) != index
+        cached, found = _best({c: t[others] for c, t in columns.items()}, measured[others], weights[others])
+        errors.append(float(columns[cached][index] @ found / measured[index] - 1))
+    cached, found = _best(columns, measured, weights)
+    return Refinement(tuple(found.tolist()), cached, tuple(errors), float(measured[0]), round_to)
+
+
+def _best(columns: Mapping[float, Floats], times: Floats, weights: Floats) -> tuple[float, Floats]:
+    """The size of the cache that fits best, and its coefficients."""
+    fits = {cached: _fitted(table, times, weights) for cached, table in columns.items()}
+    cached = min(fits, key=lambda c: misfit(columns[c], times, fits[c]))
+    return cached, fits[cached]
+
+
+def _fitted(columns: Floats, times: Floats, weights: Floats) -> Floats:
     found = np.zeros(len(COLUMNS))
-    found[used] = fit(columns[:, used], measured, prior, weights=weights)
-    return Refinement(tuple(found.tolist()), tuple(errors.tolist()), float(measured[0]), round_to)
+    used = columns.any(0)
+    found[used] = fit(columns[:, used], times, np.eye(len(COLUMNS))[0, used], weights=weights)
+    return found
 
 
 def _between(times: Floats) -> list[int]:
