@@ -1,0 +1,84 @@
+"""What the phone benchmark measures of a network's files: one function for each, by name in `MEASURES`.
+
+Each maps the variants' files, and the example input, to plain numbers by variant; ratios are those of rounds
+in which all variants took turns. One that this machine cannot do raises Missing, with what it lacks.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+import compressor as cp
+from benchmarks import arm64
+from benchmarks.phone_files import LEVELS
+from benchmarks.zoo import Missing
+from compressor.errors import MissingExtraError
+from compressor.runtimes import OnnxRuntime, Optimization
+
+__all__ = ["MEASURES", "Subject"]
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """The files of one network by variant, the baseline first, and how long to look at them."""
+
+    paths: Mapping[str, Path]
+    x: Tensor
+    rounds: int
+    cache: str | None
+
+
+Found = dict[str, dict[str, Any]]
+
+
+def _latency(optimization: Optimization) -> Callable[[Subject], Found]:
+    def measure(subject: Subject) -> Found:
+        found = cp.profiling.measure_latency(
+            [*subject.paths.values()],
+            [subject.x],
+            runtime=OnnxRuntime(optimization=optimization),
+            rounds=subject.rounds,
+        )
+        return {variant: vars(timing) for variant, timing in zip(subject.paths, found.timings, strict=True)}
+
+    return measure
+
+
+def _wasm(subject: Subject) -> Found:
+    try:
+        found = cp.export.node_latency(subject.paths, subject.x, rounds=subject.rounds)
+    except MissingExtraError as error:
+        raise Missing(str(error)) from error
+    names = ("ms", "speedup", "speedup_p10", "speedup_p90", "heap_bytes")
+    return {model.name: {name: getattr(model, name) for name in names} for model in found.models}
+
+
+def _arm64(subject: Subject) -> Found:
+    counts = arm64.instructions([*subject.paths.values()], cache=subject.cache)
+    first = next(iter(counts.values()))
+    return {v: {"count": counts[p], "fewer": first / counts[p]} for v, p in subject.paths.items()}
+
+
+def _memory(subject: Subject) -> Found:
+    if sys.platform != "linux":
+        raise Missing("the memory of a process is measured on Linux only")
+    found = cp.profiling.memory([*subject.paths.values()], subject.x, runtime=OnnxRuntime())
+    kept = {}
+    for variant, footprint in zip(subject.paths, found.footprints, strict=True):
+        parts = {"run": footprint.run, "total": footprint.total}
+        kept[variant] = {f"{name}_bytes": part.bytes for name, part in parts.items() if part is not None}
+    return kept
+
+
+MEASURES: dict[str, Callable[[Subject], Found]] = {
+    **{level: _latency(optimization) for level, optimization in LEVELS.items()},
+    "memory": _memory,
+    "wasm": _wasm,
+    "arm64": _arm64,
+}
