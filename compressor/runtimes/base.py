@@ -6,7 +6,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -29,7 +29,7 @@ class Ready:
     clock: Clock
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Runtime(ABC):
     """How models run while their time is taken; subclass it with the one method `ready`.
 
@@ -54,6 +54,12 @@ class Runtime(ABC):
     def version(self) -> str:
         """What computes, with its version: times of another one are other times."""
         return f"torch {torch.__version__}"
+
+    def __repr__(self) -> str:
+        """The threads, and what differs from the default."""
+        shown = ((option, getattr(self, option.name)) for option in fields(self))
+        options = [f"{o.name}={value!r}" for o, value in shown if o.name == "threads" or value != o.default]
+        return f"{type(self).__name__}({', '.join(options)})"
 
     @abstractmethod
     def ready(

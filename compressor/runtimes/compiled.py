@@ -17,12 +17,12 @@ from compressor.runtimes.eager import Eager, modules_of
 __all__ = ["Compiled"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Compiled(Runtime):
     """The model under `torch.compile`, which needs a C++ compiler on a CPU; the first call compiles.
 
     >>> Compiled(threads=1)
-    Compiled(threads=1, pin=None)
+    Compiled(threads=1)
     """
 
     @contextmanager

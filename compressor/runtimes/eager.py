@@ -18,12 +18,12 @@ from compressor.runtimes.clocks import device_clock, pinned_to
 __all__ = ["Eager", "device_of", "in_eval_mode", "modules_of"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Eager(Runtime):
     """The forward of the model, in eval mode and without gradients; on CUDA devices events are timed.
 
     >>> Eager(threads=2)
-    Eager(threads=2, pin=None)
+    Eager(threads=2)
     """
 
     @contextmanager

@@ -28,7 +28,7 @@ from compressor.runtimes.sessions import Optimization, Session
 __all__ = ["OnnxRuntime", "feeds_of", "write_fixed"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class OnnxRuntime(Runtime):
     """onnxruntime's CPU kernels, on ONNX files or on modules, which are written aside as fixed-shape files.
 

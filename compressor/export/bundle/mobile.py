@@ -31,7 +31,7 @@ from compressor.export.onnxruntime_tools import require_tools
 from compressor.export.ort_format import OrtReport, ort
 from compressor.export.quantising import dynamic_int8, int8, why_slower
 from compressor.export.sources import Source, read_source
-from compressor.profiling import profile
+from compressor.profiling import guard, profile
 from compressor.runtimes.drafting import LOWEST_OPSET
 from compressor.runtimes.examples import Axes, bind
 
@@ -70,9 +70,11 @@ def mobile(
       itself, on the first calibration examples (`page=False` leaves it out);
     - `manifest.json`: checksum and bytes of every file, shapes, normalisation, classes, costs, agreement.
 
-    The comparison in the result is run on `held_out` where given, which may hold labels, else on what it was
-    calibrated on, else on the example. A second run writes the same bytes, but for .ort files, whose order
-    onnxruntime draws anew, and their checksums. An earlier bundle in the folder is replaced.
+    Where a smaller model is not faster than its `baseline`, or gains far less than its MACs let one hope, a
+    LatencyWarning says so, and which widths would be. The comparison in the result is run on `held_out` where
+    given, which may hold labels, else on what it was calibrated on, else on the example. A second run writes
+    the same bytes, but for .ort files, whose order onnxruntime draws anew, and their checksums. An earlier
+    bundle in the folder is replaced.
 
     Raises ExportError where a file cannot be made, written or does not compute the same, InputError for
     arguments that make no sense, MissingExtraError where an extra is absent. Nothing is left then, and an
@@ -119,8 +121,13 @@ def mobile(
         plan = plan_of(model)
         if plan is not None:
             plan.save(whole / "plan.json")
+        gain = None
         if baseline is not None:
-            files.insert(0, write(baseline, Path(scratch) / "baseline.onnx", None).path)
+            whole_file = write(baseline, Path(scratch) / "baseline.onnx", None).path
+            say("timing the baseline and the model in turn")
+            pair = (whole_file, written.path)
+            gain = guard(baseline, model, *inputs, kwargs=kwargs, runtime=checks.runtime, files=pair)
+            files.insert(0, whole_file)
         say("comparing the files")
         judged = batches if held_out is None else held_out
         comparison = compare_files(files, judged, runtime=checks.runtime, seconds=checks.seconds)
@@ -134,7 +141,7 @@ def mobile(
         text = json.dumps(said, indent=2, ensure_ascii=False) + "\n"
         (whole / MANIFEST).write_text(text, encoding="utf-8")
         sizes = {name: (whole / name).stat().st_size for name in names_in(whole)}
-        found = Bundle(folder, sizes, written, quantised, converted, shown, comparison, left_out)
+        found = Bundle(folder, sizes, written, quantised, converted, shown, comparison, left_out, gain)
     return moved(moved(found, whole, folder), Path(scratch), Path())
 
 

@@ -12,6 +12,7 @@ from compressor.export.bench import BenchPage
 from compressor.export.comparing import FileComparison
 from compressor.export.onnx import OnnxReport
 from compressor.export.ort_format import OrtReport
+from compressor.profiling import Gain
 from compressor.profiling.tables import aligned, megabytes
 
 __all__ = ["Bundle", "moved"]
@@ -25,7 +26,8 @@ class Bundle:
 
     `files` gives the bytes of each by its name in the folder. `onnx`, `int8` (None without calibration) and
     `ort` are the reports of the files, `page` is the bench page (None where none was asked for), `left_out`
-    says why a file is not there that was asked for. `comparison`
+    says why a file is not there that was asked for, `gain` what the smaller network has brought against the
+    baseline (None without one; see `profiling.guard`). `comparison`
     holds the files side by side in onnxruntime on this machine, the baseline first where there is one.
     """
 
@@ -37,18 +39,21 @@ class Bundle:
     page: BenchPage | None
     comparison: FileComparison
     left_out: Mapping[str, str]
+    gain: Gain | None
 
     def __str__(self) -> str:
         rows = [[f"  {name}", megabytes(size)] for name, size in self.files.items() if "/" not in name]
         if self.page is not None:
             rows.append([f"  {self.page.path.parent.name}/", megabytes(self.page.page_bytes)])
         providers = [f"  {provider}" for provider in self.ort[0].usability.providers]
+        gain = [] if self.gain is None else [f"pruning: {self.gain}"]
         left = [f"  no {name}: {why}" for name, why in self.left_out.items()]
         parts = [
             f"{self.folder}:",
             *aligned(rows),
             *left,
             str(self.comparison),
+            *gain,
             "would run on phones:",
             *providers,
         ]

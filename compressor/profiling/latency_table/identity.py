@@ -43,7 +43,7 @@ def identity_of(runtime: Runtime) -> Identity:
 
     >>> from compressor.runtimes import Eager
     >>> identity_of(Eager()).runtime, identity_of(Eager(threads=2)).runtime
-    ('Eager(threads=1, pin=None)', 'Eager(threads=2, pin=None)')
+    ('Eager(threads=1)', 'Eager(threads=2)')
     """
     cores = os.cpu_count() or 1
     shown = repr(replace(runtime, pin=None))

@@ -22,7 +22,10 @@ from compressor.export import Metadata, mobile, read_metadata
 from compressor.export.bench import web_runtime
 from compressor.export.bundle.report import moved
 
-pytestmark = pytest.mark.filterwarnings("ignore::compressor.errors.QuantisationWarning")  # tiny networks
+pytestmark = [  # tiny networks
+    pytest.mark.filterwarnings("ignore::compressor.errors.QuantisationWarning"),
+    pytest.mark.filterwarnings("ignore::compressor.errors.LatencyWarning"),
+]
 
 has_page = web_runtime.cached() is not None
 needs_page = pytest.mark.skipif(not has_page, reason="onnxruntime-web is not fetched: make env")
@@ -127,6 +130,7 @@ def test_the_comparison_starts_with_the_baseline_and_uses_the_labels(made: Made)
     x, labels = zip(*batches(count=2), strict=True)
     right = (made.net(torch.cat(x)).argmax(1) == torch.cat(labels)).double().mean()
     assert rows[0].accuracy == pytest.approx(float(right))
+    assert made.bundle.gain is not None and made.bundle.gain.macs_ratio >= 2
     assert "would run on phones:" in str(made.bundle) and "model.int8.onnx" in str(made.bundle)
 
 
