@@ -149,6 +149,7 @@ def _arithmetic(net: nn.Module, it: Case) -> Row:
         "params": found.params,
         "weight_bytes": found.weight_bytes,
         "activation_bytes": found.activation_bytes,
+        "peak_activation_bytes": found.peak_activation_bytes,
     }
 
 

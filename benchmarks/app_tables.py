@@ -91,7 +91,10 @@ def _process(row: Row, file: str) -> float:
 MEASURES = (
     Measure("memory: file", MEMORY, _of_file("file_bytes"), _megabytes),
     Measure("memory: weights, counted", MEMORY, _counted("weight_bytes"), _megabytes),
-    Measure("memory: activations, counted", MEMORY, _counted("activation_bytes"), _megabytes),
+    Measure("memory: all activations, counted", MEMORY, _counted("activation_bytes"), _megabytes),
+    Measure(
+        "memory: activations at their peak, counted", MEMORY, _counted("peak_activation_bytes"), _megabytes
+    ),
     Measure("memory: WebAssembly heap", MEMORY, _of_file("wasm", "heap_bytes"), _megabytes),
     Measure(
         "memory: onnxruntime process, beyond an empty model", MEMORY, _of_file("process", "total"), _megabytes
@@ -168,9 +171,10 @@ def _costs_table(rows: Sequence[Row]) -> Table:
         f"{after['params']:,} after; {rows[0]['budget']}. One image at a time, one thread. Medians over "
         f"{len(rows)} seed(s). Times are CPU time of interleaved rounds; less is 1 - 1 / the median of the "
         "rounds' ratios, in brackets that of their 10 % and 90 % quantiles.",
-        "Activations are the sum of all tensors that layers write. The heap is that of a fresh instance and "
-        "starts at 16 MiB. The process is one that loads the file and runs it, at its highest; its fixed "
-        "cost is what an empty model takes. No blocks: without the x86 layout that phones do not have.",
+        "All activations are the sum of what operators write, the peak is the most needed at once. The "
+        "heap is that of a fresh instance and starts at 16 MiB. The process is one that loads the file and "
+        "runs it, at its highest; its fixed cost is what an empty model takes. No blocks: without the x86 "
+        "layout that phones do not have.",
     )
     return Table(f"{rows[0]['case']}: what its files take", columns, tuple(lines), notes)
 
