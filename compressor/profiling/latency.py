@@ -2,7 +2,9 @@
 
 Rounds are interleaved: every round times each model once, in alternating order, so that whatever
 else the machine does meets all of them. A speedup is the median over rounds of the ratio within a
-round, never a quotient of two averages. On one CPU thread the clock is the thread's own CPU time.
+round, never a quotient of two averages. Before each sample its model is called once untimed: models are
+timed as in an app that runs one of them again and again, not as guests in the other's caches. On one CPU
+thread the clock is the thread's own CPU time.
 """
 
 from __future__ import annotations
@@ -126,7 +128,7 @@ def measure_latency(
         runs = [_runs(call, ready.clock, warm_up) for call in ready.calls]
         if rounds is None:
             timed = zip(ready.calls, runs, strict=True)
-            once = sum(ready.clock.measure(call, count) * count for call, count in timed)
+            once = sum(ready.clock.measure(call, count) * (count + 1) for call, count in timed)
             rounds = min(_MOST_ROUNDS, max(5, int(seconds * 1e3 / max(once, 1e-3))))
         samples = _rounds(ready.calls, runs, ready.clock.measure, rounds)
     return Latency(tuple(_timing(own, samples[0]) for own in samples), rounds, ready.clock.name, repr(by))
@@ -160,6 +162,7 @@ def _rounds(
     order = list(range(len(calls)))
     for _ in range(rounds):
         for index in order:
+            calls[index]()  # untimed: brings back into the caches what the other models have put out
             samples[index].append(measure(calls[index], runs[index]))
         order.reverse()
     return samples

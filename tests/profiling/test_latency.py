@@ -44,7 +44,7 @@ def test_modes_and_threads_are_restored_when_a_model_fails() -> None:
     assert torch.get_num_threads() == before
 
 
-def test_rounds_alternate_the_order() -> None:
+def test_rounds_alternate_the_order_and_start_each_sample_warm() -> None:
     log: list[str] = []
     calls = [lambda: log.append("a"), lambda: log.append("b")]
 
@@ -54,7 +54,8 @@ def test_rounds_alternate_the_order() -> None:
         return 1.0
 
     samples = _rounds(calls, [1, 2], clock, 3)
-    assert log == list("abb" + "bba" + "abb")
+    untimed_first = "a" + "a" + "b" + "bb", "b" + "bb" + "a" + "a"
+    assert log == list(untimed_first[0] + untimed_first[1] + untimed_first[0])
     assert samples == [[1.0] * 3, [1.0] * 3]
 
 

@@ -42,6 +42,7 @@ _FUSED = (
     "empty",
 )
 _MILLION = 1e-6
+_STREAMED = 1.5  # millions of weights; with more, no cache near a core holds them between two calls of a row
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,11 +70,11 @@ class Parts:
         return np.stack(times, axis=-1) if times else np.zeros((*entering.shape[:-1], 0))
 
     def layer_weights(self, entering: Counts, leaving: Counts) -> Floats:
-        """Millions of weights of each layer [..., n_layers]."""
+        """Millions of weights of each layer [..., n_layers]; of those that stream them when alone, a part."""
         kernels = np.array([math.prod(p.layer.kernel) for p in self.placed])
         groups = np.array([p.layer.groups for p in self.placed])
         read = np.where(groups == 0, 1, entering / np.maximum(groups, 1))
-        return np.asarray(kernels * read * leaving * _MILLION)
+        return np.asarray(np.minimum(kernels * read * leaving * _MILLION, _STREAMED))
 
 
 def parts_of(graph: Graph, rows: Mapping[Row, float], blend: Blends) -> Parts:

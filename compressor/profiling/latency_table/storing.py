@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["cached_path", "load", "save"]
 
-_FORMAT, _VERSION = "compressor latency table", 2
+_FORMAT, _VERSION = "compressor latency table", 1
 _RUNTIMES: dict[str, type[Runtime]] = {kind.__name__: kind for kind in (Eager, Compiled, OnnxRuntime)}
 
 

@@ -121,11 +121,9 @@ def _classes(shape: Shape, entering: Counts, leaving: Counts) -> dict[tuple[int,
     written = np.where(written == BLOCK, BLOCK, 1)
     if shape.is_tied:
         read = _class(leaving, grid(shape.leaving, shape.granule))
-    found = {}
-    for pair in {(int(a), int(b)) for a, b in zip(read.ravel(), written.ravel(), strict=True)}:
-        if pair != (BLOCK, BLOCK):
-            found[pair] = (read == pair[0]) & (written == pair[1])
-    return found
+    pairs = ((int(a), int(b)) for a in np.unique(read) for b in np.unique(written))
+    found = {(a, b): (read == a) & (written == b) for a, b in pairs if (a, b) != (BLOCK, BLOCK)}
+    return {pair: where for pair, where in found.items() if where.any()}
 
 
 def _class(width: Counts, nodes: Sequence[int]) -> Counts:

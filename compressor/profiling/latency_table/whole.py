@@ -30,22 +30,23 @@ log = logging.getLogger(__name__)
 
 Floats = npt.NDArray[np.float64]
 
-# Shares of the channels that stay, from … to, drawn for each group on its own. The first, the whole model,
-# and the last, the narrowest, are the ends between which predictions are asked for.
+# Shares of the channels that stay: in the first group, in the last (straight between them), and how far each
+# group may be from that. Early and late layers cut apart tell the time of arithmetic from that of weights.
 _CUTS = (
-    (1.0, 1.0),
-    (0.75, 0.75),
-    (0.5, 0.5),
-    (0.25, 1.0),
-    (0.25, 1.0),
-    (0.25, 1.0),
-    (0.4, 0.7),
-    (0.6, 0.9),
-    (0.1, 0.5),
-    (0.5, 1.0),
-    (0.3, 0.6),
-    (0.2, 0.4),
-    (0.25, 0.25),
+    (1.0, 1.0, 0.0),
+    (0.75, 0.75, 0.0),
+    (0.5, 0.5, 0.0),
+    (0.625, 0.625, 0.375),
+    (0.625, 0.625, 0.375),
+    (0.75, 0.75, 0.15),
+    (0.5, 0.5, 0.2),
+    (1.0, 0.5, 0.1),
+    (1.0, 0.2, 0.1),
+    (0.8, 0.05, 0.0),
+    (0.5, 1.0, 0.1),
+    (0.2, 1.0, 0.1),
+    (0.35, 0.35, 0.2),
+    (0.25, 0.25, 0.0),
 )
 _SAMPLE_MS = 2.0
 _CACHED = (0.5, 1.0, 2.0, 4.0, 8.0)  # sizes of caches to try, in millions of weights of 4 bytes
@@ -76,11 +77,13 @@ def cuts_of(graph: Graph, multiple: int) -> list[Mask]:
     """Removals [n_units] that keep multiples of so many channels of each group, or all it has."""
     generator = np.random.default_rng(0)
     found: list[Mask] = []
-    for low, high in _CUTS:
+    for first, last, spread in _CUTS:
         removed = np.zeros(graph.n_units, dtype=bool)
-        for group in graph.groups:
+        middles = np.linspace(first, last, len(graph.groups))
+        shares = np.clip(middles + spread * generator.uniform(-1, 1, len(middles)), 0.0, 1.0)
+        for group, share in zip(graph.groups, shares.tolist(), strict=True):
             channels = group.size * group.channels
-            wanted = round(channels * generator.uniform(low, high) / multiple) * multiple
+            wanted = round(channels * share / multiple) * multiple
             kept = min(group.size, max(wanted, min(multiple, channels)) // group.channels)
             for cell in group.cells:
                 removed[cell[max(1, kept) :]] = True
