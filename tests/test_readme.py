@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from compressor.export.bench.web_runtime import cached
 from tests.conftest import ROOT
 
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(encoding="utf-8"), re.S | re.M)
@@ -59,6 +60,12 @@ def test_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         "loader": batches,
         "held_out": batches[:1],
     }
+    with_page = [block for block in BLOCKS if "export.mobile(" in block]
+    assert len(with_page) == 1
     for block in BLOCKS:
-        exec(compile(block, "README.md", "exec"), names)
+        if block not in with_page or cached() is not None:
+            exec(compile(block, "README.md", "exec"), names)
     assert (tmp_path / "small.onnx").is_file()
+    if cached() is None:
+        pytest.skip("all but the block that writes a bench page: onnxruntime-web is not fetched (make env)")
+    assert (tmp_path / "out/manifest.json").is_file()
