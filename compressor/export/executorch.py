@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from compressor.errors import ExportError, ExporterWarning
-from compressor.export.accepting import STANDARD, Acceptance
 from compressor.export.arguments import named_outputs, refuse_bfloat16, require_module, split_path
 from compressor.export.checking import listing, run
-from compressor.export.fidelity import Fidelity, Tally
+from compressor.export.files.fidelity import Fidelity, Tally
+from compressor.export.low_precision.accepting import STANDARD, Acceptance
 from compressor.export.lowering import Program, example_sized, lowered, quantised
 from compressor.runtimes.drafting import cpu_copy
 from compressor.runtimes.examples import Example, Shape, bind

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree
 
 from compressor.errors import ExportError, InputError
-from compressor.export.feeds import refuse_constant
+from compressor.export.files.feeds import refuse_constant
 from compressor.observing.batches import loaded
 from compressor.runtimes.examples import Example, bind
 from compressor.runtimes.exporters import quiet

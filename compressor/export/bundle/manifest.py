@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from compressor.export.accepting import LowPrecisionReport
-from compressor.export.fidelity import Fidelity
+from compressor.export.files.fidelity import Fidelity
+from compressor.export.low_precision.accepting import LowPrecisionReport
 from compressor.export.onnx import OnnxReport
-from compressor.export.ort_format import OrtReport
+from compressor.export.ort_mobile.ort_format import OrtReport
 from compressor.profiling import Profile
 from compressor.version import __version__
 

@@ -16,21 +16,21 @@ from torch import Tensor, nn
 
 from compressor.core.surgery import plan_of
 from compressor.errors import ExportError, QuantisationWarning
-from compressor.export.accepting import STANDARD, Acceptance
 from compressor.export.arguments import require_module, split_path
 from compressor.export.bench import bench_page
 from compressor.export.bench.web_runtime import web_runtime
 from compressor.export.bundle.manifest import FORMAT, MANIFEST, manifest_of, names_in
 from compressor.export.bundle.report import Bundle, moved
-from compressor.export.comparing import compare_files
-from compressor.export.feeds import read_feeds
+from compressor.export.files.comparing import compare_files
+from compressor.export.files.feeds import read_feeds
+from compressor.export.files.onnxruntime_tools import require_tools
+from compressor.export.files.sources import Source, read_source
 from compressor.export.folders import replaceable, replaced
+from compressor.export.low_precision.accepting import STANDARD, Acceptance
+from compressor.export.low_precision.quantising import dynamic_int8, int8, why_slower
 from compressor.export.metadata import Metadata
 from compressor.export.onnx import OnnxReport, onnx
-from compressor.export.onnxruntime_tools import require_tools
-from compressor.export.ort_format import OrtReport, ort
-from compressor.export.quantising import dynamic_int8, int8, why_slower
-from compressor.export.sources import Source, read_source
+from compressor.export.ort_mobile.ort_format import OrtReport, ort
 from compressor.profiling import guard, profile
 from compressor.runtimes.drafting import LOWEST_OPSET
 from compressor.runtimes.examples import Axes, bind

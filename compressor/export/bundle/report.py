@@ -7,11 +7,11 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TypeVar, cast
 
-from compressor.export.accepting import LowPrecisionReport
 from compressor.export.bench import BenchPage
-from compressor.export.comparing import FileComparison
+from compressor.export.files.comparing import FileComparison
+from compressor.export.low_precision.accepting import LowPrecisionReport
 from compressor.export.onnx import OnnxReport
-from compressor.export.ort_format import OrtReport
+from compressor.export.ort_mobile.ort_format import OrtReport
 from compressor.profiling import Gain
 from compressor.profiling.tables import aligned, megabytes
 

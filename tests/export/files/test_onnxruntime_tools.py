@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 
 from compressor.errors import MissingExtraError
-from compressor.export.onnxruntime_tools import contained, require_tools
+from compressor.export.files.onnxruntime_tools import contained, require_tools
 
 
 @pytest.mark.parametrize("version", ["1.17.3", "0.9", "dev"])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from compressor.errors import ExportError
-from compressor.export.fidelity import Fidelity, Tally
+from compressor.export.files.fidelity import Fidelity, Tally
 
 INF, NAN = math.inf, math.nan
 

@@ -11,17 +11,16 @@ import torch
 from torch import Tensor
 
 from compressor.errors import InputError
-from compressor.export.accepting import time_of
-from compressor.export.feeds import count_of, examples_of, feeds_of
-from compressor.export.fidelity import Fidelity, Tally
-from compressor.export.onnxruntime_tools import require_tools
-from compressor.export.sources import Source, read_source
-from compressor.profiling import Latency
+from compressor.export.files.feeds import Feeds, count_of, examples_of, feeds_of
+from compressor.export.files.fidelity import Fidelity, Tally
+from compressor.export.files.onnxruntime_tools import require_tools
+from compressor.export.files.sources import Source, read_source
+from compressor.profiling import Latency, measure_latency
 from compressor.profiling.tables import aligned
 from compressor.runtimes import OnnxRuntime
 from compressor.runtimes.sessions import Session
 
-__all__ = ["FileComparison", "FileRow", "compare_files"]
+__all__ = ["FileComparison", "FileRow", "compare_files", "time_of"]
 
 
 @dataclass(frozen=True)
@@ -117,6 +116,12 @@ def compare_files(
         ),
         time_of([source.path for source in sources], example, runtime or OnnxRuntime(), seconds),
     )
+
+
+def time_of(files: list[Path], example: Feeds, runtime: OnnxRuntime, seconds: float) -> Latency:
+    """The latencies of files on the arrays of one example."""
+    tensors = {name: torch.from_numpy(array) for name, array in example.items()}
+    return measure_latency(files, (), tensors, runtime=runtime, seconds=seconds)
 
 
 class _Correct:

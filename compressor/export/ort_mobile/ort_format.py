@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from compressor.errors import ExportError, InputError
-from compressor.export.feeds import Feeds, count_of, read_feeds
-from compressor.export.fidelity import Fidelity, Tally
-from compressor.export.fixed_shapes import fix_shapes
-from compressor.export.onnxruntime_tools import contained, require_tools
-from compressor.export.sources import Source, read_source
-from compressor.export.usability import Usability, usability
+from compressor.export.files.feeds import Feeds, count_of, read_feeds
+from compressor.export.files.fidelity import Fidelity, Tally
+from compressor.export.files.onnxruntime_tools import contained, require_tools
+from compressor.export.files.sources import Source, read_source
+from compressor.export.ort_mobile.fixed_shapes import fix_shapes
+from compressor.export.ort_mobile.usability import Usability, usability
 from compressor.runtimes.sessions import Optimization, Session
 
 __all__ = ["OrtFile", "OrtReport", "OrtStyle", "ort"]

@@ -7,7 +7,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from compressor.errors import ExportError, FileError
-from compressor.export.sources import float_bytes, read_source, tidy_like
+from compressor.export.files.sources import float_bytes, read_source, tidy_like
 
 SECRET = "/home/someone/net.py"
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from compressor.errors import ExportError, InputError
+from compressor.export.files.onnxruntime_tools import contained, require_tools
+from compressor.export.files.sources import Source, read_source
 from compressor.export.metadata import refresh_metadata
-from compressor.export.onnxruntime_tools import contained, require_tools
-from compressor.export.sources import Source, read_source
 from compressor.runtimes.sessions import Session
 
 __all__ = ["fix_shapes"]

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 import compressor as cp
 from compressor.errors import ExportError, FileError, InputError, QuantisationWarning
 from compressor.export import Acceptance, dynamic_int8, int8
-from compressor.export.accepting import LowPrecisionReport, warn_if_no_gain, warn_if_saturated
-from compressor.export.fidelity import Fidelity
+from compressor.export.files.fidelity import Fidelity
+from compressor.export.low_precision.accepting import LowPrecisionReport, warn_if_no_gain, warn_if_saturated
 from tests.export.conftest import QUICK, normal, weights_of, write
 
 pytestmark = pytest.mark.filterwarnings("ignore::compressor.errors.QuantisationWarning")

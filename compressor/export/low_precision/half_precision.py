@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compressor.export.accepting import Acceptance, LowPrecisionReport, accepted
-from compressor.export.feeds import read_feeds
-from compressor.export.onnxruntime_tools import require_tools
-from compressor.export.sources import Source, read_source
+from compressor.export.files.feeds import read_feeds
+from compressor.export.files.onnxruntime_tools import require_tools
+from compressor.export.files.sources import Source, read_source
+from compressor.export.low_precision.accepting import Acceptance, LowPrecisionReport, accepted
 
 if TYPE_CHECKING:
     import onnx

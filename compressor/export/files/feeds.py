@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils import _pytree
 
 from compressor.errors import InputError
-from compressor.export.sources import Source
+from compressor.export.files.sources import Source
 from compressor.observing.batches import Batch, loaded
 
 __all__ = ["Feeds", "count_of", "examples_of", "feeds_of", "read_feeds", "refuse_constant"]

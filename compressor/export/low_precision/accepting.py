@@ -10,14 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
 from compressor.errors import CompressorError, ExportError, InputError, QuantisationWarning
-from compressor.export.feeds import Feeds, count_of, examples_of
-from compressor.export.fidelity import Fidelity, Tally
-from compressor.export.onnxruntime_tools import contained
-from compressor.export.sources import Source, float_bytes, tidy_like
-from compressor.profiling import Latency, measure_latency
+from compressor.export.files.comparing import time_of
+from compressor.export.files.feeds import Feeds, count_of, examples_of
+from compressor.export.files.fidelity import Fidelity, Tally
+from compressor.export.files.onnxruntime_tools import contained
+from compressor.export.files.sources import Source, float_bytes, tidy_like
+from compressor.profiling import Latency
 from compressor.runtimes import OnnxRuntime
 from compressor.runtimes.sessions import Optimization, Session
 
@@ -29,7 +28,6 @@ __all__ = [
     "Acceptance",
     "LowPrecisionReport",
     "accepted",
-    "time_of",
     "warn_if_no_gain",
     "warn_if_saturated",
 ]
@@ -154,12 +152,6 @@ def accepted(
         judged_on=f"{fidelity.examples} {judged_on} examples",
         latency=latency,
     )
-
-
-def time_of(files: list[Path], example: Feeds, runtime: OnnxRuntime, seconds: float) -> Latency:
-    """The latencies of files on the arrays of one example."""
-    tensors = {name: torch.from_numpy(array) for name, array in example.items()}
-    return measure_latency(files, (), tensors, runtime=runtime, seconds=seconds)
 
 
 def warn_if_saturated(report: LowPrecisionReport) -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressor.errors import ExportError
-from compressor.export.onnxruntime_tools import contained, require_tools
-from compressor.export.sources import Source, read_source
+from compressor.export.files.onnxruntime_tools import contained, require_tools
+from compressor.export.files.sources import Source, read_source
 
 if TYPE_CHECKING:
     import onnx

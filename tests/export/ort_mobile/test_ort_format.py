@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from compressor.errors import ExportError, FileError, InputError
-from compressor.export import OrtStyle, int8, ort, ort_format
-from compressor.export.sources import Source
+from compressor.export import OrtStyle, int8, ort
+from compressor.export.files.sources import Source
+from compressor.export.ort_mobile import ort_format
 from tests.export.conftest import QUICK
 
 Batches = list[tuple[Tensor, Tensor]]

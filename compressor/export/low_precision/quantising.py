@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compressor.errors import ExportError, QuantisationWarning
-from compressor.export.accepting import (
+from compressor.export.files.feeds import Feeds, feeds_of, read_feeds, refuse_constant
+from compressor.export.files.onnxruntime_tools import require_tools
+from compressor.export.files.sources import Source, float_bytes, read_source
+from compressor.export.low_precision.accepting import (
     STANDARD,
     Acceptance,
     LowPrecisionReport,
@@ -17,9 +20,6 @@ from compressor.export.accepting import (
     warn_if_no_gain,
     warn_if_saturated,
 )
-from compressor.export.feeds import Feeds, feeds_of, read_feeds, refuse_constant
-from compressor.export.onnxruntime_tools import require_tools
-from compressor.export.sources import Source, float_bytes, read_source
 
 if TYPE_CHECKING:
     import onnx

@@ -9,7 +9,7 @@ import pytest
 
 from compressor.errors import InputError
 from compressor.export import fix_shapes
-from compressor.export.sources import read_source
+from compressor.export.files.sources import read_source
 
 
 def test_only_the_sizes_change(classifier: Path, tmp_path: Path) -> None:

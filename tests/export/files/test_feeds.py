@@ -12,8 +12,8 @@ from onnx import TensorProto, helper
 from torch.utils.data import DataLoader, TensorDataset
 
 from compressor.errors import InputError
-from compressor.export.feeds import examples_of, feeds_of, read_feeds, refuse_constant
-from compressor.export.sources import Source, read_source
+from compressor.export.files.feeds import examples_of, feeds_of, read_feeds, refuse_constant
+from compressor.export.files.sources import Source, read_source
 
 X, Y = torch.arange(12.0).reshape(4, 3), torch.arange(4)
 

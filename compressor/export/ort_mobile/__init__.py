@@ -1,0 +1,1 @@
+"""Files for the mobile builds of onnxruntime: .ort, fixed shapes, what NNAPI and CoreML would run."""
