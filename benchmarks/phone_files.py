@@ -13,7 +13,7 @@ from torch import nn
 import compressor as cp
 from benchmarks.phone_nets import Net
 from benchmarks.results import write_json
-from compressor.budget import Macs
+from compressor.budget import Macs, where_it_pays
 from compressor.core.graph import Graph
 from compressor.errors import ExportError
 from compressor.runtimes import OnnxRuntime, Optimization
@@ -27,7 +27,7 @@ _MANIFEST = "manifest.json"
 
 
 def aware(level: str) -> str:
-    """The name of the cut whose widths follow the latency table of the runtime at that level."""
+    """The name of the cut whose widths and layers follow the latency table of the runtime at that level."""
     return f"pruned, {level}"
 
 
@@ -97,7 +97,7 @@ def _make(net: Net, folder: Path) -> Made:
     write(BASE, net.model)
     for level, optimization in LEVELS.items():
         table = cp.profiling.latency_table(graph, runtime=OnnxRuntime(optimization=optimization))
-        plan = cp.plan(scores, Macs(_FRACTION, order=net.order, round_to=table))
+        plan = cp.plan(scores, Macs(_FRACTION, order=where_it_pays(table, net.order), round_to=table))
         write(aware(level), _cut(net, graph, plan))
         facts[aware(level)]["promised"] = table.predict(graph) / table.predict(graph, plan)
         left = facts[aware(level)]["macs"] / facts[BASE]["macs"]

@@ -17,6 +17,7 @@ from compressor.core.capture import capture
 from compressor.core.graph import Graph
 from compressor.errors import BudgetError, LatencyWarning, NothingToPruneWarning, UnreachableBudgetError
 from compressor.profiling import Cost, LatencyTable, latency_table, macs
+from compressor.profiling.latency_table.identity import identity_of
 from compressor.scoring import Scores
 from tests.profiling.latency_table.synthetic import Synthetic
 
@@ -154,17 +155,16 @@ def test_a_promise_that_is_kept_is_not_mentioned(graph: Graph, table: LatencyTab
 
 @dataclass(frozen=True, kw_only=True)
 class Unmoved(Synthetic):
-    """Says that it is the runtime of the table, and takes the same time for everything."""
+    """Takes the same time for everything."""
 
     def ms(self, model: nn.Module, args: object, kwargs: object) -> float:
         return 1.0
 
-    def __repr__(self) -> str:
-        return repr(BLOCKS)
-
 
 def test_a_promise_that_is_not_kept_is_said_with_both_numbers(graph: Graph, table: LatencyTable) -> None:
-    broken = replace(table, runtime=Unmoved(block=16, odd=3.0))
+    unmoved = Unmoved(block=16, odd=3.0)
+    identity = replace(table.identity, runtime=identity_of(unmoved).runtime)
+    broken = replace(table, runtime=unmoved, identity=identity)
     with pytest.warns(LatencyWarning, match=r"NOT kept: 0\.5 of it was to be left, 1 is"):
         cp.prune(graph.model, torch.zeros(1, 3, 16, 16), budget=Latency(0.5, broken))
 

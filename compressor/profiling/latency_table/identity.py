@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from compressor.core.graph import Graph
@@ -43,11 +43,10 @@ def identity_of(runtime: Runtime) -> Identity:
 
     >>> from compressor.runtimes import Eager
     >>> identity_of(Eager()).runtime, identity_of(Eager(threads=2)).runtime
-    ('Eager(threads=1)', 'Eager(threads=2)')
+    ('Eager()', 'Eager(threads=2)')
     """
-    cores = os.cpu_count() or 1
-    shown = repr(replace(runtime, pin=None))
-    return Identity(_processor(), cores, f"{platform.system()} {platform.machine()}", shown, runtime.version)
+    cores, system = os.cpu_count() or 1, f"{platform.system()} {platform.machine()}"
+    return Identity(_processor(), cores, system, _shown(runtime), runtime.version)
 
 
 def network_of(graph: Graph) -> str:
@@ -56,6 +55,16 @@ def network_of(graph: Graph) -> str:
     operators = [op.target for op in graph.tape.ops]
     text = repr((graph.signature.model, graph.signature.tensors, operators, shapes))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _shown(runtime: Runtime) -> str:
+    """The runtime with its options; defaults, some of which may be new, are left out."""
+    options = [
+        f"{option.name}={getattr(runtime, option.name)!r}"
+        for option in fields(runtime)
+        if option.name != "pin" and getattr(runtime, option.name) != option.default
+    ]
+    return f"{type(runtime).__name__}({', '.join(options)})"
 
 
 def _processor() -> str:
