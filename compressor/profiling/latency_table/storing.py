@@ -51,9 +51,10 @@ def save(table: LatencyTable, path: Path) -> None:
     }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False) as aside:
-            json.dump(document, aside)
-        os.replace(aside.name, path)
+        with tempfile.TemporaryDirectory(prefix=".latency-", dir=path.parent) as aside:
+            draft = Path(aside) / path.name
+            draft.write_text(json.dumps(document))
+            os.replace(draft, path)
     except OSError as error:
         raise FileError(
             f"the latency table cannot be written to {path}: {error}; name another file, path=..., "
