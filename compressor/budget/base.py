@@ -147,8 +147,8 @@ class Budget(ABC):
             max_ratio=self.max_ratio,
             ratios=self.ratios,
             min_channels=self.min_channels,
-            round_to=self.round_to if isinstance(self.round_to, int) else 1,
-            widths=self.widths() if isinstance(self.round_to, int) else self.round_to,
+            round_to=1 if isinstance(self.round_to, Widths) else self.round_to,
+            widths=self.round_to if isinstance(self.round_to, Widths) else self.widths(),
         )
         ladder = Ladder.of(scores.graph, scores.values, limits, removed)
         if not ladder.end.any():

@@ -216,8 +216,9 @@ def _free(
     least, kind, hold = max(least_kept, key=lambda item: item[0])  # the first of equals
     levels = rungs[(rungs == 0) | (rungs <= size - least)]
     if size - levels[-1] > min(least, size):
-        rule = limits.round_to if limits.widths is None else repr(limits.widths)
-        kind, hold = "round_to", f"round_to = {rule} of {step.words(size)}"
+        kind, hold = "round_to", f"round_to = {limits.round_to} of {step.words(size)}"
+        if limits.widths is not None:
+            hold = f"of {step.words(size)} no fewer pay by the {type(limits.widths).__name__}"
     return Allowance(levels, kind, hold, kind == "round_to" and len(levels) == 1 and size > 1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 import warnings
 from dataclasses import dataclass, replace
 
@@ -171,9 +172,21 @@ def test_a_promise_that_is_not_kept_is_said_with_both_numbers(graph: Graph, tabl
 
 def test_a_table_of_another_machine_is_said_to_be_unchecked(graph: Graph, table: LatencyTable) -> None:
     phone = replace(table, identity=replace(table.identity, processor="Phone"))
-    with pytest.warns(LatencyWarning, match="not checked, as the table was not measured here.*'Phone'"):
+    with pytest.warns(LatencyWarning, match="not known: .*cannot be checked here: its processor is 'Phone'"):
         small = cp.prune(graph.model, torch.zeros(1, 3, 16, 16), budget=Latency(0.5, phone))
     assert small[0].out_channels + small[2].out_channels < 64 + 48
+
+
+def test_a_multiple_may_be_a_number_of_numpy(graph: Graph, scores: Scores) -> None:
+    removed = Uniform(0.5, round_to=np.int64(8)).choose(scores)  # type: ignore[arg-type]
+    assert kept_of(graph, removed) == [32, 24]
+
+
+def test_a_budget_with_a_table_can_be_pickled(graph: Graph, table: LatencyTable, scores: Scores) -> None:
+    budget = Latency(0.5, table)
+    removed = budget.choose(scores)
+    again = pickle.loads(pickle.dumps(budget))
+    assert (again.choose(scores) == removed).all()
 
 
 def test_groups_that_no_width_helps_are_named(graph: Graph, table: LatencyTable, scores: Scores) -> None:

@@ -102,10 +102,6 @@ class LatencyTable:
         """The largest relative error of a prediction for a whole model that was not used to make it."""
         return max((found.error for found in self.refinements.values()), default=0.0)
 
-    def elsewhere(self) -> str | None:
-        """In what this machine and runtime are not those that the table was measured on; None if they are."""
-        return identity_of(self.runtime).difference(self.identity)
-
     def check(
         self,
         model: nn.Module,
@@ -118,7 +114,7 @@ class LatencyTable:
 
         Both are run by the table's runtime, here. Raises InputError where the table was measured elsewhere.
         """
-        elsewhere = self.elsewhere()
+        elsewhere = identity_of(self.runtime).difference(self.identity)
         if elsewhere is not None:
             raise InputError(
                 f"the promise of this latency table cannot be checked here: {elsewhere}; measure both "
@@ -137,6 +133,11 @@ class LatencyTable:
         Raises FileError where it is no table, or of another version.
         """
         return storing.load(Path(path))
+
+    def __reduce__(self) -> tuple[type[LatencyTable], tuple[Any, ...]]:
+        """What is copied and pickled: not the costs of graphs."""
+        fields = (self.identity, self.runtime, self.reference_ms, dict(self.rows), dict(self.refinements))
+        return LatencyTable, fields
 
     def __repr__(self) -> str:
         return f"LatencyTable({self.runtime!r}, {len(self.rows)} rows, {len(self.refinements)} networks)"
