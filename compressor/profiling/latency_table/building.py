@@ -63,6 +63,12 @@ def latency_table(
     by = OnnxRuntime() if runtime is None else runtime
     if not isinstance(by, Runtime):
         raise InputError(f"runtime = {runtime!r}: a runtime such as runtimes.OnnxRuntime() is expected")
+    elsewhere = {t.device.type for t in graph.model.parameters()} - {"cpu"}
+    if elsewhere and not isinstance(by, OnnxRuntime):
+        raise InputError(
+            f"latency_table measures layers on the CPU, and {graph.signature.model} lies on "
+            f"{', '.join(sorted(elsewhere))}: capture it on the CPU"
+        )
     table, file = _found(by, path, row_rounds)
     table = _with_rows(table, by, rows_needed(shapes_of(graph)), file, rounds=row_rounds, progress=progress)
     if network_of(graph) not in table.refinements:

@@ -232,6 +232,17 @@ def test_what_is_no_graph_is_refused() -> None:
         latency_table(network())  # type: ignore[arg-type]
 
 
+def test_a_model_on_another_device_is_refused(graph: Graph) -> None:
+    elsewhere = replace(graph, model=network().to("meta"))
+    with pytest.raises(InputError, match="Sequential lies on meta: capture it on the CPU"):
+        latency_table(elsewhere, runtime=Synthetic())
+
+
+def test_what_is_no_runtime_is_refused(graph: Graph) -> None:
+    with pytest.raises(InputError, match=r"runtimes\.OnnxRuntime\(\) is expected"):
+        latency_table(graph, runtime="onnxruntime")  # type: ignore[arg-type]
+
+
 def test_a_folder_that_cannot_be_written_is_named(graph: Graph, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(FileError, match="COMPRESSOR_CACHE"):
