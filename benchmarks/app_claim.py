@@ -46,7 +46,7 @@ def main() -> int:
     try:
         for name, seed in [] if options.tables else todo(options, rows):
             start = time.perf_counter()
-            rows.append(run(name, seed, lengths, options))
+            rows = in_order([*rows, run(name, seed, lengths, options)])
             results.save(kind, facts, rows, app_tables.tables(rows))
             print(f"{name}, seed {seed}: {time.perf_counter() - start:.0f} s", flush=True)
     except zoo.Missing as missing:
@@ -104,7 +104,12 @@ def done(kind: str, wanted: Row) -> list[Row]:
                 f"benchmarks/results/{kind}.json holds runs with {row['lengths']}, now {wanted} is asked "
                 "for: move the file away first, or use the same options"
             )
-    return rows
+    return in_order(rows)
+
+
+def in_order(rows: Sequence[Row]) -> list[Row]:
+    """The rows case by case and seed by seed, whenever they were made."""
+    return sorted(rows, key=lambda row: (list(CASES).index(row["key"]), row["seed"]))
 
 
 def run(name: str, seed: int, lengths: Lengths, options: argparse.Namespace) -> Row:

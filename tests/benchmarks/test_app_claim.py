@@ -124,6 +124,12 @@ def test_what_has_a_row_is_not_run_again_and_a_checkpoint_has_one_seed() -> None
     assert app_claim.todo(options(), [row(0)]) == [("ResNet-20", 0), ("HAM10000", 1)]
 
 
+def test_rows_are_in_the_order_of_cases_and_seeds() -> None:
+    rows = [{**row(0), "key": "ResNet-20"}, row(1), row(0)]
+    found = [(row["key"], row["seed"]) for row in app_claim.in_order(rows)]
+    assert found == [("HAM10000", 0), ("HAM10000", 1), ("ResNet-20", 0)]
+
+
 def test_rows_of_other_lengths_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(results, "FOLDER", tmp_path)
     assert app_claim.done("app_claim", LENGTHS) == []
