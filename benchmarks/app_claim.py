@@ -26,7 +26,7 @@ from torch import nn
 
 import compressor as cp
 from benchmarks import app_tables, results, zoo
-from benchmarks.app_measures import costs_of_files, named
+from benchmarks.app_measures import check_machine, costs_of_files, named
 from benchmarks.app_networks import CASES, Case, Lengths, case, pruned
 
 _FILES = zoo.ROOT / "out" / "app_claim" / "files"
@@ -43,8 +43,11 @@ def main() -> int:
     facts = results.context("app_claim", vars(options), seeds=options.seeds)
     lengths = Lengths(options.epochs, options.tuning, options.images)
     rows = done(kind, asdict(lengths))
+    wanted = [] if options.tables else todo(options, rows)
     try:
-        for name, seed in [] if options.tables else todo(options, rows):
+        if wanted:
+            check_machine()
+        for name, seed in wanted:
             start = time.perf_counter()
             rows = in_order([*rows, run(name, seed, lengths, options)])
             results.save(kind, facts, rows, app_tables.tables(rows))

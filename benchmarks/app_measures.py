@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,17 +11,32 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from benchmarks.zoo import Missing
+from compressor.errors import MissingExtraError
 from compressor.export.bench import node_latency
+from compressor.export.bench.web_runtime import program, web_runtime
 from compressor.profiling import measure_latency, memory
 from compressor.runtimes import OnnxRuntime, Optimization
 
-__all__ = ["RUNTIMES", "costs_of_files", "named"]
+__all__ = ["RUNTIMES", "check_machine", "costs_of_files", "named"]
 
 # x86 lays out convolutions in blocks of 16 channels, phones do not: EXTENDED is closer to them.
 RUNTIMES: Mapping[str, OnnxRuntime] = {
     "onnxruntime": OnnxRuntime(threads=1),
     "onnxruntime, no blocks": OnnxRuntime(threads=1, optimization=Optimization.EXTENDED),
 }
+
+
+def check_machine() -> None:
+    """Raise Missing, before anything is trained, where this machine cannot measure it all."""
+    if sys.platform != "linux":
+        raise Missing("the memory of a process is measured on Linux only")
+    if program("node") is None:
+        raise Missing("WebAssembly is timed in node, which is not on PATH")
+    try:
+        web_runtime()
+    except MissingExtraError as error:
+        raise Missing(str(error)) from error
 
 
 def named(file: Path, images: Tensor) -> npt.NDArray[np.int64]:

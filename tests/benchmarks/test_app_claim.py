@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import app_claim, app_networks, app_tables, medical, results
+from benchmarks import app_claim, app_measures, app_networks, app_tables, medical, results
 from benchmarks.app_networks import Case, Lengths
 from benchmarks.app_tables import MEASURES, accuracy_change, reduction, tables
 from compressor.budget import Uniform
@@ -137,6 +138,18 @@ def test_rows_of_other_lengths_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_
     assert len(app_claim.done("app_claim", LENGTHS)) == 1
     with pytest.raises(SystemExit, match=r"'tuning': 1.*'tuning': 2.*move the file away"):
         app_claim.done("app_claim", {**LENGTHS, "tuning": 2})
+
+
+def test_nothing_is_trained_where_node_is_absent(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(results, "FOLDER", tmp_path)
+    monkeypatch.setattr(app_measures, "program", lambda name: None)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(sys, "argv", ["app_claim", "--quick"])
+    assert app_claim.main() == 0
+    assert capsys.readouterr().out == "skipped: WebAssembly is timed in node, which is not on PATH\n"
+    assert not list(tmp_path.iterdir())
 
 
 def test_without_balance_images_are_drawn_alike() -> None:
