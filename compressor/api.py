@@ -98,7 +98,9 @@ def prune(
             if between is not None:
                 between(small)
             now = capture(small, *args, **kwargs)
-    budget.check(model, small, args, kwargs)
+    held = budget.check(model, small, args, kwargs)
+    if held is not None:
+        log.info("%s", held)
     return small
 
 

@@ -165,13 +165,15 @@ class Budget(ABC):
         """What chooses among the multiples of `round_to`; None: all of them do."""
         return None
 
-    def check(  # noqa: B027 - most budgets have nothing to do here
+    def check(
         self, model: nn.Module, small: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]
-    ) -> None:
-        """Hold the pruned model to what the budget promised; `prune` calls it at its end.
+    ) -> object | None:
+        """Hold the pruned model to what the budget promised, and return what was found, in words by `str`.
 
-        Nothing to do for costs that are counted. A budget on what is predicted measures, and warns.
+        `prune` calls it at its end. None for costs that are counted, as there is nothing to find out; a
+        budget on what is predicted measures, and warns.
         """
+        return None
 
     def at_step(self, step: int, steps: int) -> Budget:
         """The budget for step `step` (1 … steps) of a gradual pruning; the last one is this budget.

@@ -20,6 +20,7 @@ from compressor.errors import BudgetError, CompressorError, LatencyWarning
 from compressor.profiling.cost import macs
 from compressor.profiling.latency_table import LatencyTable
 from compressor.profiling.priced import Priced
+from compressor.profiling.promise import Promise
 
 __all__ = ["Latency", "by_score_per_ms", "where_it_pays"]
 
@@ -64,20 +65,21 @@ class Latency(CostFraction):
 
     def check(
         self, model: nn.Module, small: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]
-    ) -> None:
+    ) -> Promise | None:
         """Measure both models and warn with LatencyWarning where the promise is not kept, or cannot be held.
 
-        That is no error: the pruned model is what was asked for, and may have taken days.
+        None where it could not be measured. That is no error: the pruned model is what was asked for, and
+        may have taken days.
         """
         try:
             promise = self.table.check(model, small, *args, fraction=self.fraction, kwargs=kwargs)
         except CompressorError as error:
             text = f"{self!r}: whether the promise is kept is not known: {error}"
-        else:
-            if promise.is_kept:
-                return
-            text = f"{self!r}: {promise}"
-        warnings.warn(text, LatencyWarning, stacklevel=3)
+            warnings.warn(text, LatencyWarning, stacklevel=3)
+            return None
+        if not promise.is_kept:
+            warnings.warn(f"{self!r}: {promise}", LatencyWarning, stacklevel=3)
+        return promise
 
 
 def by_score_per_ms(table: LatencyTable) -> Order:

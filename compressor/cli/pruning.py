@@ -147,7 +147,7 @@ def prune(
     exported = None if onnx.onnx is None else write_onnx(small, given, onnx.onnx, progress)
     with progress.step("measuring both models"):
         comparison = compare(net, small, *given.args, **given.kwargs)
-        chosen.check(net, small, given.args, given.kwargs)
+        held = chosen.check(net, small, given.args, given.kwargs)
     data = {
         "model": graph.signature.model,
         "out": str(out.out),
@@ -157,9 +157,11 @@ def prune(
         "verified": asdict(report),
         "recovered": recovered_data(done),
         **_comparison_data(comparison),
+        "promise": None if held is None else str(held),
         "onnx": None if exported is None else report_data(exported),
     }
-    lines = [str(comparison), "", str(report), *recovered_text(done), f"wrote {out.out}"]
+    lines = [str(comparison), *([] if held is None else [str(held)]), "", str(report)]
+    lines += [*recovered_text(done), f"wrote {out.out}"]
     return Result("\n".join([*lines, *([] if exported is None else [str(exported)])]), data)
 
 

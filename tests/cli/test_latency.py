@@ -48,6 +48,7 @@ def test_prune_measures_what_became_of_the_promise(run, here: Path, monkeypatch:
     kept = run("prune", *options, "-o", "small")
     assert kept.code == 0
     assert "promise" not in kept.words
+    assert "promise of latency kept: 0.8 of it was to be left, 0." in kept.out
     monkeypatch.setattr(Synthetic, "ms", lambda *_: 1.0)
     broken = run("prune", *options, "-o", "other")
     assert broken.code == 0
