@@ -1,6 +1,6 @@
-"""Times that survive a busy machine: every sample beside one of a reference, in alternating order.
+"""Times that survive a busy machine: samples beside those of a reference, in alternating order.
 
-A time is the median over rounds of its ratio to the reference's in the same round, times the reference's own
+A time is the median over rounds of its ratio to the reference's just before, times the reference's own
 time, which is taken once per table. So rows measured on different days fit together.
 """
 
