@@ -45,6 +45,11 @@ class Net(nn.Module):
 def test_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("onnxruntime")
     monkeypatch.chdir(tmp_path)
+    fetched = cached()
+    if fetched is not None:
+        (tmp_path / "cache").mkdir()
+        (tmp_path / "cache" / fetched.folder.name).symlink_to(fetched.folder)
+    monkeypatch.setenv("COMPRESSOR_CACHE", str(tmp_path / "cache"))  # what is measured here stays here
     generator = torch.Generator().manual_seed(0)
     batches = [
         (torch.rand(16, 3, 8, 8, generator=generator), torch.randint(4, (16,), generator=generator))
@@ -63,9 +68,9 @@ def test_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     with_page = [block for block in BLOCKS if "export.mobile(" in block]
     assert len(with_page) == 1
     for block in BLOCKS:
-        if block not in with_page or cached() is not None:
+        if block not in with_page or fetched is not None:
             exec(compile(block, "README.md", "exec"), names)
     assert (tmp_path / "small.onnx").is_file()
-    if cached() is None:
+    if fetched is None:
         pytest.skip("all but the block that writes a bench page: onnxruntime-web is not fetched (make env)")
     assert (tmp_path / "out/manifest.json").is_file()

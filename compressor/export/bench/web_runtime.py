@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compressor.errors import FileError, MissingExtraError
+from compressor.runtimes.cache import cache_folder
 
 __all__ = ["COMMAND", "LICENCE", "NAME", "VERSION", "WebRuntime", "cached", "fetch", "program", "web_runtime"]
 
@@ -84,16 +85,10 @@ def fetch(tarball: Path | None = None) -> WebRuntime:
             os.replace(whole, folder)
     except OSError as error:
         raise FileError(
-            f"cannot keep {NAME} in {folder}: {error}; name a writable folder by XDG_CACHE_HOME"
+            f"cannot keep {NAME} in {folder}: {error}; name a writable folder by COMPRESSOR_CACHE"
         ) from error
     _log.info("%s %s (%s) is in %s", NAME, VERSION, LICENCE, folder)
     return WebRuntime(folder)
-
-
-def cache_folder() -> Path:
-    """The user's cache folder of this library: under $XDG_CACHE_HOME, by default ~/.cache."""
-    named = os.environ.get("XDG_CACHE_HOME")
-    return (Path(named) if named else Path.home() / ".cache") / "compressor"
 
 
 def program(name: str) -> str | None:

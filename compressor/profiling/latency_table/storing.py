@@ -15,6 +15,7 @@ from compressor.profiling.latency_table.layers import Layer
 from compressor.profiling.latency_table.rows import Row
 from compressor.profiling.latency_table.whole import Refinement
 from compressor.runtimes import Compiled, Eager, OnnxRuntime, Optimization, Runtime
+from compressor.runtimes.cache import cache_folder
 
 if TYPE_CHECKING:
     from compressor.profiling.latency_table.table import LatencyTable
@@ -26,13 +27,8 @@ _RUNTIMES: dict[str, type[Runtime]] = {kind.__name__: kind for kind in (Eager, C
 
 
 def cached_path(identity: Identity) -> Path:
-    """Where the table of a machine and runtime is kept: in $COMPRESSOR_CACHE, by default ~/.cache/compressor.
-
-    $XDG_CACHE_HOME stands for ~/.cache.
-    """
-    named, home = os.environ.get("COMPRESSOR_CACHE"), os.environ.get("XDG_CACHE_HOME")
-    folder = Path(named) if named else (Path(home) if home else Path.home() / ".cache") / "compressor"
-    return folder / f"latency-{identity.digest}.json"
+    """Where the table of a machine and runtime is kept in the user's cache."""
+    return cache_folder() / f"latency-{identity.digest}.json"
 
 
 def save(table: LatencyTable, path: Path) -> None:

@@ -43,6 +43,7 @@ def good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(
         web_runtime, "_SHA256", {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     )
+    monkeypatch.delenv("COMPRESSOR_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(web_runtime, "program", lambda name: None)
     return path
@@ -120,5 +121,5 @@ def test_the_command_says_what_went_wrong(good: Path, capsys: pytest.CaptureFixt
 
 def test_a_cache_that_cannot_be_written_is_named(good: Path, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file in the place of the folder")
-    with pytest.raises(FileError, match=r"cannot keep onnxruntime-web in .*XDG_CACHE_HOME"):
+    with pytest.raises(FileError, match=r"cannot keep onnxruntime-web in .*COMPRESSOR_CACHE"):
         web_runtime.fetch(good)
