@@ -28,7 +28,7 @@ _RUNTIMES: dict[str, type[Runtime]] = {kind.__name__: kind for kind in (Eager, C
 
 def cached_path(identity: Identity) -> Path:
     """Where the table of a machine and runtime is kept in the user's cache."""
-    return cache_folder() / f"latency-{identity.digest}.json"
+    return cache_folder() / f"latency-v{_VERSION}-{identity.digest}.json"
 
 
 def save(table: LatencyTable, path: Path) -> None:
