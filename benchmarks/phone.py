@@ -2,8 +2,8 @@
 
     python -m benchmarks.phone [--quick] [--nets NAME ...] [--rounds N] [--fresh] [--cache DIR]
 
-Half of the MACs go, once with widths that follow the runtime's latency table, once without a look at the
-runtime. The files are kept under `out/phone`; every measurement is saved when it is done, and the same
+Half of the MACs go, once by the runtime's latency table (widths, and layers where it pays), once without a
+look at the runtime. The files are kept under `out/phone`; every measurement is saved when it is done, and the same
 command goes on where it stopped; `--fresh` cuts and measures anew. `--tables` only prints what is done.
 """
 

@@ -113,7 +113,7 @@ def _speedup(row: Row, measure: str, variant: str) -> str:
 
 def _macs_become_time(rows: Sequence[Row]) -> Table:
     columns = (
-        *("network", "optimisation", "widths", "fewer MACs", "promised", "speed-up", "10-90 %"),
+        *("network", "optimisation", "cut", "fewer MACs", "promised", "speed-up", "10-90 %"),
         *("speed-up / MACs", "wasm / MACs", "ARM64 / MACs", f"goal {_GOAL}"),
     )
     lines = [
@@ -124,9 +124,9 @@ def _macs_become_time(rows: Sequence[Row]) -> Table:
         for variant in (aware(level), plain(level))
     ]
     notes = (
-        "Half of the MACs removed with widths from the latency table of onnxruntime at that optimisation "
-        "level, which promised so much, and as many without a look at the runtime. speed-up / MACs: 1 where "
-        "time falls as MACs do. Beside it the same of wasm and ARM64 instructions, without channel blocks.",
+        "Half of the MACs removed by the latency table of onnxruntime at that optimisation level (widths, and "
+        "layers where it pays), which promised so much; and as many without a look at the runtime. speed-up / "
+        "MACs: 1 where time falls as MACs do. Beside it the same of wasm and ARM64 instructions.",
     )
     return Table("MACs become time", columns, tuple(lines), notes, (0, 1, 2, -1))
 
@@ -139,7 +139,7 @@ def _time_cells(row: Row, level: str, variant: str) -> tuple[str, ...]:
     return (
         row["network"],
         level,
-        "from the table" if variant == aware(level) else "any",
+        "by the table" if variant == aware(level) else "any",
         f"{macs:.2f}x",
         _number(row["variants"][variant].get("promised"), 1, 2, "x"),
         f"{timing['speedup']:.2f}x",

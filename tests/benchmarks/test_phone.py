@@ -45,7 +45,7 @@ def _column(table: Table, name: str) -> list[str]:
 def test_the_speed_up_is_held_against_the_macs_at_each_level() -> None:
     table = tables([_row()])[2]
     assert _column(table, "optimisation") == ["default", "default", "extended", "extended"]
-    assert _column(table, "widths") == ["from the table", "any"] * 2
+    assert _column(table, "cut") == ["by the table", "any"] * 2
     assert _column(table, "fewer MACs") == ["2.00x"] * 4
     assert _column(table, "speed-up / MACs") == ["0.85", "0.75"] * 2
     assert _column(table, "goal 0.8") == ["met", ""] * 2
