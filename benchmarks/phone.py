@@ -3,8 +3,9 @@
     python -m benchmarks.phone [--quick] [--nets NAME ...] [--rounds N] [--fresh] [--cache DIR]
 
 Half of the MACs go, once by the runtime's latency table (widths, and layers where it pays), once without a
-look at the runtime. The files are kept under `out/phone`; every measurement is saved when it is done, and the same
-command goes on where it stopped; `--fresh` cuts and measures anew. `--tables` only prints what is done.
+look at the runtime. The files are kept under `out/phone`; every measurement is saved when it is done, and
+the same command goes on where it stopped; `--fresh` cuts and measures anew. `--tables` only prints what is
+done.
 """
 
 from __future__ import annotations

@@ -124,9 +124,9 @@ def _macs_become_time(rows: Sequence[Row]) -> Table:
         for variant in (aware(level), plain(level))
     ]
     notes = (
-        "Half of the MACs removed by the latency table of onnxruntime at that optimisation level (widths, and "
-        "layers where it pays), which promised so much; and as many without a look at the runtime. speed-up / "
-        "MACs: 1 where time falls as MACs do. Beside it the same of wasm and ARM64 instructions.",
+        "Half of the MACs removed by the latency table of onnxruntime at that optimisation level (widths, "
+        "and layers where it pays), which promised so much; and as many without a look at the runtime. "
+        "speed-up / MACs: 1 where time falls as MACs do. Beside it the same of wasm and ARM64 instructions.",
     )
     return Table("MACs become time", columns, tuple(lines), notes, (0, 1, 2, -1))
 
