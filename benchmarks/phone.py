@@ -51,7 +51,8 @@ def main() -> int:
         except zoo.Missing as missing:
             print(f"{name}: skipped: {missing}", flush=True)
             continue
-        rows = [*(other for other in rows if other["network"] != name), row]
+        others = [other for other in rows if other["network"] != name]
+        rows = sorted([*others, row], key=lambda row: NAMES.index(row["network"]))
         for measure in missing_of(row):
             start = time.perf_counter()
             try:
