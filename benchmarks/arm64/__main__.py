@@ -19,7 +19,7 @@ def main() -> int:
     """The exit code: 0 also where this machine cannot count, which is said; 1 where a file is at fault."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.arm64", description=__doc__)
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
-    parser.add_argument("--cache", help="default: $COMPRESSOR_ARM64_CACHE, else in the user's cache")
+    parser.add_argument("--cache", help="default: arm64 in $COMPRESSOR_CACHE")
     options = parser.parse_args()
     try:
         counts = instructions(options.files, cache=options.cache)

@@ -6,7 +6,6 @@ is set up to take them. Nothing is installed, and neither tool's state is touche
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.zoo import Missing
+from compressor.runtimes import cache
 
 __all__ = ["PINS", "System", "cache_folder", "checked", "system", "tool"]
 
@@ -37,29 +37,25 @@ class System:
 
 
 def cache_folder(named: str | None = None) -> Path:
-    """Where things are kept: `named`, or $COMPRESSOR_ARM64_CACHE, or a folder in the user's cache."""
-    given = named or os.environ.get("COMPRESSOR_ARM64_CACHE")
-    if given:
-        return Path(given).expanduser().resolve()
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser().resolve() / "compressor-arm64"
+    """Where things are kept: in `named`, or else `arm64` in the library's cache folder."""
+    return Path(named).expanduser().resolve() if named else cache.cache_folder().resolve() / "arm64"
 
 
-def system(cache: Path) -> System:
-    """The system in `cache`, fetched (about 80 MB) if it is not there.
+def system(kept: Path) -> System:
+    """The system in `kept`, fetched (about 80 MB) if it is not there.
 
     Raises Missing where apt-get, dpkg-deb, pip or what they fetch is not to be had.
     """
-    folder = cache / "-".join(["system", *(f"{name}-{version}" for name, version in PINS.items())])
+    folder = kept / "-".join(["system", *(f"{name}-{version}" for name, version in PINS.items())])
     if not folder.is_dir():
-        part = cache / f"{folder.name}.part"
+        part = kept / f"{folder.name}.part"
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         try:
             _fetch(part)
         except Missing as missing:
             raise Missing(
-                f"the ARM64 system is not in {cache}, and cannot be fetched, which needs a network: {missing}"
+                f"the ARM64 system is not in {kept}, and cannot be fetched, which needs a network: {missing}"
             ) from missing
         part.rename(folder)
     (python,) = (folder / "root" / "usr" / "bin").glob("python3.*")

@@ -30,14 +30,11 @@ def test_the_plugin_takes_the_interface_of_its_qemu(said: str, version: int) -> 
     assert counting.plugin_version(f"qemu-aarch64 version {said}") == version
 
 
-def test_the_cache_is_named_by_the_option_then_the_environment_then_the_user(
+def test_the_cache_is_named_by_the_option_or_lies_in_that_of_the_library(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.delenv("COMPRESSOR_ARM64_CACHE", raising=False)
-    assert cache_folder() == tmp_path / "compressor-arm64"
-    monkeypatch.setenv("COMPRESSOR_ARM64_CACHE", str(tmp_path / "mine"))
-    assert cache_folder() == tmp_path / "mine"
+    monkeypatch.setenv("COMPRESSOR_CACHE", str(tmp_path))
+    assert cache_folder() == tmp_path / "arm64"
     assert cache_folder(str(tmp_path / "named")) == tmp_path / "named"
 
 
