@@ -53,7 +53,7 @@ def main() -> None:
     print(f"   accuracy {before:.1%} on {len(data.x_test)} unseen digits")
 
     print("2. Remove 70 % of the MACs, proved; fit the layers anew without labels; fine-tune by the original")
-    small = cp.prune(model, example, budget=cp.budget.Macs(0.3))
+    small = cp.prune(model, example, budget=cp.budget.Macs(0.3, round_to=8))
     report(small, data.x_test, data.y_test, "pruned")
     cp.recovery.reconstruct_(small, model, data.unlabelled(512))
     report(small, data.x_test, data.y_test, "reconstructed from 512 images without labels")

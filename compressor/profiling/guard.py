@@ -16,7 +16,7 @@ from compressor.profiling.cost import macs
 from compressor.profiling.latency import Latency, latency
 from compressor.profiling.latency_table import LatencyTable, fastest_multiple
 from compressor.profiling.latency_table.layers import layers_of
-from compressor.runtimes import OnnxRuntime, Runtime, Target
+from compressor.runtimes import OnnxRuntime, Runtime
 
 __all__ = ["Gain", "guard"]
 
@@ -71,22 +71,23 @@ def guard(
     kwargs: Mapping[str, Any] | None = None,
     runtime: Runtime | None = None,
     table: LatencyTable | None = None,
-    files: tuple[Target, Target] | None = None,
+    measured: Latency | None = None,
     rounds: int | None = None,
 ) -> Gain:
     """What fewer MACs have brought on `runtime` (default: `runtimes.OnnxRuntime()`), measured now.
 
     Warns with LatencyWarning where `small` is slower than `model`, or gains less than half of what its MACs
     let one hope, and then proposes the multiple to round widths to: that of `table`, or one measured now on
-    the largest layers (some seconds). `args` and `kwargs` are inputs of both models; `files` are timed in
-    their place, such as the two ONNX files that were exported.
+    the largest layers (some seconds). `args` and `kwargs` are inputs of both models; `measured` is for those
+    that were timed on `runtime` already, the larger one first.
 
         gain = guard(model, small, x)
         print(gain)  # 1.11x fewer MACs, 0.66x the speed ...: prune with round_to=16
     """
     by = (OnnxRuntime() if table is None else table.runtime) if runtime is None else runtime
     whole, left = (capture(m, *args, **(kwargs or {})) for m in (model, small))
-    measured = latency(*(files or (model, small)), *args, kwargs=kwargs, runtime=by, rounds=rounds)
+    if measured is None:
+        measured = latency(model, small, *args, kwargs=kwargs, runtime=by, rounds=rounds)
     ratio = macs(whole).total() / max(macs(left).total(), 1)
     gain = Gain(ratio, measured, None, 0, len(layers_of(left)))
     if gain.is_good:

@@ -6,6 +6,7 @@ import json
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -102,15 +103,12 @@ def mobile(
         source = read_source(written.path)
         given = [bind(model, inputs, kwargs or {}).tensors] if calibration is None else calibration
         batches = _in_memory(source, given, "the example" if calibration is None else "calibration")
-        quantised, left_out = None, dict[str, str]()
+        left_out = {}
         slower = None if calibration is None else why_slower(source)
+        quantised = None
         if slower is not None:
-            left_out["model.int8.onnx"] = slower.replace(str(written.path), written.path.name)
-            warnings.warn(
-                f"no model.int8.onnx is in {folder}: {left_out['model.int8.onnx']}",
-                QuantisationWarning,
-                stacklevel=2,
-            )
+            left_out["model.int8.onnx"] = slower
+            warnings.warn(f"{folder} gets no model.int8.onnx: {slower}", QuantisationWarning, stacklevel=2)
         elif calibration is not None:
             say("calibrating and writing model.int8.onnx")
             quantise = dynamic_int8 if _mostly_recurrent(source) else int8
@@ -121,16 +119,15 @@ def mobile(
         plan = plan_of(model)
         if plan is not None:
             plan.save(whole / "plan.json")
-        gain = None
         if baseline is not None:
-            whole_file = write(baseline, Path(scratch) / "baseline.onnx", None).path
-            say("timing the baseline and the model in turn")
-            pair = (whole_file, written.path)
-            gain = guard(baseline, model, *inputs, kwargs=kwargs, runtime=checks.runtime, files=pair)
-            files.insert(0, whole_file)
+            files.insert(0, write(baseline, Path(scratch) / "baseline.onnx", None).path)
         say("comparing the files")
         judged = batches if held_out is None else held_out
         comparison = compare_files(files, judged, runtime=checks.runtime, seconds=checks.seconds)
+        gain = None
+        if baseline is not None:
+            both = replace(comparison.latency, timings=comparison.latency.timings[:2])
+            gain = guard(baseline, model, *inputs, kwargs=kwargs, runtime=checks.runtime, measured=both)
         shown = None
         if page:
             say("writing the bench page")

@@ -66,7 +66,9 @@ def int8(
     file.require_float32("int8")
     slower = None if even_if_slower else why_slower(file)
     if slower is not None:
-        raise ExportError(f"{slower}. For a smaller file take fp16(), or say even_if_slower=True")
+        raise ExportError(
+            f"no int8 of {file.path}: {slower}. For a smaller file take fp16(), or say even_if_slower=True"
+        )
     feeds = read_feeds(file, calibration, "calibration", max_examples=max_examples)
     refuse_constant(feeds, "calibration")
     judged, name = _judged_on(file, feeds, "calibration", held_out)
@@ -188,8 +190,8 @@ def why_slower(source: Source) -> str | None:
     if not volumes:
         return None
     return (
-        f"{source.path} has {len(volumes)} 3-D convolutions ({volumes[0]} first), for which onnxruntime has "
-        "no int8 kernels: the file would be two to five times slower"
+        f"it has {len(volumes)} 3-D convolutions ({volumes[0]} first), for which onnxruntime has no int8 "
+        "kernels: the file would be two to five times slower"
     )
 
 
