@@ -93,7 +93,7 @@ def _subject(
         "measured": {},
         "skipped": {},
     }
-    subject = Subject(files.paths, net.x, options.rounds, options.cache)
+    subject = Subject(files.paths, net.x, net.tested, options.rounds, options.cache)
     if row is None or options.fresh or any(row[key] != fresh[key] for key in ("variants", "rounds", "input")):
         row = fresh
     return row, subject

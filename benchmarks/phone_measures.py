@@ -30,6 +30,7 @@ class Subject:
 
     paths: Mapping[str, Path]
     x: Tensor
+    tested: tuple[Tensor, Tensor] | None
     rounds: int
     cache: str | None
 
@@ -76,8 +77,24 @@ def _memory(subject: Subject) -> Found:
     return kept
 
 
+def _accuracy(subject: Subject) -> Found:
+    """The share of test images whose class a file names; nothing for networks without labels."""
+    if subject.tested is None:
+        return {}
+    images, labels = subject.tested
+    found = {}
+    for variant, path in subject.paths.items():
+        session = OnnxRuntime().session(path, what=str(path))
+        (name,) = session.inputs
+        named = [int(session.run({name: x})[0].argmax()) for x in images.split(1)]
+        right = sum(a == b for a, b in zip(named, labels.tolist(), strict=True))
+        found[variant] = {"share": right / len(labels), "images": len(labels)}
+    return found
+
+
 MEASURES: dict[str, Callable[[Subject], Found]] = {
     **{level: _latency(optimization) for level, optimization in LEVELS.items()},
+    "accuracy": _accuracy,
     "memory": _memory,
     "wasm": _wasm,
     "arm64": _arm64,

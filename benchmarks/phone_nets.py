@@ -18,6 +18,7 @@ __all__ = ["NAMES", "QUICK", "Net", "network"]
 
 SEED = 0
 _BATCHES, _BATCH = 4, 16
+_TESTED = 1000
 # Name: the quick mode takes a smaller image.
 _PIXELS = {"mobilenet_v2": (224, 96), "espcn": (96, 48), "vgg16_bn_cifar": (32, 32)}
 NAMES = ("resnet20_cifar", "resnet56_cifar", "vgg16_bn_cifar", "mobilenet_v2", "espcn")
@@ -26,7 +27,7 @@ QUICK = ("resnet20_cifar", "mobilenet_v2")
 
 @dataclass(frozen=True, eq=False)
 class Net:
-    """A network in eval mode, an example `x` [1, ...], and unlabelled `batches` like it.
+    """A network in eval mode, an example `x` [1, ...], unlabelled `batches` like it, and labelled images.
 
     `weights` says where they come from. Random ones say nothing about which channels matter, so layers are
     thinned alike (`order`), and tell nothing of accuracy; time does not depend on values.
@@ -37,6 +38,7 @@ class Net:
     x: Tensor
     batches: list[Tensor]
     weights: str
+    tested: tuple[Tensor, Tensor] | None = None
 
     @property
     def order(self) -> Callable[..., object]:
@@ -52,9 +54,9 @@ class Net:
 def network(name: str, shared: Path | None, *, quick: bool) -> Net:
     """The network of that name; raises Missing where its checkpoint or data are not there."""
     if name in cifar.CHECKPOINTS:
-        model, data = cifar.load(shared, train=_BATCHES * 64, test=1, name=name)
+        model, data = cifar.load(shared, train=_BATCHES * 64, test=_TESTED, name=name)
         batches = [images for images, _ in data.batches(_BATCHES * 64)]
-        return Net(name, model, data.x_test, batches, "trained")
+        return Net(name, model, data.x_test[:1], batches, "trained", (data.x_test, data.y_test))
     generator = torch.Generator().manual_seed(SEED)
     torch.manual_seed(SEED)
     pixels = _PIXELS[name][quick]
