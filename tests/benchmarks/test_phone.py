@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+import torch
+
 from benchmarks import phone, phone_files
 from benchmarks.phone_files import BASE, aware, int8_of, plain
-from benchmarks.phone_measures import MEASURES
+from benchmarks.phone_measures import MEASURES, Subject
 from benchmarks.phone_tables import tables
 from benchmarks.results import Table, write_json
 
@@ -93,3 +96,23 @@ def test_files_of_an_earlier_run_count_only_as_they_were(tmp_path: Path) -> None
     assert kept is not None and kept.paths == {BASE: file} and kept.facts == facts
     file.write_bytes(b"half")
     assert phone_files._kept(tmp_path) is None
+
+
+def test_accuracy_is_the_share_of_images_whose_class_the_file_names(tmp_path: Path) -> None:
+    file = _identity(tmp_path)
+    images, labels = torch.eye(4).flip(0), torch.tensor([3, 2, 1, 1])  # classes 3, 2, 1, 0
+    subject = Subject({BASE: file}, images[:1], (images, labels), 1, None)
+    assert MEASURES["accuracy"](subject) == {BASE: {"share": 0.75, "images": 4}}
+    assert MEASURES["accuracy"](Subject({BASE: file}, images[:1], None, 1, None)) == {}
+
+
+def _identity(folder: Path) -> Path:
+    """A file whose class scores [1, 4] are its inputs."""
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    helper = onnx.helper
+    ports = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 4]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", ports[:1], ports[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    onnx.save(model, folder / "identity.onnx")
+    return folder / "identity.onnx"
