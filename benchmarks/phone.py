@@ -66,7 +66,7 @@ def main() -> int:
             print(f"{name}: {measure}: {time.perf_counter() - start:.0f} s", flush=True)
     for table in tables(rows):
         print(f"\n{table.text()}")
-    if rows:
+    if rows and not options.tables:
         print(f"\nwritten to {results.save(kind, facts, rows, tables(rows))}")
     return 0
 
