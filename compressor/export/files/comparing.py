@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from compressor.errors import InputError
+from compressor.errors import ExportError, InputError
 from compressor.export.files.feeds import Feeds, count_of, examples_of, feeds_of
 from compressor.export.files.fidelity import Fidelity, Tally
 from compressor.export.files.onnxruntime_tools import require_tools
@@ -104,8 +104,13 @@ def compare_files(
     tallies, correct, example = [Tally(sources[0].outputs) for _ in sources], _Correct(len(sources)), None
     for feeds, target in feeds_of(sources[0], batches, "batches"):
         outputs = [session.run_arrays(feeds) for session in sessions]
-        for tally, found in zip(tallies, outputs, strict=True):
-            tally.add(outputs[0], found, count_of(feeds))
+        for source, tally, found in zip(sources, tallies, outputs, strict=True):
+            try:
+                tally.add(outputs[0], found, count_of(feeds))
+            except ExportError as error:
+                raise InputError(
+                    f"{source.path} and {sources[0].path} are not of one network: {error}"
+                ) from error
         correct.add(target, [torch.from_numpy(found[0]) for found in outputs])
         example = example or examples_of(sources[0], feeds, 1)
     assert example is not None, "loaded() raises where there is no batch"

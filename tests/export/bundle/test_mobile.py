@@ -52,6 +52,11 @@ class Recurrent(nn.Module):
         return self.fc(self.lstm(x)[0][:, -1])
 
 
+class Maps(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 2
+
+
 @dataclass(frozen=True)
 class Made:
     net: Net
@@ -185,6 +190,11 @@ BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "NaN": ({"calibration": [torch.full((2, 3, 12, 12), torch.nan)]}, InputError, "NaN or infinite"),
     "wrong shape": ({"calibration": [torch.ones(2, 3, 8, 8)]}, InputError, r"takes \[batch, 3, 12, 12\]"),
     "no batch": ({"calibration": []}, InputError, "calibration"),
+    "a baseline of another kind": (
+        {"baseline": Maps()},
+        InputError,
+        r"model.onnx and .*baseline.onnx are not of one network: the output 'output' is \[1, 4\], expected",
+    ),
     "no module": ({"baseline": "net.onnx"}, InputError, r"mobile\(baseline=...\) needs a torch.nn.Module"),
     "too much asked": (
         {"calibration": batches(), "checks": cp.export.Acceptance(min_sqnr_db=150.0, seconds=0.05)},
