@@ -17,7 +17,7 @@ def require_onnx() -> None:
             importlib.import_module(name)
         except ImportError as error:
             raise MissingExtraError(
-                f"ONNX files and onnxruntime take {name}, which cannot be imported ({error}): "
+                f"work with ONNX files needs {name}, which cannot be imported ({error}): "
                 f"pip install 'compressor[onnx]'"
             ) from error
 
