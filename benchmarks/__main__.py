@@ -38,7 +38,7 @@ def main() -> int:
         parser.error(f"unknown: {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
     if options.list:
         for name, (what, small, full) in BENCHMARKS.items():
-            print(f"{name:14}{what} (--quick {small} min, full {full} min)")
+            print(f"{name:17}{what} (--quick {small} min, full {full} min)")
         return 0
     failed = []
     for name in options.names or BENCHMARKS:

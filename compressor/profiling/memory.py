@@ -115,6 +115,8 @@ def memory(
     if isinstance(repeats, bool) or not isinstance(repeats, int) or repeats < 1:
         raise InputError(f"repeats = {repeats!r}: a whole number, at least 1, is expected")
     by = Eager() if runtime is None else runtime
+    if isinstance(by, Runtime) and by.pin is not None:
+        raise InputError(f"pin = {by.pin}: nothing is timed where memory is measured; leave `pin` out")
     named = kwargs or {}
     if isinstance(by, OnnxRuntime):
         return _in_processes(lambda folder: onnx_jobs(by, listed, args, named, folder), by, repeats)

@@ -139,6 +139,7 @@ def test_other_systems_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         (3, {}, "a list of one or more"),
         (nn.Identity(), {"repeats": 0}, "repeats = 0"),
         (nn.Identity(), {"runtime": Compiled()}, r"Compiled\(.*Eager\(\) or runtimes.OnnxRuntime\(\)"),
+        (nn.Identity(), {"runtime": OnnxRuntime(pin=0)}, "pin = 0: nothing is timed"),
         ("net.onnx", {}, r"for files use OnnxRuntime\(\)"),
         (nn.Linear(1, 1, device="meta"), {}, "several devices"),
     ],
