@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
 
 from compressor.errors import MissingExtraError
 from compressor.runtimes.extras import require_onnx
@@ -34,10 +35,12 @@ def require_tools() -> None:
 def contained() -> Iterator[None]:
     """Within, nothing is printed; `sys.path`, logging and ONNX's classes are as before at the end.
 
-    The quantiser appends to `sys.path` on import and logs through functions that set up the root logger
-    of the user; the converter prints, and the usability check makes ONNX's nodes hashable.
+    onnxruntime's transformers append their folder to `sys.path` when they are first imported, and find each
+    other there, later imports included. The quantiser logs through functions that set up the root logger of
+    the user; the converter prints, and the usability check makes ONNX's nodes hashable.
     """
     import onnx
+    import onnxruntime
 
     root, converter = logging.getLogger(), logging.getLogger("ort_format_model.utils")
     # With a handler there, `logging.warning` does not set one up.
@@ -49,6 +52,7 @@ def contained() -> Iterator[None]:
     )
     root.addHandler(silent)
     converter.setLevel(logging.ERROR)
+    sys.path.append(str(Path(onnxruntime.__file__).parent / "transformers"))
     try:
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             yield

@@ -35,6 +35,15 @@ def test_marks_of_the_tools_are_wiped_off_also_after_an_error(capsys: pytest.Cap
     assert capsys.readouterr() == ("", "")
 
 
+def test_tools_find_each_other_whichever_is_used_first() -> None:
+    code = (
+        "from compressor.export.files.onnxruntime_tools import contained\n"
+        "with contained(): import onnxruntime.transformers.float16\n"  # half precision
+        "with contained(): import onnxruntime.transformers.onnx_utils\n"  # then the quantiser
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 @pytest.mark.slow  # another interpreter
 def test_the_package_imports_without_the_tools() -> None:
     code = (
