@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from compressor.export.checking import listing, run
 from compressor.export.files.fidelity import Fidelity, Tally
 from compressor.export.low_precision.accepting import STANDARD, Acceptance
 from compressor.export.lowering import Program, example_sized, lowered, quantised
+from compressor.export.writing import drafted
 from compressor.runtimes.drafting import cpu_copy
 from compressor.runtimes.examples import Example, Shape, bind
 from compressor.runtimes.extras import require_executorch
@@ -100,19 +99,13 @@ def executorch(
     expected = run(copy, example, "the example")
     calibration = None if int8 is None else example_sized(copy, example, int8, max_examples)
     program = lowered(copy if calibration is None else quantised(copy, example, calibration), example)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".exporting-", dir=path.parent) as aside:
-            draft = Path(aside) / path.name
-            draft.write_bytes(program.content)
-            error, fidelity = None, None
-            if calibration is None:
-                error = _agreement(copy, example, expected, program, draft, tolerance)
-            else:
-                fidelity = _fidelity(copy, calibration, program, draft, checks)
-            os.replace(draft, path)
-    except OSError as fault:
-        raise ExportError(f"cannot write {path}: {fault}") from fault
+    with drafted(path) as draft:
+        draft.write_bytes(program.content)
+        error, fidelity = None, None
+        if calibration is None:
+            error = _agreement(copy, example, expected, program, draft, tolerance)
+        else:
+            fidelity = _fidelity(copy, calibration, program, draft, checks)
     report = ExecutorchReport(
         path=path,
         kind="float32" if calibration is None else "int8",

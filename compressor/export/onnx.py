@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +24,7 @@ from compressor.export.canonical import canonicalise
 from compressor.export.checking import Agreement, check_draft, listing, run
 from compressor.export.metadata import Metadata, digest_of, write_metadata
 from compressor.export.slimming import slimmed
+from compressor.export.writing import drafted
 from compressor.runtimes.drafting import LOWEST_OPSET, cpu_copy, write_draft
 from compressor.runtimes.examples import Axes, Example, bind
 from compressor.runtimes.exporters import Exporter
@@ -130,14 +129,9 @@ def onnx(
     metadata = metadata or Metadata()
     if plan is not None:
         metadata = replace(metadata, plan_digest=digest_of(plan))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".exporting-", dir=path.parent) as aside:
-            draft, fallback = export.written(Path(aside), exporter)
-            report = _finished(draft, metadata, path)
-            os.replace(draft.path, path)
-    except OSError as error:
-        raise ExportError(f"cannot write {path}: {error}") from error
+    with drafted(path) as target:
+        draft, fallback = export.written(target.parent, exporter)
+        report = replace(_finished(draft, metadata, target), path=path)
     if fallback is not None:
         warnings.warn(
             f"torch's {Exporter.DYNAMO.value} exporter failed ({fallback}); {path} was written by its older "
@@ -239,15 +233,15 @@ class _Export:
 
 
 def _finished(draft: _Draft, metadata: Metadata, path: Path) -> OnnxReport:
-    """Write the metadata into the draft; the report of the file that it becomes at `path`."""
+    """Write the draft with its metadata to `path`; the report of that file."""
     import onnx as onnx_format
 
     proto = onnx_format.load(str(draft.path))
     metadata = write_metadata(proto, metadata)
-    onnx_format.save(proto, str(draft.path))
+    onnx_format.save(proto, str(path))
     return OnnxReport(
         path=path,
-        file_bytes=draft.path.stat().st_size,
+        file_bytes=path.stat().st_size,
         opset=opset_of(proto),
         nodes=len(proto.graph.node),
         inputs=metadata.inputs,

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +12,7 @@ from compressor.export.bench.candidates import Models, read_candidates
 from compressor.export.bench.samples import Given, samples_of
 from compressor.export.bench.site import FORMAT, MANIFEST, folder_files, single_page
 from compressor.export.bench.web_runtime import LICENCE, NAME, VERSION, web_runtime
+from compressor.export.writing import drafted, replaceable, replaced
 
 __all__ = ["BenchPage", "bench_page"]
 
@@ -89,14 +87,16 @@ def bench_page(
     candidates = read_candidates(models)
     given = samples_of(candidates, inputs, count=samples, seed=seed)
     files = folder_files(candidates, given, web_runtime(), title=title, rounds=rounds)
-    try:
-        if single_file:
-            page = single_page(files)
-            _write_file(path, page)
-        else:
-            _write_folder(path, files)
-    except OSError as error:
-        raise ExportError(f"cannot write the bench page {path}: {error}") from error
+    what = f"the bench page {path}"
+    if single_file:
+        page = single_page(files)
+        with drafted(path, what=what) as draft:
+            draft.write_bytes(page)
+    else:
+        with replaced(path, what=what) as folder:
+            for name, content in files.items():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                (folder / name).write_bytes(content)
     return BenchPage(
         path=path if single_file else path / "index.html",
         single_file=single_file,
@@ -120,48 +120,8 @@ def _check(path: Path, single_file: bool, rounds: int) -> None:
         )
     if single_file and path.is_dir():
         raise ExportError(f"{path} is a folder, so no file can be written there")
-    if not single_file and path.exists() and not _replaceable(path):
+    if not single_file and not replaceable(path, MANIFEST, FORMAT):
         raise ExportError(
             f"{path} exists and holds other things than a bench page, so it is left as it is; give a new or "
             "empty folder"
         )
-
-
-def _replaceable(path: Path) -> bool:
-    """Whether it is a folder with nothing in it but what an earlier call wrote."""
-    if not path.is_dir():
-        return False
-    try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        written = set(manifest["files"]) if manifest["format"] == FORMAT else set()
-    except (OSError, ValueError, TypeError, KeyError):
-        written = set()
-    return all(
-        found.relative_to(path).as_posix() in written for found in path.rglob("*") if not found.is_dir()
-    )
-
-
-def _write_file(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".bench-", dir=path.parent) as aside:
-        whole = Path(aside) / path.name
-        whole.write_bytes(content)
-        os.replace(whole, path)
-
-
-def _write_folder(path: Path, files: Mapping[str, bytes]) -> None:
-    """Write all files aside, then put the folder in place of an earlier page."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".bench-", dir=path.parent) as aside:
-        whole, earlier = Path(aside) / "whole", Path(aside) / "earlier"
-        for name, content in files.items():
-            (whole / name).parent.mkdir(parents=True, exist_ok=True)
-            (whole / name).write_bytes(content)
-        if path.exists():
-            os.replace(path, earlier)
-        try:
-            os.replace(whole, path)
-        except OSError:
-            if earlier.exists():
-                shutil.move(earlier, path)
-            raise

@@ -26,12 +26,12 @@ from compressor.export.files.comparing import compare_files
 from compressor.export.files.feeds import read_feeds
 from compressor.export.files.onnxruntime_tools import require_tools
 from compressor.export.files.sources import Source, read_source
-from compressor.export.folders import replaceable, replaced
 from compressor.export.low_precision.accepting import STANDARD, Acceptance
 from compressor.export.low_precision.quantising import dynamic_int8, int8, why_slower
 from compressor.export.metadata import Metadata
 from compressor.export.onnx import OnnxReport, onnx
 from compressor.export.ort_mobile.ort_format import OrtReport, ort
+from compressor.export.writing import replaceable, replaced
 from compressor.profiling import guard, profile
 from compressor.runtimes.drafting import LOWEST_OPSET
 from compressor.runtimes.examples import Axes, bind
@@ -75,7 +75,7 @@ def mobile(
     LatencyWarning says so, and which widths would be. The comparison in the result is run on `held_out` where
     given, which may hold labels, else on what it was calibrated on, else on the example. A second run writes
     the same bytes, but for .ort files, whose order onnxruntime draws anew, and their checksums. An earlier
-    bundle in the folder is replaced.
+    bundle is replaced where nothing else is in its folder.
 
     Raises ExportError where a file cannot be made, written or does not compute the same, InputError for
     arguments that make no sense, MissingExtraError where an extra is absent. Nothing is left then, and an
@@ -94,7 +94,8 @@ def mobile(
         web_runtime()  # before the work, not after it
     if not replaceable(folder, MANIFEST, FORMAT):
         raise ExportError(
-            f"{folder} exists and is no bundle, so it is left as it is; give a new or empty folder"
+            f"{folder} exists and is no bundle, or holds other things beside it, so it is left as it is; "
+            "give a new or empty folder"
         )
     say = progress or (lambda _: None)
     write = partial(_write, args=inputs, kwargs=kwargs or {}, dynamic=dynamic, opset=opset, say=say)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from compressor.export.files.feeds import Feeds, count_of, examples_of
 from compressor.export.files.fidelity import Fidelity, Tally
 from compressor.export.files.onnxruntime_tools import contained
 from compressor.export.files.sources import Source, float_bytes, tidy_like
+from compressor.export.writing import drafted
 from compressor.profiling import Latency
 from compressor.runtimes import OnnxRuntime
 from compressor.runtimes.sessions import Optimization, Session
@@ -127,19 +127,13 @@ def accepted(
     path = _target(path, source)
     if not isinstance(asked, Acceptance):
         raise InputError(f"checks is an Acceptance, got {type(asked).__name__}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".exporting-", dir=path.parent) as aside:
-            draft = Path(aside) / path.name
-            proto = _made(source, kind, make, Path(aside))
-            tidy_like(proto, source)
-            draft.write_bytes(proto.SerializeToString(deterministic=True))
-            fidelity, here, example = _judge(source, draft, kind, judged)
-            _require(fidelity, asked, kind, source, judged_on)
-            latency = time_of([source.path, draft], example, asked.runtime, asked.seconds)
-            os.replace(draft, path)
-    except OSError as error:
-        raise ExportError(f"cannot write {path}: {error}") from error
+    with drafted(path) as draft:
+        proto = _made(source, kind, make, draft.parent)
+        tidy_like(proto, source)
+        draft.write_bytes(proto.SerializeToString(deterministic=True))
+        fidelity, here, example = _judge(source, draft, kind, judged)
+        _require(fidelity, asked, kind, source, judged_on)
+        latency = time_of([source.path, draft], example, asked.runtime, asked.seconds)
     return LowPrecisionReport(
         path=path,
         kind=kind,

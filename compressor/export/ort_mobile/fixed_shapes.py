@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from compressor.errors import ExportError, InputError
 from compressor.export.files.onnxruntime_tools import contained, require_tools
 from compressor.export.files.sources import Source, read_source
 from compressor.export.metadata import refresh_metadata
+from compressor.export.writing import drafted
 from compressor.runtimes.sessions import Session
 
 __all__ = ["fix_shapes"]
@@ -33,14 +33,8 @@ def fix_shapes(
     if path.resolve() == file.path.resolve():
         raise InputError(f"{path} is the source itself; the new file needs another name")
     _check(file, shapes)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".exporting-", dir=path.parent) as aside:
-            draft = Path(aside) / path.name
-            _write(file, shapes, draft)
-            os.replace(draft, path)
-    except OSError as error:
-        raise ExportError(f"cannot write {path}: {error}") from error
+    with drafted(path) as draft:
+        _write(file, shapes, draft)
     return path
 
 

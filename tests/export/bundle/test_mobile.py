@@ -209,7 +209,7 @@ def test_what_fails_leaves_an_earlier_bundle_alone(made: Made, tmp_path: Path, c
     options, error, text = BAD[case]
     out = tmp_path / "out"
     out.mkdir()
-    earlier = json.dumps({"format": "compressor mobile bundle"})
+    earlier = json.dumps({"format": "compressor mobile bundle", "files": {}})
     (out / "manifest.json").write_text(earlier, encoding="utf-8")
     with pytest.raises(error, match=text):
         mobile(made.small, made.x, out, page=False, **{"checks": QUICK, **options})
@@ -220,10 +220,23 @@ def test_what_fails_leaves_an_earlier_bundle_alone(made: Made, tmp_path: Path, c
 def test_an_earlier_bundle_is_replaced_whole(made: Made, tmp_path: Path) -> None:
     out = tmp_path / "out"
     (out / "old").mkdir(parents=True)
-    (out / "manifest.json").write_text('{"format": "compressor mobile bundle"}', encoding="utf-8")
+    (out / "manifest.json").write_text(
+        '{"format": "compressor mobile bundle", "files": {"old/net.onnx": {}}}', encoding="utf-8"
+    )
+    (out / "old/net.onnx").write_bytes(b"")
     mobile(made.small, made.x, out, page=False, checks=QUICK)
     assert not (out / "old").exists() and (out / "model.onnx").is_file()
     assert not (out / "model.int8.onnx").exists()  # nothing to calibrate on
+
+
+def test_a_bundle_beside_which_others_put_their_files_is_left_alone(made: Made, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    mobile(made.small, made.x, out, page=False, checks=QUICK)
+    mobile(made.small, made.x, out, page=False, checks=QUICK)
+    (out / "notes.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(ExportError, match="exists and is no bundle, or holds other things beside it"):
+        mobile(made.small, made.x, out, page=False, checks=QUICK)
+    assert (out / "notes.txt").read_text(encoding="utf-8") == "mine"
 
 
 def test_a_folder_of_others_is_left_alone(made: Made, tmp_path: Path) -> None:
