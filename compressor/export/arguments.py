@@ -13,24 +13,25 @@ from torch import nn
 from compressor.errors import ExportError, InputError
 from compressor.runtimes.examples import Example
 
-__all__ = ["named_outputs", "refuse_bfloat16", "require_module", "require_size", "split_path"]
+__all__ = ["named_outputs", "refuse_bfloat16", "require_module", "require_size", "split_file", "split_path"]
 
 
-def split_path(args: Sequence[Any], *, verb: str, suffix: str) -> tuple[Path, tuple[Any, ...]]:
-    """The path that ends `args`, and the inputs before it; InputError where there is none.
+def split_file(args: Sequence[Any], *, verb: str, suffix: str) -> tuple[Path, tuple[Any, ...]]:
+    """The path of a file that ends `args`, and the inputs before it; InputError where there is none."""
+    path, inputs = split_path(args, kind="file", example=f'{verb}(model, x, "net{suffix}")')
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; the path of a file is expected, as {path / f'net{suffix}'}")
+    return path, inputs
 
-    Without `suffix` it is that of a folder.
-    """
+
+def split_path(args: Sequence[Any], *, kind: str, example: str) -> tuple[Path, tuple[Any, ...]]:
+    """The path of a `kind` that ends `args`, and the inputs before it; InputError where there is none."""
     if not args or not isinstance(args[-1], (str, os.PathLike)):
-        kind, name = ("file", f"net{suffix}") if suffix else ("folder", "out")
         raise InputError(
-            f'the last positional argument is the path of the {kind}, as in {verb}(model, x, "{name}"); got '
+            f"the last positional argument is the path of the {kind}, as in {example}; got "
             f"{type(args[-1]).__name__ if args else 'none'}"
         )
-    path = Path(args[-1])
-    if suffix and path.is_dir():
-        raise InputError(f"{path} is a folder; the path of a file is expected, as {path / f'net{suffix}'}")
-    return path, tuple(args[:-1])
+    return Path(args[-1]), tuple(args[:-1])
 
 
 def require_module(model: nn.Module, *, verb: str) -> None:

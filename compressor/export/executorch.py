@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from compressor.errors import ExportError, ExporterWarning
-from compressor.export.arguments import named_outputs, refuse_bfloat16, require_module, split_path
+from compressor.export.arguments import named_outputs, refuse_bfloat16, require_module, split_file
 from compressor.export.checking import listing, run
 from compressor.export.files.fidelity import Fidelity, Tally
 from compressor.export.low_precision.accepting import STANDARD, Acceptance
@@ -90,7 +90,7 @@ def executorch(
     net.pte: float32, 4,160 bytes, input [1, 3, 8, 8]; 1 XNNPACK delegate
       ExecuTorch agrees: relative error 1e-07
     """
-    path, inputs = split_path(args, verb="executorch", suffix=".pte")
+    path, inputs = split_file(args, verb="executorch", suffix=".pte")
     require_module(model, verb="executorch")
     require_executorch()
     example = bind(model, inputs, kwargs or {})
@@ -158,14 +158,11 @@ def _fidelity(
             len(first) if first.dim() else 1,
         )
     fidelity = tally.fidelity
-    low = [value for value in fidelity.sqnr_db.values() if not value >= checks.min_sqnr_db]
-    low += [value for value in fidelity.agreement.values() if not value >= checks.min_agreement]
-    if low:
+    if not checks.is_met_by(fidelity):
         raise ExportError(
             f"in int8 the program does not compute the same any more, on {fidelity.examples} calibration "
-            f"examples: {fidelity}; asked were {checks.min_sqnr_db:g} dB and {100 * checks.min_agreement:g} "
-            f"%. No file was written. Calibrate on more examples, keep float32, or ask for less: "
-            f"checks=Acceptance(...)"
+            f"examples: {fidelity}; asked were {checks}. No file was written. Calibrate on more examples, "
+            f"keep float32, or ask for less: checks=Acceptance(...)"
         )
     return fidelity
 

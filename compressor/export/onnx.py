@@ -18,7 +18,7 @@ from compressor.export.arguments import (
     refuse_bfloat16,
     require_module,
     require_size,
-    split_path,
+    split_file,
 )
 from compressor.export.canonical import canonicalise
 from compressor.export.checking import Agreement, check_draft, listing, run
@@ -27,7 +27,7 @@ from compressor.export.slimming import slimmed
 from compressor.export.writing import drafted
 from compressor.runtimes.drafting import LOWEST_OPSET, cpu_copy, write_draft
 from compressor.runtimes.examples import Axes, Example, bind
-from compressor.runtimes.exporters import Exporter
+from compressor.runtimes.exporters import Exporter, Request
 from compressor.runtimes.extras import require_onnx
 from compressor.runtimes.norm_folding import norms_left
 from compressor.runtimes.onnx_graph import Dims, opset_of
@@ -114,7 +114,7 @@ def onnx(
     net.onnx: 2,282 bytes, 3 nodes, opset 18; input [batch, 3, 8, 8] -> output [batch, 2, 4, 4]
       onnxruntime agrees: relative error 7e-08 at input [1, 3, 8, 8], 9e-08 at input [2, 3, 8, 8]
     """
-    path, inputs = split_path(args, verb="onnx", suffix=".onnx")
+    path, inputs = split_file(args, verb="onnx", suffix=".onnx")
     require_module(model, verb="onnx")
     require_size(model, largest_bytes=_LARGEST_FILE_BYTES)
     _check(opset, metadata, exporter)
@@ -190,7 +190,8 @@ class _Export:
         import onnx as onnx_format
 
         plain = folder / f"{exporter.name}.onnx"
-        write_draft(self.model, self._traceable(), self.axes, plain, self.opset, self.output_names, exporter)
+        request = Request(self.model, self._traceable(), self.axes, self.opset, self.output_names)
+        write_draft(request, plain, exporter)
         weights = self.model.state_dict().keys()
         slim = slimmed(plain, folder / f"{exporter.name}-slim.onnx", weights)
         fault: ExportError | None = None

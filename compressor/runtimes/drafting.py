@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch import nn
 
 from compressor.core.surgery import cut_copy
-from compressor.runtimes.examples import Example
-from compressor.runtimes.exporters import Exporter, export_with
+from compressor.runtimes.exporters import Exporter, Request, export_with
 from compressor.runtimes.norm_folding import fold_norms
 from compressor.runtimes.onnx_graph import name_axes, strip
 
@@ -23,19 +21,11 @@ def cpu_copy(model: nn.Module) -> nn.Module:
     return cut_copy(model, (), lambda tensor, _cuts: tensor.detach().cpu()).eval()
 
 
-def write_draft(
-    model: nn.Module,
-    example: Example,
-    axes: Mapping[str, Sequence[int]],
-    path: Path,
-    opset: int,
-    output_names: Sequence[str],
-    exporter: Exporter = Exporter.DYNAMO,
-) -> None:
+def write_draft(request: Request, path: Path, exporter: Exporter = Exporter.DYNAMO) -> None:
     """Write the file, without metadata, with named axes and folded norms; no check but ONNX's own."""
     import onnx as onnx_format
 
-    export_with(exporter, model, example, axes, path, opset, output_names)
+    export_with(exporter, request, path)
     proto = onnx_format.load(str(path))
     name_axes(proto.graph)
     strip(proto)

@@ -8,6 +8,7 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from compressor.core.tape import record
 from compressor.errors import CaptureError, ExportError
 from compressor.runtimes.examples import Example
 
-__all__ = ["Exporter", "export_with"]
+__all__ = ["Exporter", "Request", "export_with"]
 
 _NOISY = ("torch.onnx", "torch.export", "torch.fx", "torch._dynamo", "onnxscript", "onnx_ir", "onnxslim")
 # What the tracer says where Python read numbers: a list or an array always shows values of a tensor;
@@ -43,78 +44,67 @@ class Exporter(Enum):
         return f"Exporter.{self.name}"
 
 
-def export_with(
-    exporter: Exporter,
-    model: nn.Module,
-    example: Example,
-    axes: Mapping[str, Sequence[int]],
-    path: Path,
-    opset: int,
-    output_names: Sequence[str],
-) -> None:
+@dataclass(frozen=True, eq=False)
+class Request:
+    """What is to be exported: a model on an example, with `axes` of its inputs that stay free."""
+
+    model: nn.Module
+    example: Example
+    axes: Mapping[str, Sequence[int]]
+    opset: int
+    output_names: Sequence[str]
+
+
+def export_with(exporter: Exporter, request: Request, path: Path) -> None:
     """Write the file as the exporter does; raises ExportError with its reason where it cannot."""
     write = _with_dynamo if exporter is Exporter.DYNAMO else _with_torchscript
     try:
         with quiet():
-            write(model, example, axes, path, opset, output_names)
+            write(request, path)
     except ExportError:
         raise
     except Exception as error:
         hint = ". If the message is about a size, try dynamic=(0,) or dynamic=()"
         raise ExportError(
-            f"torch's {exporter.value} exporter cannot take {type(model).__name__}: {_cause(error)}"
+            f"torch's {exporter.value} exporter cannot take {type(request.model).__name__}: {_cause(error)}"
             f"{hint if exporter is Exporter.DYNAMO else ''}"
         ) from error
 
 
-def _with_dynamo(
-    model: nn.Module,
-    example: Example,
-    axes: Mapping[str, Sequence[int]],
-    path: Path,
-    opset: int,
-    output_names: Sequence[str],
-) -> None:
-    args, kwargs = example.call
-    free = example.mapped(lambda name, _: dict.fromkeys(axes[name], torch.export.Dim.AUTO))
+def _with_dynamo(request: Request, path: Path) -> None:
+    args, kwargs = request.example.call
+    free = request.example.mapped(lambda name, _: dict.fromkeys(request.axes[name], torch.export.Dim.AUTO))
     torch.onnx.export(
-        model,
+        request.model,
         args,
         str(path),
         kwargs=kwargs,
         dynamo=True,
         external_data=False,
-        opset_version=opset,
-        dynamic_shapes=free if any(axes.values()) else None,
-        input_names=list(example.tensors),
-        output_names=list(output_names),
+        opset_version=request.opset,
+        dynamic_shapes=free if any(request.axes.values()) else None,
+        input_names=list(request.example.tensors),
+        output_names=list(request.output_names),
         verbose=False,
     )
 
 
-def _with_torchscript(
-    model: nn.Module,
-    example: Example,
-    axes: Mapping[str, Sequence[int]],
-    path: Path,
-    opset: int,
-    output_names: Sequence[str],
-) -> None:
-    args, kwargs = example.call
+def _with_torchscript(request: Request, path: Path) -> None:
+    args, kwargs = request.example.call
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         torch.onnx.export(
-            model,
+            request.model,
             args,
             str(path),
             kwargs=kwargs,
             dynamo=False,
-            opset_version=opset,
-            dynamic_axes=_symbols(example, axes),
-            input_names=list(example.tensors),
-            output_names=list(output_names),
+            opset_version=request.opset,
+            dynamic_axes=_symbols(request.example, request.axes),
+            input_names=list(request.example.tensors),
+            output_names=list(request.output_names),
         )
-    _refuse_frozen_values(model, example, [str(warning.message) for warning in caught])
+    _refuse_frozen_values(request.model, request.example, [str(warning.message) for warning in caught])
 
 
 def _symbols(example: Example, axes: Mapping[str, Sequence[int]]) -> dict[str, dict[int, str]]:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from compressor.errors import ExportError
+from compressor.runtimes.drafting import LOWEST_OPSET
 
 if TYPE_CHECKING:
     import onnx
 
 __all__ = ["write_layers"]
 
-_OPSET, _IR = 18, 9  # what torch's exporter writes for opset 18
+_IR = 9  # what torch's exporter writes for that opset
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
@@ -44,7 +45,7 @@ def write_layers(layers: nn.Sequential, x: Tensor, path: Path) -> None:
         [helper.make_tensor_value_info(last, TensorProto.FLOAT, None)],
         tensors,
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", LOWEST_OPSET)], ir_version=_IR)
     onnx.save(model, str(path))
 
 

@@ -21,7 +21,7 @@ from compressor.runtimes.base import Ready, Runtime, Target
 from compressor.runtimes.clocks import cpu_clock, pinned_to
 from compressor.runtimes.drafting import LOWEST_OPSET, cpu_copy, write_draft
 from compressor.runtimes.examples import bind
-from compressor.runtimes.exporters import Exporter
+from compressor.runtimes.exporters import Exporter, Request
 from compressor.runtimes.extras import require_onnx
 from compressor.runtimes.sessions import Optimization, Session
 
@@ -101,7 +101,8 @@ def write_fixed(
     with torch.no_grad():
         outputs = len(output_tensors(copy(*call_args, **call_kwargs)))
     names = tuple(f"output_{number}" for number in range(outputs))
-    write_draft(copy, example, dict.fromkeys(example.tensors, ()), path, LOWEST_OPSET, names, exporter)
+    request = Request(copy, example, dict.fromkeys(example.tensors, ()), LOWEST_OPSET, names)
+    write_draft(request, path, exporter)
     return dict(example.tensors)
 
 

@@ -188,7 +188,7 @@ def draft_is(monkeypatch: pytest.MonkeyPatch) -> Callable[[onnx_format.ModelProt
 
     def replace(proto: onnx_format.ModelProto) -> None:
         data = proto.SerializeToString()
-        monkeypatch.setattr(MODULE, "write_draft", lambda _m, _e, _a, path, *_: path.write_bytes(data))
+        monkeypatch.setattr(MODULE, "write_draft", lambda _request, path, *_: path.write_bytes(data))
 
     return replace
 
@@ -231,7 +231,7 @@ def test_a_file_too_new_for_the_installed_onnxruntime_says_what_to_do(
 def test_weights_that_the_exporter_puts_beside_the_file_are_taken_into_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def write(_m: Any, _e: Any, _a: Any, path: Path, *_: Any) -> None:
+    def write(_request: Any, path: Path, *_: Any) -> None:
         onnx_format.save(
             graph(ir_version=8), str(path), save_as_external_data=True, location="w.bin", size_threshold=0
         )

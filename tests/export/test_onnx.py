@@ -176,7 +176,7 @@ def draft_is(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], None]:
     """A function that makes the exporter write given bytes, so that no export need run."""
 
     def replace(data: bytes) -> None:
-        monkeypatch.setattr(MODULE, "write_draft", lambda _m, _e, _a, path, *_: path.write_bytes(data))
+        monkeypatch.setattr(MODULE, "write_draft", lambda _request, path, *_: path.write_bytes(data))
 
     return replace
 
@@ -248,8 +248,8 @@ def test_a_free_batch_of_one_is_traced_as_two(
     # torchvision's vit_b_16, traced at batch 1, keeps that 1 in its reshapes and fails at batch 2.
     seen = []
 
-    def write(_model: nn.Module, example: Any, _axes: Any, path: Path, *_: Any) -> None:
-        seen.append(example.shapes)
+    def write(request: Any, path: Path, *_: Any) -> None:
+        seen.append(request.example.shapes)
         path.write_bytes(exported.report.path.read_bytes())
 
     monkeypatch.setattr(MODULE, "write_draft", write)

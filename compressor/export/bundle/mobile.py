@@ -85,7 +85,7 @@ def mobile(
     >>> small = cp.prune(model, x, budget=cp.budget.Macs(0.5))                 # doctest: +SKIP
     >>> print(cp.export.mobile(small, x, "out", calibration=loader, baseline=model))  # doctest: +SKIP
     """
-    folder, inputs = split_path(args, verb="mobile", suffix="")
+    folder, inputs = split_path(args, kind="folder", example='mobile(model, x, "out")')
     require_module(model, verb="mobile")
     if baseline is not None:
         require_module(baseline, verb="mobile(baseline=...)")

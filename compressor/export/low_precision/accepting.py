@@ -49,6 +49,15 @@ class Acceptance:
     runtime: OnnxRuntime = field(default_factory=OnnxRuntime)
     seconds: float = 2.0
 
+    def is_met_by(self, found: Fidelity) -> bool:
+        """Whether every output is as near as asked; a number that is none never is."""
+        return all(value >= self.min_sqnr_db for value in found.sqnr_db.values()) and all(
+            value >= self.min_agreement for value in found.agreement.values()
+        )
+
+    def __str__(self) -> str:
+        return f"{self.min_sqnr_db:g} dB and {100 * self.min_agreement:g} %"
+
     def __post_init__(self) -> None:
         """Check the options."""
         if not 0 <= self.min_agreement <= 1:
@@ -223,12 +232,10 @@ def _judge(
 
 
 def _require(found: Fidelity, asked: Acceptance, kind: str, source: Source, judged_on: str) -> None:
-    low = [name for name, value in found.sqnr_db.items() if not value >= asked.min_sqnr_db]
-    low += [name for name, value in found.agreement.items() if not value >= asked.min_agreement]
-    if low:
+    if not asked.is_met_by(found):
         raise ExportError(
             f"made {kind}, {source.path} does not compute the same any more, on {found.examples} {judged_on} "
-            f"examples: {found}; asked were {asked.min_sqnr_db:g} dB and {100 * asked.min_agreement:g} %. "
+            f"examples: {found}; asked were {asked}. "
             "No file was written. Calibrate on more examples like those the model will meet, keep float32, "
             "or ask for less: checks=Acceptance(min_sqnr_db=..., min_agreement=...)"
         )
