@@ -156,17 +156,27 @@ def _resized(example: Example, inputs: Mapping[str, Dims], size_of: Callable[[in
 
 
 def run(model: nn.Module, example: Example, what: str) -> list[Tensor]:
-    """The tensors that `model` returns on `example`; ExportError calls the inputs `what`."""
+    """The tensors that `model` returns on `example`; ExportError calls the inputs `what`.
+
+    Where no number is finite any file would agree, so that is an error, too.
+    """
     args, kwargs = _pytree.tree_map_only(Tensor, lambda tensor: tensor.clone(), example.call)
     try:
         with torch.no_grad():
-            return [tensor.contiguous() for tensor in output_tensors(model(*args, **kwargs))]
+            outputs = [tensor.contiguous() for tensor in output_tensors(model(*args, **kwargs))]
     except Exception as error:
         raise ExportError(
             f"{type(model).__name__} itself fails on {what}, {listing(example.shapes)}: "
             f"{type(error).__name__}: {error}. If that shape makes no sense for the model, leave "
             f"its axis out of `dynamic`"
         ) from error
+    numbers = [tensor for tensor in outputs if tensor.numel()]
+    if numbers and not any(bool(torch.isfinite(tensor).any()) for tensor in numbers):
+        raise ExportError(
+            f"{type(model).__name__} gives no finite number on {what}, {listing(example.shapes)}, so that no "
+            "file could be checked against it; look for NaN or infinity in its weights and in the example"
+        )
+    return outputs
 
 
 def listing(shapes: Mapping[str, Sequence[int | str]]) -> str:

@@ -94,12 +94,18 @@ def write_fixed(
     path: Path,
     exporter: Exporter = Exporter.DYNAMO,
 ) -> dict[str, Tensor]:
-    """Draft the file for exactly these inputs; what to feed it."""
+    """Draft the file for exactly these inputs; what to feed it. Raises InputError where they do not fit."""
     example = bind(model, args, kwargs)
     copy = cpu_copy(model)
     call_args, call_kwargs = example.call
-    with torch.no_grad():
-        outputs = len(output_tensors(copy(*call_args, **call_kwargs)))
+    try:
+        with torch.no_grad():
+            outputs = len(output_tensors(copy(*call_args, **call_kwargs)))
+    except Exception as error:
+        raise InputError(
+            f"{type(model).__name__} fails on inputs of shape {list(example.shapes.values())}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
     names = tuple(f"output_{number}" for number in range(outputs))
     request = Request(copy, example, dict.fromkeys(example.tensors, ()), LOWEST_OPSET, names)
     write_draft(request, path, exporter)

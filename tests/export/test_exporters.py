@@ -228,6 +228,15 @@ def test_a_file_too_new_for_the_installed_onnxruntime_says_what_to_do(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("where", ["weights", "example"])
+def test_what_is_nowhere_finite_proves_nothing(tmp_path: Path, where: str) -> None:
+    layer, x = half(), torch.rand(1, 2)
+    (layer.weight.data if where == "weights" else x).fill_(torch.nan)
+    with pytest.raises(ExportError, match=r"Linear gives no finite number on the example, input \[1, 2\]"):
+        onnx(layer, x, tmp_path / "net.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_weights_that_the_exporter_puts_beside_the_file_are_taken_into_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

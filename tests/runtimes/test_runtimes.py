@@ -72,6 +72,11 @@ def test_a_module_runs_in_onnxruntime_and_computes_the_same() -> None:
     torch.testing.assert_close(torch.from_numpy(output), net.eval()(x))
 
 
+def test_inputs_that_a_module_cannot_take_are_named() -> None:
+    with pytest.raises(InputError, match=r"Linear fails on inputs of shape \[\(3, 5\)\]: RuntimeError: mat1"):
+        latency(nn.Linear(4, 2), nn.Linear(4, 2), torch.rand(3, 5), runtime=OnnxRuntime())
+
+
 def test_a_compiled_module_computes_the_same() -> None:
     torch.manual_seed(0)
     net, x = nn.Linear(4, 2), torch.rand(3, 4)
