@@ -80,7 +80,11 @@ LIMITED: dict[str, tuple[str, ...]] = {
     "pytorch_lightning": ("training.lightning",),
     "transformers": ("training.transformers",),
     "cloudpickle": ("profiling.memory_jobs",),
-    "scipy": ("evaluation.*",),
+    "scipy": ("data.*", "evaluation.*"),
+    "torchmetrics": ("evaluation.*",),
+    "PIL": ("data.*", "report.*"),
+    "imageio": ("data.*",),
+    "wfdb": ("data.*",),
     "sklearn": ("evaluation.*",),
     "torch_pruning": ("scoring.torch_pruning",),  # the one file that knows it
 }

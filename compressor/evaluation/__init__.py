@@ -1,4 +1,4 @@
-"""How well a classifier does class by class, with intervals, and which classes pruning hurts most.
+"""How well a model does: classifiers class by class, with intervals, and how far restored images are off.
 
 Every number is computed on the whole set, never averaged over batches: an average of batch means of
 macro recall is no macro recall.
@@ -6,6 +6,7 @@ macro recall is no macro recall.
 
 from compressor.evaluation.classification import Classification, classification
 from compressor.evaluation.comparison import ClassChange, ClassComparison, compare_classes
+from compressor.evaluation.fidelity import mae, mse, psnr, psnr_of_each
 from compressor.evaluation.intervals import Interval, t_interval, wilson_interval
 from compressor.evaluation.metrics import balanced_accuracy, macro_f1
 from compressor.evaluation.predictions import Predictions, classify
@@ -23,7 +24,11 @@ __all__ = [
     "classify",
     "compare_classes",
     "macro_f1",
+    "mae",
+    "mse",
     "over_seeds",
+    "psnr",
+    "psnr_of_each",
     "t_interval",
     "wilson_interval",
 ]
