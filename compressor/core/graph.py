@@ -19,7 +19,7 @@ from torch import nn
 from compressor.core.channels import Mask, UnitArray, free, gone, sites
 from compressor.core.plan import Cut, Patch, PatchValue, Plan, Role, Signature, Size, SizeValue
 from compressor.core.tape import Tape
-from compressor.errors import PlanError
+from compressor.errors import InputError, PlanError
 
 __all__ = [
     "PINNED",
@@ -33,6 +33,7 @@ __all__ = [
     "SizeRule",
     "UnitArray",
     "Work",
+    "require_graph",
 ]
 
 PINNED = -1
@@ -331,3 +332,17 @@ class Graph:
             if others:
                 lines.append(f"  removed together with: {', '.join(others)}")
         return lines
+
+
+def require_graph(function: str, graph: object) -> None:
+    """Nothing, if `graph` is one; else raises InputError: a model in its place is the usual slip.
+
+    >>> require_graph("macs", nn.ReLU())
+    Traceback (most recent call last):
+        ...
+    compressor.errors.InputError: macs needs a captured graph, got ReLU: give it capture(model, example)
+    """
+    if not isinstance(graph, Graph):
+        raise InputError(
+            f"{function} needs a captured graph, got {type(graph).__name__}: give it capture(model, example)"
+        )

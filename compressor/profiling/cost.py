@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn
 
-from compressor.core.graph import PINNED, Axis, Graph, UnitArray
+from compressor.core.graph import PINNED, Axis, Graph, UnitArray, require_graph
 from compressor.core.plan import Plan
 from compressor.errors import InputError, PlanMismatchError
 from compressor.profiling.contractions import contraction_macs
@@ -103,6 +103,7 @@ def macs(graph: Graph) -> Cost:
     >>> macs(capture(net, torch.zeros(3, 4))).total()
     144
     """
+    require_graph("macs", graph)
     entries = [
         term
         for work in graph.works
@@ -126,6 +127,7 @@ def params(graph: Graph) -> Cost:
     >>> params(capture(net, torch.zeros(3, 4))).total()
     58
     """
+    require_graph("params", graph)
     named = dict(graph.model.named_parameters())
     return Cost("parameters", tuple(_elements(graph, named.items(), scale=lambda _: 1)), graph.n_units)
 
@@ -138,6 +140,7 @@ def weight_bytes(graph: Graph) -> Cost:
     >>> weight_bytes(capture(net, torch.zeros(3, 4))).total()
     232
     """
+    require_graph("weight_bytes", graph)
     named = saved_tensors(graph.model)
     entries = _elements(graph, named.items(), scale=lambda tensor: tensor.element_size())
     return Cost("weight bytes", tuple(entries), graph.n_units)
@@ -161,6 +164,7 @@ def activation_bytes(graph: Graph) -> Cost:
     >>> activation_bytes(capture(net, torch.zeros(3, 4))).total()
     120
     """
+    require_graph("activation_bytes", graph)
     entries = tuple(
         term
         for made in graph.activations

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from compressor.core.graph import Graph
+from compressor.core.graph import Graph, require_graph
 from compressor.core.plan import Plan
 from compressor.profiling.cost import activation_bytes, macs, params, removed_by, weight_bytes
 from compressor.profiling.peak import peak_activation_bytes
@@ -36,6 +36,7 @@ def costs(graph: Graph, removal: Plan | Mask | None = None) -> Costs:
     >>> costs(graph)
     Costs(macs=48, params=58, weight_bytes=232, activation_bytes=40, peak_activation_bytes=56)
     """
+    require_graph("costs", graph)
     gone = removed_by(graph, removal) if isinstance(removal, Plan) else removal
     return Costs(
         macs(graph).total(gone),

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from compressor.core.graph import Graph
+from compressor.core.graph import Graph, require_graph
 from compressor.core.tape import Tape
 from compressor.profiling.cost import Cost
 from compressor.profiling.counting import Counts, Numbers, RemovalOrder, products
@@ -122,6 +122,7 @@ def peak_activation_bytes(graph: Graph) -> PeakCost:
     >>> cost.total(np.arange(8) < 4), cost.peak().module
     (48, '1')
     """
+    require_graph("peak_activation_bytes", graph)
     lives = lifetimes(graph.tape)
     entries, owner = [], []
     for position, life in enumerate(lives):

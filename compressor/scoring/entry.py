@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from compressor.core.graph import Graph
+from compressor.core.graph import Graph, require_graph
 from compressor.errors import InputError
 from compressor.observing.processes import Processes, across
 from compressor.scoring.base import Scorer
@@ -29,11 +29,7 @@ def score(graph: Graph, scorer: Scorer | WeightScore, *, processes: Processes | 
     >>> score(graph, lambda weight, axis: weight.abs().transpose(0, axis).flatten(1).amax(1))
     Scores(WeightFunction(function=<lambda>) of Sequential: 3 units in 1 group, ...)
     """
-    if not isinstance(graph, Graph):
-        raise InputError(
-            f"score needs a captured graph, got {type(graph).__name__}: "
-            "score(capture(model, example), scorer)"
-        )
+    require_graph("score", graph)
     chosen = scorer if isinstance(scorer, Scorer) else _from_function(scorer)
     with torch.inference_mode(False), torch.no_grad(), across(processes):
         return Scores(graph, chosen.unit_scores(graph), repr(chosen))

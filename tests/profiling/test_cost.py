@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +15,15 @@ from compressor.core.capture import capture
 from compressor.core.plan import Cut, Plan
 from compressor.core.surgery import apply
 from compressor.errors import InputError, PlanMismatchError
-from compressor.profiling import activation_bytes, costs, macs, params, removed_by, weight_bytes
+from compressor.profiling import (
+    activation_bytes,
+    costs,
+    macs,
+    params,
+    peak_activation_bytes,
+    removed_by,
+    weight_bytes,
+)
 from tests.core.driver import random_removal
 
 
@@ -189,3 +200,11 @@ def test_a_removal_of_the_wrong_kind_is_refused(mask: np.ndarray) -> None:
     graph = capture(nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 2)), torch.zeros(1, 4))
     with pytest.raises(InputError, match="one flag for each of the 8 units"):
         macs(graph).total(mask)
+
+
+@pytest.mark.parametrize("cost", [macs, params, weight_bytes, activation_bytes, costs, peak_activation_bytes])
+def test_a_model_in_place_of_a_graph_is_named(cost: Callable[[Any], object]) -> None:
+    with pytest.raises(
+        InputError, match=rf"{cost.__name__} needs a captured graph, got Linear: give it capture"
+    ):
+        cost(nn.Linear(2, 2))

@@ -189,7 +189,7 @@ def test_what_is_no_scorer_is_an_input_error(chain: Graph, scorer: Any, said: st
 
 
 def test_a_model_in_place_of_its_graph_is_an_input_error() -> None:
-    with pytest.raises(InputError, match=r"needs a captured graph, got Linear: score\(capture\("):
+    with pytest.raises(InputError, match=r"needs a captured graph, got Linear: give it capture\("):
         score(nn.Linear(2, 2), Norm())  # type: ignore[arg-type]
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from compressor.core.graph import Graph
+from compressor.core.graph import Graph, require_graph
 from compressor.errors import InputError, LatencyWarning
 from compressor.profiling.latency_table.frontier import free_multiple
 from compressor.profiling.latency_table.identity import identity_of, network_of
@@ -56,10 +56,7 @@ def latency_table(
         table = latency_table(cp.capture(model, x))
         small = cp.prune(model, x, budget=cp.budget.Latency(0.5, table))
     """
-    if not isinstance(graph, Graph):
-        raise InputError(
-            f"latency_table needs a captured model, capture(model, x), got {type(graph).__name__}"
-        )
+    require_graph("latency_table", graph)
     by = OnnxRuntime() if runtime is None else runtime
     if not isinstance(by, Runtime):
         raise InputError(f"runtime = {runtime!r}: a runtime such as runtimes.OnnxRuntime() is expected")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor, nn
 
-from compressor.core.graph import Graph, Mask
+from compressor.core.graph import Graph, Mask, require_graph
 from compressor.core.plan import Plan
 from compressor.core.surgery import check_plan
 from compressor.core.tape import named_tensors
@@ -41,6 +41,7 @@ def planned(plan: Plan, graph: Graph) -> Mask:
 
     Raises PlanMismatchError for a plan of another model and InputError for one that removes nothing.
     """
+    require_graph("sparse training", graph)
     check_plan(graph.model, plan)
     try:
         removed = removed_units(graph, plan)
@@ -56,6 +57,7 @@ def planned(plan: Plan, graph: Graph) -> Mask:
 
 def all_removable(graph: Graph) -> Mask:
     """All units [n_units]; raises InputError where there are none."""
+    require_graph("sparse training", graph)
     if not graph.n_units:
         raise InputError(f"no channel of {graph.signature.model} can be removed: nothing to regularise")
     return np.ones(graph.n_units, dtype=bool)
