@@ -133,7 +133,8 @@ class Drawn:
 
     With a `balance` below 1 frequent classes are drawn more often, with 0 every image is as likely.
     A pass draws as many images as there are. Order, shifts and flips come from `seed` alone, so every
-    method sees the same images; every pass goes on where the one before it ended.
+    method sees the same images; every pass goes on where the one before it ended, also from a checkpoint,
+    which holds the state of `generator`.
     """
 
     def __init__(self, data: Medical, *, seed: int, balance: float = 1.0) -> None:
@@ -143,23 +144,23 @@ class Drawn:
         self._padded_NHWC = padded.permute(0, 2, 3, 1).contiguous()
         self._likely = self._labels.bincount()[self._labels].double() ** -balance
         self._flips = data.flips
-        self._generator = torch.Generator().manual_seed(seed)
+        self.generator = torch.Generator().manual_seed(seed)
 
     def __len__(self) -> int:
         return math.ceil(len(self._labels) / _BATCH)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         n = len(self._labels)
-        order = torch.multinomial(self._likely, n, replacement=True, generator=self._generator)
+        order = torch.multinomial(self._likely, n, replacement=True, generator=self.generator)
         return ((self._seen(chosen), self._labels[chosen]) for chosen in order.split(_BATCH))
 
     def _seen(self, chosen: Tensor) -> Tensor:
         """The images, each moved by up to three pixels and turned over or not."""
-        shifts = torch.randint(0, 2 * _SHIFT + 1, (len(chosen), 2), generator=self._generator)
+        shifts = torch.randint(0, 2 * _SHIFT + 1, (len(chosen), 2), generator=self.generator)
         rows = torch.arange(self._height) + shifts[:, :1]
         columns = torch.arange(self._width) + shifts[:, 1:]
         if self._flips:
-            flipped = torch.rand(len(chosen), 2, generator=self._generator) < 0.5
+            flipped = torch.rand(len(chosen), 2, generator=self.generator) < 0.5
             rows = torch.where(flipped[:, :1], rows.flip(1), rows)
             columns = torch.where(flipped[:, 1:], columns.flip(1), columns)
         x_NHWC = self._padded_NHWC[chosen[:, None, None], rows[:, :, None], columns[:, None, :]]

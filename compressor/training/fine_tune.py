@@ -43,8 +43,9 @@ def fine_tune_(
     With `checkpoint` the training is written to that file after each epoch and when it is interrupted
     (Ctrl-C), and goes on from there where the file exists: on a CPU to the same bit as without the
     interruption, the loader's generator and the augmentation included (not with `persistent_workers`, whose
-    random state nobody can read). A finished training is not repeated. The file holds tensors and plain
-    values only; in several processes it is not written on an interrupt.
+    random state nobody can read). Batches of your own that draw from a generator hold it as an attribute
+    `generator`. A finished training is not repeated. The file holds tensors and plain values only; in
+    several processes it is not written on an interrupt.
 
     Under `torchrun` (an initialised process group) gradients are means over processes, each of which reads
     its own share through a DistributedSampler; the first one writes and shows progress.

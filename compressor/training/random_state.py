@@ -60,11 +60,17 @@ def set_random_state(state: dict[str, Any], device: torch.device) -> None:
 
 
 def generators_of(batches: object) -> list[torch.Generator]:
-    """The generators that a DataLoader and its samplers hold, each once, in a fixed order."""
-    if not isinstance(batches, DataLoader):
-        return []
-    holders = [batches, batches.sampler, batches.batch_sampler]
-    holders.append(getattr(batches.batch_sampler, "sampler", None))
+    """The `generator` of the batches and of a DataLoader's samplers, each once, in a fixed order.
+
+    >>> class Noise:
+    ...     generator = torch.Generator()
+    >>> generators_of(Noise()) == [Noise.generator], generators_of([torch.ones(1)])
+    (True, [])
+    """
+    holders: list[object] = [batches]
+    if isinstance(batches, DataLoader):
+        holders += [batches.sampler, batches.batch_sampler]
+        holders.append(getattr(batches.batch_sampler, "sampler", None))
     found = [getattr(holder, "generator", None) for holder in holders]
     distinct = {id(own): own for own in found if isinstance(own, torch.Generator)}
     return list(distinct.values())

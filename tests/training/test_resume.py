@@ -125,6 +125,33 @@ def test_after_a_crash_it_goes_on_from_the_end_of_an_epoch(
     assert_same(resumed, trained(recipe, F.cross_entropy, seed=seed, workers=workers))
 
 
+class Drawing:
+    """Batches of one's own: noise from a generator of theirs is added anew in each pass."""
+
+    def __init__(self) -> None:
+        self.generator = torch.Generator().manual_seed(5)
+
+    def __len__(self) -> int:
+        return 4
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        x, y = make_data(16, seed=1)
+        for own, labels in zip(x.split(4), y.split(4), strict=True):
+            yield own + torch.randn(own.shape, generator=self.generator), labels
+
+
+@pytest.mark.parametrize("at", [2, 5, 8])
+def test_batches_with_a_generator_of_their_own_go_on_drawing(tmp_path: Path, at: int) -> None:
+    def run(loss: Any, **options: Any) -> tuple[nn.Module, History]:
+        net = make_net()
+        return net, fine_tune_(net, Drawing(), loss, RECIPES["sgd"], progress=False, **options)
+
+    path = tmp_path / "training.pt"
+    with pytest.raises(KeyboardInterrupt):
+        run(InterruptedLoss(at), checkpoint=path)
+    assert_same(run(F.cross_entropy, checkpoint=path), run(F.cross_entropy))
+
+
 @pytest.mark.parametrize("after", [1, 4, 6])
 def test_interrupted_right_after_a_step(tmp_path: Path, after: int) -> None:
     """As a signal can be that came during the step and was put off."""
