@@ -6,6 +6,8 @@ They stand beside the library: nothing in it knows them, and any other `nn.Modul
 from __future__ import annotations
 
 from compressor.models.checkpoints import load_akamaster_checkpoint
+from compressor.models.clutter_discriminator import ClutterDiscriminator
+from compressor.models.clutter_filter import ClutterFilter
 from compressor.models.mobilenet_v2 import MobileNetV2, mobilenet_v2, mobilenet_v2_cifar
 from compressor.models.registry import create, model, names
 from compressor.models.resnet import ResNet
@@ -14,6 +16,8 @@ from compressor.models.vgg import VGG, vgg16_bn, vgg16_bn_cifar
 
 __all__ = [
     "VGG",
+    "ClutterDiscriminator",
+    "ClutterFilter",
     "MobileNetV2",
     "ResNet",
     "ResNetCifar",
