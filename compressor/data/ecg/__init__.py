@@ -2,6 +2,25 @@
 
 from __future__ import annotations
 
+from compressor.data.ecg.cleaning import BaselineRemoval, Cleaner, MedianDenoising, normalize_recordings
+from compressor.data.ecg.images import Preparation, StackedImages, backbone_input, prepare, stack_leads
 from compressor.data.ecg.recordings import LEADS, Recording, Recordings
+from compressor.data.ecg.scalograms import MorletBank, cut_windows, scalograms
 
-__all__ = ["LEADS", "Recording", "Recordings"]
+__all__ = [
+    "LEADS",
+    "BaselineRemoval",
+    "Cleaner",
+    "MedianDenoising",
+    "MorletBank",
+    "Preparation",
+    "Recording",
+    "Recordings",
+    "StackedImages",
+    "backbone_input",
+    "cut_windows",
+    "normalize_recordings",
+    "prepare",
+    "scalograms",
+    "stack_leads",
+]
