@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from compressor.training import sparsity
+from compressor.training.adversarial import Adversarial, ChangedPixels
 from compressor.training.attaching import Attachable, AttachedLoss, ModelLoss
 from compressor.training.distillation import Distillation
 from compressor.training.fine_tune import fine_tune_
@@ -17,8 +18,10 @@ from compressor.training.sparsity import Regularizer
 from compressor.training.validation import Validation, accuracy
 
 __all__ = [
+    "Adversarial",
     "Attachable",
     "AttachedLoss",
+    "ChangedPixels",
     "Distillation",
     "Focal",
     "GradualPruning",

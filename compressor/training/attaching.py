@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
+
+from compressor.errors import InputError
 
 __all__ = ["Attachable", "AttachedLoss", "Handle", "Loss", "ModelLoss"]
 
@@ -50,6 +52,18 @@ class AttachedLoss(ABC):
     @abstractmethod
     def remove(self) -> None:
         """Stop watching, and give back everything that was switched."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the loss itself learns, as copies: tensors and plain values; nothing where it learns nothing.
+
+        `fine_tune_` puts it into the checkpoint, and gives it back where a step fails half-way.
+        """
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up what `state_dict` returned. Raises InputError for the state of another loss."""
+        if state:
+            raise InputError(f"{type(self).__name__} has no state, got one with {', '.join(state)}")
 
     def __enter__(self) -> AttachedLoss:
         return self

@@ -19,7 +19,7 @@ from compressor.core.tape import named_tensors
 from compressor.errors import FileError, InputError, TrainingError
 from compressor.observing.batches import Batch, batch_of, device_of, to_device
 from compressor.training import processes
-from compressor.training.attaching import Attachable, Loss, ModelLoss
+from compressor.training.attaching import Attachable, AttachedLoss, Loss, ModelLoss
 from compressor.training.averaging import averaged_copy
 from compressor.training.checkpoint import (
     check_model,
@@ -57,6 +57,7 @@ class Training(AbstractContextManager["Training"]):
         self._length = epoch_length(batches, recipe)
         self.device = device_of(model)
         self._given_loss = loss
+        self._attached: AttachedLoss | None = None
         self._undo = ExitStack()
         # How far the training is.
         self._epoch = self._done = 0
@@ -91,8 +92,8 @@ class Training(AbstractContextManager["Training"]):
         self._undo.callback(self._optimizer.zero_grad)
         loss = self._given_loss
         if isinstance(loss, ModelLoss):
-            attached = self._undo.enter_context(loss.attach(model))
-            self._loss: Loss = attached
+            self._attached = self._undo.enter_context(loss.attach(model))
+            self._loss: Loss = self._attached
         elif callable(loss):
             self._loss = loss
         else:
@@ -163,6 +164,7 @@ class Training(AbstractContextManager["Training"]):
     def _step(self, window: Sequence[Batch]) -> None:
         """One step of the optimizer; an error before it leaves the model as the last step did."""
         buffers = _held_buffers(self._model)
+        of_loss = self._state_of_loss()
         factor = schedule_factor(self._recipe, self._epoch + (self._done + len(window) / 2) / self._length)
         for group in self._optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
@@ -178,6 +180,8 @@ class Training(AbstractContextManager["Training"]):
                 nn.utils.clip_grad_norm_(owned, self._recipe.clip_norm)
         except BaseException:
             _restore_buffers(buffers)
+            if self._attached is not None:
+                self._attached.load_state_dict(of_loss)
             raise
         with uninterrupted():
             self._scaler.step(self._optimizer)
@@ -272,6 +276,9 @@ class Training(AbstractContextManager["Training"]):
             tuple(self._losses), tuple(self._rates), tuple(self._metrics), self._best_epoch, self._stopped
         )
 
+    def _state_of_loss(self) -> dict[str, Any]:
+        return {} if self._attached is None else self._attached.state_dict()
+
     # -- the checkpoint --------------------------------------------------------------------------
 
     def _save_interrupted(self) -> None:
@@ -294,6 +301,7 @@ class Training(AbstractContextManager["Training"]):
             "tensors": tensors_of(self._model),
             "optimizer": self._optimizer.state_dict(),
             "scaler": self._scaler.state_dict(),
+            "loss": self._state_of_loss(),
             "average": None if average is None else tensors_of(average.module),
             "updates": 0 if average is None else int(average.n_averaged),
             "best": self._best,
@@ -331,6 +339,7 @@ class Training(AbstractContextManager["Training"]):
                 f"the model were trainable, or the recipe's optimizer is another; delete the file to start "
                 f"anew"
             ) from error
+        self._resume_loss(state.get("loss", {}))
         copy_tensors_(self._model, state["tensors"])
         if self._scaler.is_enabled():
             self._scaler.load_state_dict(state["scaler"])
@@ -343,6 +352,19 @@ class Training(AbstractContextManager["Training"]):
         self._stopped = state["stopped"]
         self._start, self._now = mine["start"], mine["now"]
         log.info("going on at epoch %d, batch %d, from %s", self._epoch + 1, self._done + 1, self._checkpoint)
+
+    def _resume_loss(self, state: dict[str, Any]) -> None:
+        """Before anything of the model is changed: a state that does not fit leaves it as it is."""
+        try:
+            if self._attached is not None:
+                self._attached.load_state_dict(state)
+            elif state:
+                raise InputError(f"the loss {self._given_loss!r} takes none")
+        except InputError as error:
+            raise FileError(
+                f"the loss's state in {self._checkpoint} does not fit ({error}); go on with the same loss, "
+                f"or delete the file to start anew"
+            ) from error
 
 
 _Held = list[tuple[nn.Module, str, Tensor, Tensor]]

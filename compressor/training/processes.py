@@ -17,9 +17,11 @@ __all__ = [
     "gathered_samples",
     "in_processes",
     "is_first",
+    "mean_gradients_",
     "mean_of_processes",
     "number",
     "same_buffers_",
+    "same_tensors_",
     "set_epoch",
     "world",
 ]
@@ -107,3 +109,20 @@ def same_buffers_(model: nn.Module) -> None:
     if world() > 1:
         for buffer in model.buffers():
             distributed.broadcast(buffer, src=0)
+
+
+def same_tensors_(model: nn.Module) -> None:
+    """Give parameters and buffers of all processes the values of the first one's."""
+    same_buffers_(model)
+    if world() > 1:
+        for parameter in model.parameters():
+            distributed.broadcast(parameter.detach(), src=0)
+
+
+def mean_gradients_(parameters: Iterable[nn.Parameter]) -> None:
+    """Make gradients their mean over processes, where no DistributedDataParallel does it."""
+    if world() > 1:
+        for parameter in parameters:
+            if parameter.grad is not None:
+                distributed.all_reduce(parameter.grad)
+                parameter.grad /= world()

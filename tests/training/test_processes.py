@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 import compressor as cp
 from compressor.errors import InputError
 from compressor.training import (
+    Adversarial,
     GradualPruning,
     History,
     Recipe,
@@ -79,6 +81,21 @@ def emptied(model: nn.Module, plan: cp.Plan, loader: Any) -> nn.Module:
     return model
 
 
+def competed(rank: int, world: int) -> dict[str, Any]:
+    """A model and its discriminator after adversarial training; the first process's weights count."""
+    torch.manual_seed(7)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 1, 1))
+    judge = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(3 * 16, 1))
+    if rank:
+        nn.init.zeros_(judge[0].weight)  # type: ignore[arg-type]
+    x = make_data(24)[0]
+    data = TensorDataset(x, x - 0.2)
+    batches = DataLoader(data, 4 // world, sampler=DistributedSampler(data, world, rank, seed=1))
+    loss = Adversarial(judge, weight=0.3, optimizer=partial(torch.optim.SGD, lr=0.3))
+    fine_tune_(model, batches, loss, Recipe(epochs=2, lr=0.05))
+    return {"model": model.state_dict(), "judge": judge.state_dict()}
+
+
 class Stopping:
     """Cross entropy, and an error in the eleventh call: in the middle of the third epoch."""
 
@@ -107,6 +124,7 @@ def one_of_two(rank: int, folder: Path) -> None:
     plan = planned(network(), halves, processes="all")
     found["plan"] = plan.to_json()
     found["emptied"] = emptied(network(), plan, shares(rank, 2, 3)).state_dict()
+    found["competed"] = competed(rank, 2)
     try:
         GradualPruning(network(), x, budget=cp.budget.Uniform(0.5), steps=2)
     except InputError as error:
@@ -163,7 +181,7 @@ def test_the_metric_counts_every_sample_once(ranks: list[dict[str, object]]) -> 
     assert max(metrics) == accuracy(model(images), labels)
 
 
-@pytest.mark.parametrize("what", ["model", "norm", "resumed"])
+@pytest.mark.parametrize("what", ["model", "norm", "resumed", "competed"])
 def test_all_processes_hold_the_same(ranks: list[dict[str, object]], what: str) -> None:
     torch.testing.assert_close(ranks[0][what], ranks[1][what], rtol=0, atol=0)
 
@@ -186,6 +204,11 @@ def test_two_processes_train_sparsely_as_one(ranks: list[dict[str, object]]) -> 
     assert expected["1.weight"][list(removed)].eq(0).all()
     for rank in ranks:
         torch.testing.assert_close(rank["emptied"], expected, rtol=0, atol=1e-5)
+
+
+def test_two_processes_compete_as_one(ranks: list[dict[str, object]]) -> None:
+    for rank in ranks:
+        torch.testing.assert_close(rank["competed"], competed(0, 1), rtol=0, atol=1e-5)
 
 
 def test_pruning_under_the_buffers_of_ddp_is_refused(ranks: list[dict[str, object]]) -> None:
