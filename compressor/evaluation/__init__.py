@@ -11,6 +11,7 @@ from compressor.evaluation.intervals import Interval, t_interval, wilson_interva
 from compressor.evaluation.metrics import balanced_accuracy, macro_f1
 from compressor.evaluation.predictions import Predictions, classify
 from compressor.evaluation.seeds import OverSeeds, over_seeds
+from compressor.evaluation.sequences import SequenceQuality, sequence_quality, temporal_coherence
 
 __all__ = [
     "ClassChange",
@@ -19,6 +20,7 @@ __all__ = [
     "Interval",
     "OverSeeds",
     "Predictions",
+    "SequenceQuality",
     "balanced_accuracy",
     "classification",
     "classify",
@@ -29,6 +31,8 @@ __all__ = [
     "over_seeds",
     "psnr",
     "psnr_of_each",
+    "sequence_quality",
     "t_interval",
+    "temporal_coherence",
     "wilson_interval",
 ]
