@@ -8,6 +8,7 @@ from __future__ import annotations
 from compressor.models.checkpoints import load_akamaster_checkpoint
 from compressor.models.clutter_discriminator import ClutterDiscriminator
 from compressor.models.clutter_filter import ClutterFilter
+from compressor.models.espcn import ESPCN, espcn, espcn_pytorch_examples
 from compressor.models.mobilenet_v2 import MobileNetV2, mobilenet_v2, mobilenet_v2_cifar
 from compressor.models.registry import create, model, names
 from compressor.models.resnet import ResNet
@@ -15,6 +16,7 @@ from compressor.models.resnet_cifar import ResNetCifar, ZeroPadShortcut
 from compressor.models.vgg import VGG, vgg16_bn, vgg16_bn_cifar
 
 __all__ = [
+    "ESPCN",
     "VGG",
     "ClutterDiscriminator",
     "ClutterFilter",
@@ -23,6 +25,8 @@ __all__ = [
     "ResNetCifar",
     "ZeroPadShortcut",
     "create",
+    "espcn",
+    "espcn_pytorch_examples",
     "load_akamaster_checkpoint",
     "mobilenet_v2",
     "mobilenet_v2_cifar",
