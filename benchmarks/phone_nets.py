@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import cifar
-from benchmarks.espcn import espcn
 from compressor import models, recovery
 from compressor.budget import by_ratio, by_score
 
@@ -63,7 +62,9 @@ def network(name: str, shared: Path | None, *, quick: bool) -> Net:
     channels = 1 if name == "espcn" else 3
     images = [torch.randn(_BATCH, channels, pixels, pixels, generator=generator) for _ in range(_BATCHES)]
     if name == "espcn":
-        return Net(name, espcn().eval(), images[0][:1].sigmoid(), [x.sigmoid() for x in images], "random")
+        return Net(
+            name, models.create(name).eval(), images[0][:1].sigmoid(), [x.sigmoid() for x in images], "random"
+        )
     model = models.create(name)
     # With the statistics of fresh norms activations grow or vanish from layer to layer.
     recovery.reestimate_batch_norm_(model, images)

@@ -77,9 +77,11 @@ def patches(pairs: Iterable[Pair], *, size: int = 17, stride: int = 14) -> Patch
             too_small.append(pair.name)
             continue
         scale = pair.high.shape[-1] // pair.low.shape[-1]
+        if not low:
+            first = (pair.low.shape[0], scale)
+        _check_alike(pair, *first)
         low.append(_windows(pair.low, size, stride))
         high.append(_windows(pair.high, size * scale, stride * scale))
-        _check_alike(pair, low, high)
     if too_small:
         log.warning("images smaller than a patch of %dx%d: %s", size, size, ", ".join(too_small))
     if not low:
@@ -96,11 +98,11 @@ def _windows(image: Tensor, size: int, stride: int) -> Tensor:
     return windows.permute(1, 2, 0, 3, 4).reshape(-1, image.shape[0], size, size)
 
 
-def _check_alike(pair: Pair, low: list[Tensor], high: list[Tensor]) -> None:
-    same = low[-1].shape[1:] == low[0].shape[1:] and high[-1].shape[1:] == high[0].shape[1:]
-    if not same or len(low[-1]) != len(high[-1]):
+def _check_alike(pair: Pair, channels: int, scale: int) -> None:
+    _, height, width = pair.low.shape
+    expected = [channels, scale * height, scale * width]
+    if pair.low.shape[0] != channels or list(pair.high.shape) != expected:
         raise InputError(
-            f"patches: image {pair.name} has the sizes {list(pair.low.shape)} and {list(pair.high.shape)}, "
-            f"which are not of the channels and scale of the others, patches {list(low[0].shape[1:])} and "
-            f"{list(high[0].shape[1:])}"
+            f"patches: image {pair.name} is {list(pair.low.shape)} and large {list(pair.high.shape)}, "
+            f"expected {channels} channels and a scale of {scale} as the images before it"
         )

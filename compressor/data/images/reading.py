@@ -17,9 +17,9 @@ __all__ = ["read_image", "write_image"]
 
 Colour = tuple[int, int, int]
 
-# Pillow's modes of grey pixels without alpha; those of 16 bits have names of their own.
-_GREY = ("1", "L")
+# Pillow's modes; those of 16 bits have names of their own.
 _GREY_16 = ("I;16", "I;16L", "I;16B", "I;16N")
+_GREY = ("1", "L", "LA", "La", *_GREY_16)
 _COLOUR = ("RGB", "P", "CMYK", "YCbCr", "LAB", "HSV")
 _ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
 
@@ -52,9 +52,10 @@ def read_image(
     if not file.is_file():
         raise FileError(f"image {file}: no such file")
     image = _opened(file)
-    grey = image.mode in (*_GREY, *_GREY_16) or (image.mode in ("LA", "La") and _is_grey(background))
     pixels = _pixels(image, file, background)
-    return pixels[:1] if grey and keep_grey else pixels
+    if keep_grey and image.mode in _GREY and bool((pixels == pixels[:1]).all()):
+        return pixels[:1]  # over a coloured background it would not be grey any more
+    return pixels
 
 
 def write_image(image: Tensor, path: str | os.PathLike[str]) -> None:
@@ -69,7 +70,9 @@ def write_image(image: Tensor, path: str | os.PathLike[str]) -> None:
             f"of floats in 0..1: (image.clamp(0, 1) * 255).round().to(torch.uint8)"
         )
     array = image.permute(1, 2, 0).cpu().numpy()
-    picture = _pillow("Image").fromarray(array[..., 0] if image.shape[0] == 1 else np.ascontiguousarray(array))
+    picture = _pillow("Image").fromarray(
+        array[..., 0] if image.shape[0] == 1 else np.ascontiguousarray(array)
+    )
     try:
         picture.save(path)
     except (OSError, ValueError) as error:  # ValueError: a suffix that names no format
@@ -92,6 +95,8 @@ def _opened(file: Path) -> Any:
                     f"image {file}: holds {frames} frames, expected one; save the one that is meant"
                 )
             image.load()
+            if image.mode == "I" and image.format == "PNG":  # older Pillow; a PNG has 16 bits at most
+                image = image.convert("I;16")
             return turning.exif_transpose(image)
     except FileError:
         raise
@@ -103,14 +108,14 @@ def _opened(file: Path) -> Any:
 
 def _pixels(image: Any, file: Path, background: Colour | None) -> Tensor:
     """The pixels, uint8 [3, H, W]."""
-    if image.mode in _GREY_16:
+    if image.mode in _GREY_16 and "transparency" not in image.info:
         return _grey_16(np.asarray(image)).expand(3, -1, -1).contiguous()
-    if image.mode in _ALPHA or "transparency" in image.info:
+    if image.mode not in _GREY_16 and (image.mode in _ALPHA or "transparency" in image.info):
         return _composited(image, file, background)
-    if image.mode not in (*_GREY, *_COLOUR):
+    if image.mode not in ("1", "L", *_COLOUR):
         raise FileError(
-            f"image {file}: pixels of mode {image.mode!r} have no known range, expected 8 or 16 bits; "
-            f"scale them and save them so"
+            f"image {file}: pixels of mode {image.mode!r} cannot be taken for bytes: floats and 32-bit "
+            f"integers have no known range, transparency among 16 bits is not read; save it with 8 bits"
         )
     return _tensor(image.convert("RGB"))
 
@@ -138,10 +143,6 @@ def _composited(image: Any, file: Path, background: Colour | None) -> Tensor:
 
 def _tensor(image: Any) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
-
-
-def _is_grey(background: Colour | None) -> bool:
-    return background is None or len(set(background)) == 1
 
 
 def _check_background(background: Colour | None) -> None:
