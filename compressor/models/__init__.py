@@ -5,9 +5,11 @@ They stand beside the library: nothing in it knows them, and any other `nn.Modul
 
 from __future__ import annotations
 
+from compressor.models.backbones import classifier_of, replace_classifier_
 from compressor.models.checkpoints import load_akamaster_checkpoint
 from compressor.models.clutter_discriminator import ClutterDiscriminator
 from compressor.models.clutter_filter import ClutterFilter
+from compressor.models.ecg import EcgCnn1d, EcgCnn2d, EcgCnnLstm
 from compressor.models.espcn import ESPCN, espcn, espcn_pytorch_examples
 from compressor.models.mobilenet_v2 import MobileNetV2, mobilenet_v2, mobilenet_v2_cifar
 from compressor.models.registry import create, model, names
@@ -20,10 +22,14 @@ __all__ = [
     "VGG",
     "ClutterDiscriminator",
     "ClutterFilter",
+    "EcgCnn1d",
+    "EcgCnn2d",
+    "EcgCnnLstm",
     "MobileNetV2",
     "ResNet",
     "ResNetCifar",
     "ZeroPadShortcut",
+    "classifier_of",
     "create",
     "espcn",
     "espcn_pytorch_examples",
@@ -32,6 +38,7 @@ __all__ = [
     "mobilenet_v2_cifar",
     "model",
     "names",
+    "replace_classifier_",
     "vgg16_bn",
     "vgg16_bn_cifar",
 ]
