@@ -9,7 +9,13 @@ from compressor.evaluation.comparison import ClassChange, ClassComparison, compa
 from compressor.evaluation.fidelity import mae, mse, psnr, psnr_of_each
 from compressor.evaluation.intervals import Interval, t_interval, wilson_interval
 from compressor.evaluation.metrics import balanced_accuracy, macro_f1
-from compressor.evaluation.predictions import Predictions, classify
+from compressor.evaluation.predictions import Predictions, classify, pooled
+from compressor.evaluation.records import (
+    RecordMetric,
+    RecordPredictions,
+    classify_records,
+    record_predictions,
+)
 from compressor.evaluation.seeds import OverSeeds, over_seeds
 from compressor.evaluation.sequences import SequenceQuality, sequence_quality, temporal_coherence
 
@@ -20,17 +26,22 @@ __all__ = [
     "Interval",
     "OverSeeds",
     "Predictions",
+    "RecordMetric",
+    "RecordPredictions",
     "SequenceQuality",
     "balanced_accuracy",
     "classification",
     "classify",
+    "classify_records",
     "compare_classes",
     "macro_f1",
     "mae",
     "mse",
     "over_seeds",
+    "pooled",
     "psnr",
     "psnr_of_each",
+    "record_predictions",
     "sequence_quality",
     "t_interval",
     "temporal_coherence",

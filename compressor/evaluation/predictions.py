@@ -15,7 +15,7 @@ from compressor.core.restoring import undisturbed
 from compressor.errors import EvaluationError, InputError
 from compressor.observing.batches import device_of, loaded, output_of
 
-__all__ = ["Labels", "Predictions", "classify"]
+__all__ = ["Labels", "Predictions", "classify", "collected", "pooled"]
 
 Labels = npt.NDArray[np.int64]
 
@@ -81,9 +81,55 @@ def classify(
     >>> classify(net, [(x[:2], y[:2]), (x[2:], y[2:])], classes=("nv", "mel")).predicted
     array([0, 1, 0])
     """
+    named, true, n_classes = collected(
+        model,
+        batches,
+        lambda found: found.argmax(dim=1),
+        n_classes=None if classes is None else len(classes),
+        max_batches=max_batches,
+        autocast=autocast,
+        logits=logits,
+        labels=labels,
+    )
+    names = tuple(map(str, range(n_classes))) if classes is None else tuple(classes)
+    return Predictions(true.numpy(), named.numpy(), names)
+
+
+def pooled(parts: Sequence[Predictions]) -> Predictions:
+    """The predictions of several sets as those of one: of the folds of a cross-validation, each sample once.
+
+    A rate of all samples at once is not the mean of the folds' rates, which is undefined where a fold has no
+    sample of a class. Raises InputError for no part, or parts with other classes.
+
+    >>> one, other = (Predictions(np.array([0, 1]), np.array([0, n]), ("nv", "mel")) for n in (0, 1))
+    >>> pooled([one, other])
+    Predictions(4 samples of 2 classes, 3 right)
+    """
+    if not parts or any(part.classes != parts[0].classes for part in parts):
+        raise InputError(
+            f"pooled: expected one part or more, all with the same classes, got "
+            f"{[part.classes for part in parts]}"
+        )
+    true, predicted = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("true", "predicted")
+    )
+    return Predictions(true, predicted, parts[0].classes)
+
+
+def collected(
+    model: nn.Module,
+    batches: Iterable[object],
+    keep: Callable[[Tensor], Tensor],
+    *,
+    n_classes: int | None,
+    max_batches: int | None = None,
+    autocast: torch.dtype | None = None,
+    logits: Callable[[Any], Tensor] | None = None,
+    labels: Callable[[Any], Tensor] | None = None,
+) -> tuple[Tensor, Tensor, int]:
+    """`keep(logits)` of all samples and their labels int64 [N], on the CPU, and n_classes; see `classify`."""
+    kept: list[Tensor] = []
     true: list[Tensor] = []
-    named: list[Tensor] = []
-    n_classes = None if classes is None else len(classes)
     device = device_of(model)
     with undisturbed(model, training=False), torch.no_grad():
         for number, batch in enumerate(loaded(batches, device, max_batches=max_batches)):
@@ -93,9 +139,8 @@ def classify(
             n_classes = found.shape[1]
             own = _labels(batch.target if labels is None else labels(batch.target), found, number)
             true.append(own.cpu())
-            named.append(found.argmax(dim=1).cpu())
-    names = tuple(map(str, range(n_classes or 0))) if classes is None else tuple(classes)
-    return Predictions(torch.cat(true).numpy(), torch.cat(named).numpy(), names)
+            kept.append(keep(found).cpu())
+    return torch.cat(kept), torch.cat(true), n_classes or 0
 
 
 def _logits(found: object, n_classes: int | None, number: int) -> Tensor:
