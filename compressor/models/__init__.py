@@ -11,10 +11,12 @@ from compressor.models.clutter_discriminator import ClutterDiscriminator
 from compressor.models.clutter_filter import ClutterFilter
 from compressor.models.ecg import EcgCnn1d, EcgCnn2d, EcgCnnLstm
 from compressor.models.espcn import ESPCN, espcn, espcn_pytorch_examples
+from compressor.models.hdit import HDiT, hdit_imagenet256_sp4, hdit_small, hdit_xl2
 from compressor.models.mobilenet_v2 import MobileNetV2, mobilenet_v2, mobilenet_v2_cifar
 from compressor.models.registry import create, model, names
 from compressor.models.resnet import ResNet
 from compressor.models.resnet_cifar import ResNetCifar, ZeroPadShortcut
+from compressor.models.token_attention import Everywhere, Neighborhood, ShiftedWindow
 from compressor.models.vgg import VGG, vgg16_bn, vgg16_bn_cifar
 
 __all__ = [
@@ -25,14 +27,21 @@ __all__ = [
     "EcgCnn1d",
     "EcgCnn2d",
     "EcgCnnLstm",
+    "Everywhere",
+    "HDiT",
     "MobileNetV2",
+    "Neighborhood",
     "ResNet",
     "ResNetCifar",
+    "ShiftedWindow",
     "ZeroPadShortcut",
     "classifier_of",
     "create",
     "espcn",
     "espcn_pytorch_examples",
+    "hdit_imagenet256_sp4",
+    "hdit_small",
+    "hdit_xl2",
     "load_akamaster_checkpoint",
     "mobilenet_v2",
     "mobilenet_v2_cifar",
