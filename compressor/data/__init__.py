@@ -5,11 +5,13 @@ from __future__ import annotations
 from compressor.data.cifar import IMAGENET_MEAN, IMAGENET_STD, load_cifar10_npz, normalize
 from compressor.data.ham10000 import load_ham10000_npz
 from compressor.data.labelled import Labelled, Partition, Split
+from compressor.data.mixture import GaussianMixture
 from compressor.data.pneumonia import load_pneumoniamnist_npz
 
 __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
+    "GaussianMixture",
     "Labelled",
     "Partition",
     "Split",

@@ -13,9 +13,22 @@ from compressor.models.ecg import EcgCnn1d, EcgCnn2d, EcgCnnLstm
 from compressor.models.espcn import ESPCN, espcn, espcn_pytorch_examples
 from compressor.models.hdit import HDiT, hdit_imagenet256_sp4, hdit_small, hdit_xl2
 from compressor.models.mobilenet_v2 import MobileNetV2, mobilenet_v2, mobilenet_v2_cifar
+from compressor.models.pmrf import (
+    FromObservation,
+    FromPosteriorMean,
+    GivenObservation,
+    GivenPosteriorMean,
+    PosteriorMean,
+    Restorer,
+    Source,
+    euler,
+    flow_pair,
+    stratified_times,
+)
 from compressor.models.registry import create, model, names
 from compressor.models.resnet import ResNet
 from compressor.models.resnet_cifar import ResNetCifar, ZeroPadShortcut
+from compressor.models.restoration_unet import RestorationUNet, restoration_unet
 from compressor.models.token_attention import Everywhere, Neighborhood, ShiftedWindow
 from compressor.models.vgg import VGG, vgg16_bn, vgg16_bn_cifar
 
@@ -28,17 +41,27 @@ __all__ = [
     "EcgCnn2d",
     "EcgCnnLstm",
     "Everywhere",
+    "FromObservation",
+    "FromPosteriorMean",
+    "GivenObservation",
+    "GivenPosteriorMean",
     "HDiT",
     "MobileNetV2",
     "Neighborhood",
+    "PosteriorMean",
     "ResNet",
     "ResNetCifar",
+    "RestorationUNet",
+    "Restorer",
     "ShiftedWindow",
+    "Source",
     "ZeroPadShortcut",
     "classifier_of",
     "create",
     "espcn",
     "espcn_pytorch_examples",
+    "euler",
+    "flow_pair",
     "hdit_imagenet256_sp4",
     "hdit_small",
     "hdit_xl2",
@@ -48,6 +71,8 @@ __all__ = [
     "model",
     "names",
     "replace_classifier_",
+    "restoration_unet",
+    "stratified_times",
     "vgg16_bn",
     "vgg16_bn_cifar",
 ]

@@ -11,6 +11,7 @@ from compressor.training.gradual import GradualPruning
 from compressor.training.history import History
 from compressor.training.imbalance import balanced_sampler, class_counts, class_weights, effective_numbers
 from compressor.training.losses import Focal, LogitAdjusted, WeightedCrossEntropy
+from compressor.training.mapped import Mapped
 from compressor.training.published import mask_sparsity_fine_tuning, mask_sparsity_training
 from compressor.training.rates import Stepped, step_rates
 from compressor.training.recipe import Recipe, cosine
@@ -27,6 +28,7 @@ __all__ = [
     "GradualPruning",
     "History",
     "LogitAdjusted",
+    "Mapped",
     "ModelLoss",
     "Recipe",
     "Regularizer",

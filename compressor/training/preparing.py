@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from compressor.errors import InputError, ModelError
+from compressor.training.mapped import loader_of
 from compressor.training.recipe import Recipe
 
 __all__ = ["EXHAUSTED", "epoch_length", "made_optimizer"]
@@ -26,9 +27,10 @@ EXHAUSTED = (
 
 def epoch_length(batches: Iterable[object], recipe: Recipe) -> int:
     """How many batches make an epoch."""
-    if isinstance(batches, Iterator):
+    loader = loader_of(batches)
+    if isinstance(loader, Iterator):
         raise InputError(
-            f"batches are read once in each epoch, and a {type(batches).__name__} can be run through only "
+            f"batches are read once in each epoch, and a {type(loader).__name__} can be run through only "
             f"once; pass a DataLoader or a list"
         )
     if not isinstance(batches, Iterable) and not hasattr(batches, "__getitem__"):
@@ -49,7 +51,7 @@ def epoch_length(batches: Iterable[object], recipe: Recipe) -> int:
         return limit
     if length == 0:
         raise InputError(f"batches gave no batch, expected at least one; {EXHAUSTED}")
-    if isinstance(batches, DataLoader) and batches.persistent_workers:
+    if isinstance(loader, DataLoader) and loader.persistent_workers:
         log.warning("persistent workers keep random states that no checkpoint holds")
     return length if limit is None else min(length, limit)
 

@@ -10,6 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, DistributedSampler, RandomSampler, SequentialSampler
 
 from compressor.errors import InputError
+from compressor.training.mapped import loader_of
 
 __all__ = [
     "check_share",
@@ -55,9 +56,10 @@ def in_processes(model: nn.Module, device: torch.device) -> nn.Module:
 
 def check_share(batches: object) -> None:
     """Raise InputError where every process would train on the same batches."""
-    if world() == 1 or not isinstance(batches, DataLoader):
+    loader = loader_of(batches)
+    if world() == 1 or not isinstance(loader, DataLoader):
         return
-    if type(batches.sampler) in (RandomSampler, SequentialSampler):
+    if type(loader.sampler) in (RandomSampler, SequentialSampler):
         raise InputError(
             f"{world()} processes train, and each would read all the data in its own order: give the "
             f"DataLoader sampler=torch.utils.data.DistributedSampler(dataset)"
@@ -66,8 +68,9 @@ def check_share(batches: object) -> None:
 
 def set_epoch(batches: object, epoch: int) -> None:
     """Tell a DistributedSampler which epoch it shuffles for."""
-    if isinstance(batches, DataLoader):
-        for sampler in (batches.sampler, getattr(batches.batch_sampler, "sampler", None)):
+    loader = loader_of(batches)
+    if isinstance(loader, DataLoader):
+        for sampler in (loader.sampler, getattr(loader.batch_sampler, "sampler", None)):
             if isinstance(sampler, DistributedSampler):
                 sampler.set_epoch(epoch)
 
@@ -95,7 +98,8 @@ def gathered_samples(own: Tensor, batches: Iterable[object]) -> Tensor:
 
     Otherwise every process has read the whole split, and its own rows are all there are.
     """
-    sampler = batches.sampler if isinstance(batches, DataLoader) else None
+    loader = loader_of(batches)
+    sampler = loader.sampler if isinstance(loader, DataLoader) else None
     if world() == 1 or not isinstance(sampler, DistributedSampler):
         return own
     parts = gathered_objects(own)

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from compressor.training.mapped import loader_of
+
 __all__ = ["generators_of", "random_state", "seeded", "set_random_state"]
 
 
@@ -62,15 +64,18 @@ def set_random_state(state: dict[str, Any], device: torch.device) -> None:
 def generators_of(batches: object) -> list[torch.Generator]:
     """The `generator` of the batches and of a DataLoader's samplers, each once, in a fixed order.
 
+    Of the batches inside where these are `Mapped`.
+
     >>> class Noise:
     ...     generator = torch.Generator()
     >>> generators_of(Noise()) == [Noise.generator], generators_of([torch.ones(1)])
     (True, [])
     """
-    holders: list[object] = [batches]
-    if isinstance(batches, DataLoader):
-        holders += [batches.sampler, batches.batch_sampler]
-        holders.append(getattr(batches.batch_sampler, "sampler", None))
+    loader = loader_of(batches)
+    holders: list[object] = [loader]
+    if isinstance(loader, DataLoader):
+        holders += [loader.sampler, loader.batch_sampler]
+        holders.append(getattr(loader.batch_sampler, "sampler", None))
     found = [getattr(holder, "generator", None) for holder in holders]
     distinct = {id(own): own for own in found if isinstance(own, torch.Generator)}
     return list(distinct.values())
