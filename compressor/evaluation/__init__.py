@@ -9,6 +9,14 @@ from compressor.evaluation.comparison import ClassChange, ClassComparison, compa
 from compressor.evaluation.fidelity import mae, mse, psnr, psnr_of_each
 from compressor.evaluation.intervals import Interval, t_interval, wilson_interval
 from compressor.evaluation.metrics import balanced_accuracy, macro_f1
+from compressor.evaluation.perceptual import (
+    energy_distance,
+    features_of,
+    frechet_distance,
+    kernel_distance,
+    lpips,
+    ssim,
+)
 from compressor.evaluation.predictions import Predictions, classify, pooled
 from compressor.evaluation.records import (
     RecordMetric,
@@ -34,6 +42,11 @@ __all__ = [
     "classify",
     "classify_records",
     "compare_classes",
+    "energy_distance",
+    "features_of",
+    "frechet_distance",
+    "kernel_distance",
+    "lpips",
     "macro_f1",
     "mae",
     "mse",
@@ -43,6 +56,7 @@ __all__ = [
     "psnr_of_each",
     "record_predictions",
     "sequence_quality",
+    "ssim",
     "t_interval",
     "temporal_coherence",
     "wilson_interval",

@@ -21,9 +21,6 @@ from compressor.models.pmrf import (
     PosteriorMean,
     Restorer,
     Source,
-    euler,
-    flow_pair,
-    stratified_times,
 )
 from compressor.models.registry import create, model, names
 from compressor.models.resnet import ResNet
@@ -72,7 +69,6 @@ __all__ = [
     "names",
     "replace_classifier_",
     "restoration_unet",
-    "stratified_times",
     "vgg16_bn",
     "vgg16_bn_cifar",
 ]

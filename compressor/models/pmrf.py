@@ -290,7 +290,7 @@ class Restorer(nn.Module):
         self._check("x", x)
         if x.shape[0] != y.shape[0] or x.shape[1] != self.channels or x.shape[2:] != y.shape[2:]:
             raise InputError(
-                f"Restorer.pair: for y {list(y.shape)} x must be {[len(y), self.channels, *y.shape[2:]]}, got "
+                f"Restorer.pair: y {list(y.shape)} needs x {[len(y), self.channels, *y.shape[2:]]}, got "
                 f"{list(x.shape)}; bring y to the size of x first"
             )
         mean = None if self.posterior_mean is None else self.posterior_mean(y)

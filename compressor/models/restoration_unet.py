@@ -21,28 +21,19 @@ from compressor.errors import InputError
 from compressor.models.options import require_positive
 from compressor.models.registry import model
 
-__all__ = ["RestorationUNet", "restoration_unet"]
+__all__ = ["RestorationUNet", "restoration_unet", "time_features"]
 
 OCTAVES = 4  # of the time's sines
 
 
-class TimeEmbedding(nn.Module):
-    """The features [N, width] of times [N].
+def time_features(t: Tensor) -> Tensor:
+    """The features [N, 9] of times [N]: t, then the sines and the cosines of π t 2^k, k < 4.
 
-    >>> TimeEmbedding(16)(torch.tensor([0.0, 0.5])).shape
-    torch.Size([2, 16])
+    >>> time_features(torch.tensor([0.5])).round(decimals=4)
+    tensor([[0.5000, 1.0000, -0.0000, -0.0000, 0.0000, 0.0000, -1.0000, 1.0000, 1.0000]])
     """
-
-    frequencies: Tensor
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.register_buffer("frequencies", math.pi * 2.0 ** torch.arange(OCTAVES), persistent=False)
-        self.hidden = nn.Linear(1 + 2 * OCTAVES, width)
-
-    def forward(self, t: Tensor) -> Tensor:
-        angles = t[:, None] * self.frequencies
-        return F.silu(self.hidden(torch.cat((t[:, None], angles.sin(), angles.cos()), 1)))
+    angles = t[:, None] * (math.pi * 2.0 ** torch.arange(OCTAVES, device=t.device)).to(t.dtype)
+    return torch.cat((t[:, None], angles.sin(), angles.cos()), 1)
 
 
 class Block(nn.Module):
@@ -101,7 +92,7 @@ class RestorationUNet(nn.Module):
         widths = [width * 2**level for level in range(levels)]
         self.in_channels, self.out_channels, self.input_skip = in_channels, out_channels, input_skip
         self.multiple = 2 ** (levels - 1)
-        self.time = None if time_width is None else TimeEmbedding(time_width)
+        self.time = None if time_width is None else nn.Linear(1 + 2 * OCTAVES, time_width)
         self.stem = nn.Conv2d(in_channels, width, 3, padding=1)
         self.encoder = nn.ModuleList(Block(w, time_width=time_width) for w in widths)
         self.down = nn.ModuleList(nn.Conv2d(w, 2 * w, 2, stride=2) for w in widths[:-1])
@@ -126,7 +117,7 @@ class RestorationUNet(nn.Module):
                 f"RestorationUNet: expected [N, {self.in_channels}, H, W] with H and W multiples of "
                 f"{self.multiple}, got {list(x.shape)}; pad or crop the images"
             )
-        time = None if self.time is None else self.time(t)
+        time = None if self.time is None or t is None else F.silu(self.time(time_features(t)))
         inner = self.stem(x)
         skips = []
         for block, down in zip(self.encoder[:-1], self.down, strict=True):

@@ -41,3 +41,11 @@ __all__ = [
     "write_image",
     "ycbcr_to_rgb",
 ]
+"""Images from files and what is made of them."""
+
+from __future__ import annotations
+
+from compressor.data.images.blind_face import BlindFace
+from compressor.data.images.degradations import Colourless, Degradation, LowResolution, MissingPixels, Noisy
+
+__all__ = ["BlindFace", "Colourless", "Degradation", "LowResolution", "MissingPixels", "Noisy"]
