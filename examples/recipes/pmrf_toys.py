@@ -11,6 +11,7 @@ than that. Some five minutes on one CPU core; the same command again goes on whe
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -59,7 +60,12 @@ class Run:
             ema=ema,
             seed=self.seed,
         )
-        fine_tune_(model, batches, loss, recipe, checkpoint=self.out / f"{name}.pt")  # type: ignore[arg-type]
+        fine_tune_(model, batches, loss, recipe, checkpoint=self.out / f"{_plain(name)}.pt")  # type: ignore[arg-type]
+
+
+def _plain(name: str) -> str:
+    """A file's name of letters, digits and dashes."""
+    return re.sub("[^A-Za-z0-9]+", "-", name.replace("*", " mean")).strip("-").lower()
 
 
 class Velocity(nn.Module):
@@ -198,7 +204,8 @@ def digits(run: Run) -> list[Row]:
     labels = torch.tensor(data.target)
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
     train, validation = order[:1400], order[1400:]
-    x, truth = images[validation].repeat(4, 1), labels[validation].repeat(4)
+    times = max(1, run.points // 1000)
+    x, truth = images[validation].repeat(times, 1), labels[validation].repeat(times)
     y = x + 0.5 * torch.randn(x.shape, generator=torch.Generator().manual_seed(run.seed + 1))
 
     class Draws:
@@ -256,9 +263,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1500, help="of each training, in batches of 256")
     parser.add_argument("--quick", action="store_true", help="short trainings: does everything work here?")
     options = parser.parse_args()
-    run = Run(options.out, options.seed, options.steps, points=4000)
-    if options.quick:
-        run = Run(options.out, options.seed, steps=20, points=500)
+    steps, points = (EPOCHS, 400) if options.quick else (options.steps, 4000)
+    run = Run(options.out, options.seed, steps, points)
     run.out.mkdir(parents=True, exist_ok=True)
     tasks = (Task("denoise σ=0.8", (0, 1), 0.8), Task("x₂ missing", (0,), 0.1))
     facts = {"seed": run.seed, "steps": run.steps, "points": run.points}

@@ -18,7 +18,7 @@ from tests.conftest import ROOT
 FOLDER = ROOT / "examples/recipes"
 
 
-def run(recipe: str, *arguments: str, processes: int = 1, fails: bool = False) -> str:
+def run(recipe: str, *arguments: str, processes: int = 1, fails: bool = False, timeout: int = 250) -> str:
     """What a recipe prints; it has to end well, or with an error where `fails`."""
     start = [sys.executable]
     if processes > 1:
@@ -30,7 +30,7 @@ def run(recipe: str, *arguments: str, processes: int = 1, fails: bool = False) -
         text=True,
         env=environment,
         cwd=ROOT,
-        timeout=250,
+        timeout=timeout,
     )
     assert (result.returncode != 0) is fails, result.stderr[-3000:]
     return result.stdout + result.stderr if fails else result.stdout

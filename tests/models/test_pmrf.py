@@ -38,7 +38,7 @@ GAUSSIAN = [
 
 
 def optimal(v: float, s: float) -> nn.Module:
-    """z V'(t)/(2 V(t)), with V(t) the variance of t X + (1 − t) Z_0."""
+    """The velocity z V'(t)/(2 V(t)), with V(t) the variance of t X + (1 − t) Z_0."""
 
     class Velocity(nn.Module):
         def forward(self, z: Tensor, t: Tensor) -> Tensor:

@@ -1,11 +1,13 @@
-"""Images from files and what is made of them: colour, other sizes, pairs of small and large ones.
+"""Images from files and what is made of them: colour, other sizes, pairs, degradations.
 
 Files need the extra `images` (Pillow); everything else works on tensors, on any device.
 """
 
 from __future__ import annotations
 
+from compressor.data.images.blind_face import BlindFace
 from compressor.data.images.colour import luminance, rgb_to_ycbcr, ycbcr_to_rgb
+from compressor.data.images.degradations import Colourless, Degradation, LowResolution, MissingPixels, Noisy
 from compressor.data.images.downscaling import Bicubic, Downscaling, GaussianSubsampling
 from compressor.data.images.folders import ImageSet, Unreadable, image_files, read_folder
 from compressor.data.images.pairs import Pair, cropped_to_multiple, luminance_pairs
@@ -18,9 +20,15 @@ from compressor.data.images.upscaling import Upscaler, upscale_colour
 __all__ = [
     "Augmented",
     "Bicubic",
+    "BlindFace",
+    "Colourless",
+    "Degradation",
     "Downscaling",
     "GaussianSubsampling",
     "ImageSet",
+    "LowResolution",
+    "MissingPixels",
+    "Noisy",
     "Pair",
     "Patches",
     "Unreadable",
@@ -41,11 +49,3 @@ __all__ = [
     "write_image",
     "ycbcr_to_rgb",
 ]
-"""Images from files and what is made of them."""
-
-from __future__ import annotations
-
-from compressor.data.images.blind_face import BlindFace
-from compressor.data.images.degradations import Colourless, Degradation, LowResolution, MissingPixels, Noisy
-
-__all__ = ["BlindFace", "Colourless", "Degradation", "LowResolution", "MissingPixels", "Noisy"]
