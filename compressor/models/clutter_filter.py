@@ -133,7 +133,8 @@ class ClutterFilter(nn.Module):
         require_positive("ClutterFilter", width=width, levels=levels)
         if dims not in _CONV:
             raise InputError(f"ClutterFilter: dims must be 2 (frames) or 3 (volumes), got {dims!r}")
-        self.dims, self.levels, self.in_skip, self.reflect = dims, levels, in_skip, reflect
+        self.dims, self.in_skip, self.reflect = dims, in_skip, reflect
+        self._multiple = 2 ** (levels - 1)
         block = partial(_block, dims=dims, activation=activation, dropout=dropout, momentum=momentum)
         widths = [width * 2 ** (level + 1) for level in range(levels)]
         self.encoder = nn.ModuleList(
@@ -158,12 +159,12 @@ class ClutterFilter(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = self._checked(x)
-        missing = [-size % 2 ** (self.levels - 1) for size in (height, width)]
-        if self.reflect and any(missing):
-            ends = [0, missing[1], 0, missing[0]]
-            whole = F.pad(x, ends if self.dims == 2 else [0, 0, *ends], mode="reflect")
-            return self._filtered(whole)[:, :, :height, :width]
-        return self._filtered(x)
+        if not self.reflect:
+            return self._filtered(x)
+        # By nothing where the sizes divide: an exported file has no branch, and takes any size.
+        ends = [0, -width % self._multiple, 0, -height % self._multiple]
+        whole = F.pad(x, ends if self.dims == 2 else [0, 0, *ends], mode="reflect")
+        return self._filtered(whole)[:, :, :height, :width]
 
     def _filtered(self, x: Tensor) -> Tensor:
         kept: list[Tensor] = []
@@ -185,7 +186,7 @@ class ClutterFilter(nn.Module):
                 f"{list(x.shape)}; colour has to be made grey, and a sequence needs its axes in this order"
             )
         height, width = x.shape[2], x.shape[3]
-        multiple = 2 ** (self.levels - 1)
+        multiple = self._multiple
         if self.reflect:
             least = min(height, width)
             if max(-height % multiple, -width % multiple) >= least:
@@ -195,9 +196,9 @@ class ClutterFilter(nn.Module):
                 )
         elif height % multiple or width % multiple:
             raise InputError(
-                f"ClutterFilter: H and W must be multiples of {multiple} (with {self.levels} levels), got "
-                f"{height}x{width}; resize or crop the images, or make the network with reflect=True, which "
-                f"pads and crops them"
+                f"ClutterFilter: H and W must be multiples of {multiple} (with {len(self.encoder)} levels), "
+                f"got {height}x{width}; resize or crop the images, or make the network with reflect=True, "
+                f"which pads and crops them"
             )
         return height, width
 
