@@ -114,14 +114,14 @@ def normalize_recordings(signals: Tensor) -> Tensor:
     >>> both.mean().item(), round(both.std(correction=0).item(), 6)
     (0.0, 1.0)
     """
-    mean = signals.mean((-2, -1), keepdim=True)
-    std = signals.std((-2, -1), correction=0, keepdim=True)
-    if (std == 0).any():
+    constant = signals.amax((-2, -1)) == signals.amin((-2, -1))  # a standard deviation may be off by rounding
+    if constant.any():
         raise InputError(
-            f"normalize_recordings: {int((std == 0).sum())} recordings are constant and have no scale; "
+            f"normalize_recordings: {int(constant.sum())} recordings are constant and have no scale; "
             "leave them out"
         )
-    return (signals - mean) / std
+    mean = signals.mean((-2, -1), keepdim=True)
+    return (signals - mean) / signals.std((-2, -1), correction=0, keepdim=True)
 
 
 def _odd_samples(ms: float, sampling_hz: float) -> int:

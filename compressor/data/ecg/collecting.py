@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from compressor.data.ecg.diagnoses import RHYTHM_CLASSES, rhythm_classes
 from compressor.data.ecg.quality import Fault, QualityLimits, signal_fault
-from compressor.data.ecg.recordings import Recording, Recordings
+from compressor.data.ecg.recordings import LEADS, Recording, Recordings
 from compressor.errors import FileError, InputError
 
 __all__ = ["Collection", "LeftOut", "collect", "fit_length"]
@@ -61,12 +62,7 @@ def fit_length(recording: Recording, samples: int) -> Recording:
         fitted = signals[:, surplus // 2 : surplus // 2 + samples]
     else:
         fitted = torch.nn.functional.pad(signals, (0, -surplus))
-    return Recording(
-        name=recording.name,
-        signals_mV=fitted,
-        sampling_hz=recording.sampling_hz,
-        diagnoses=recording.diagnoses,
-    )
+    return replace(recording, signals_mV=fitted)
 
 
 def collect(
@@ -103,14 +99,23 @@ def collect(
     _report(source, out, refitted, samples, skip_broken=skip_broken)
     if not taken:
         raise FileError(f"{source}: no recording is left, {_summary(out) or 'there are none'}")
+    names = tuple(one.name for one in taken)
     recordings = Recordings(
-        signals_mV=torch.stack([one.signals_mV for one in taken]),
+        signals_mV=_stacked(taken, samples),
         labels=torch.tensor(labels),
-        names=tuple(one.name for one in taken),
+        names=names,
         classes=RHYTHM_CLASSES,
         sampling_hz=sampling_hz,
     )
     return Collection(recordings, tuple(out), tuple(refitted))
+
+
+def _stacked(taken: list[Recording], samples: int) -> Tensor:
+    """The signals [N, 12, samples]; the list is emptied on the way, so that a corpus is not held twice."""
+    signals = torch.empty(len(taken), len(LEADS), samples)
+    for position in reversed(range(len(taken))):
+        signals[position] = taken.pop().signals_mV
+    return signals
 
 
 def _verdict(

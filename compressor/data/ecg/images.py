@@ -119,16 +119,23 @@ def prepare(
     """
     how = preparation or Preparation()
     if at_once < 1 or not len(recordings):
-        raise InputError(f"prepare: takes one recording or more and at_once of 1 or more, got {at_once}")
+        raise InputError(
+            "prepare: takes one recording or more and at_once of 1 or more, "
+            f"got {len(recordings)} and {at_once}"
+        )
     signals = recordings.signals_mV
     where = signals.device if device is None else torch.device(device)
-    parts = [how(part.to(where), sampling_hz=recordings.sampling_hz) for part in signals.split(at_once)]
-    images_NWRC = torch.cat(parts)
-    count, windows = images_NWRC.shape[:2]
+    images: Tensor | None = None  # [N, windows, rows, columns], filled part by part: never held twice
+    for start in range(0, len(signals), at_once):
+        part = how(signals[start : start + at_once].to(where), sampling_hz=recordings.sampling_hz)
+        images = part.new_empty(len(signals), *part.shape[1:]) if images is None else images
+        images[start : start + at_once] = part
+    assert images is not None
+    windows = images.shape[1]
     return StackedImages(
-        images=images_NWRC.flatten(0, 1),
+        images=images.flatten(0, 1),
         labels=recordings.labels.to(where).repeat_interleave(windows),
-        records=torch.arange(count, device=where).repeat_interleave(windows),
+        records=torch.arange(len(images), device=where).repeat_interleave(windows),
         names=recordings.names,
         classes=recordings.classes,
     )

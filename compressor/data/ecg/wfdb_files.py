@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
@@ -75,7 +76,8 @@ def read_recordings(
     `left_out`. Sound recordings of none or several of the four classes are always left out and named.
     `progress` draws a bar.
 
-    A recording takes 240 kB: read a corpus of tens of thousands folder by folder, and keep its images.
+    A recording is named after its file, or by its path in `folder` where two files have one name. Ten
+    seconds take 240 kB, the 45,152 recordings of the corpus 10.8 GB.
 
     Raises FileError for a folder that is missing or holds no header, for broken recordings, and where
     nothing is left; MissingExtraError without wfdb.
@@ -90,9 +92,10 @@ def read_recordings(
             "name the folder that WFDBRecords was unpacked to"
         )
     _wfdb()
-    bar = tqdm(files, desc="ECG files", unit="file", leave=False, disable=not progress)
+    names = _names(files, where)
+    bar = tqdm(names.items(), desc="ECG files", unit="file", leave=False, disable=not progress)
     return collect(
-        _each(bar, where, sampling_hz, resample=resample),
+        _each(bar, sampling_hz, resample=resample),
         source=f"ECG folder {where}",
         sampling_hz=sampling_hz,
         samples=round(seconds * sampling_hz),
@@ -110,13 +113,21 @@ class _FaultyError(Exception):
 
 
 def _each(
-    files: Iterable[Path], folder: Path, sampling_hz: int, *, resample: bool
+    files: Iterable[tuple[Path, str]], sampling_hz: int, *, resample: bool
 ) -> Iterator[Recording | LeftOut]:
-    for file in files:
+    for file, name in files:
         try:
-            yield _read(file, sampling_hz, resample=resample)
+            yield replace(_read(file, sampling_hz, resample=resample), name=name)
         except _FaultyError as fault:
-            yield LeftOut(str(file.relative_to(folder).with_suffix("")), fault.kind, str(fault))
+            yield LeftOut(name, fault.kind, str(fault))
+
+
+def _names(files: Sequence[Path], folder: Path) -> dict[Path, str]:
+    """A name for each file that no other has."""
+    stems = {file.stem for file in files}
+    if len(stems) == len(files):
+        return {file: file.stem for file in files}
+    return {file: file.relative_to(folder).with_suffix("").as_posix() for file in files}
 
 
 def _header(path: str | os.PathLike[str]) -> Path:

@@ -103,7 +103,7 @@ def test_a_recording_is_scaled_as_a_whole_so_that_leads_keep_their_ratios() -> N
             r"hold NaN or infinite samples",
         ),
         (lambda: MedianDenoising()(torch.zeros(9).int(), sampling_hz=500), r"float32 or float64, got torch"),
-        (lambda: normalize_recordings(torch.ones(2, 12, 9)), r"2 recordings are constant"),
+        (lambda: normalize_recordings(torch.full((2, 12, 5000), 0.7)), r"2 recordings are constant"),
     ],
 )
 def test_what_makes_no_sense_is_refused(call: object, message: str) -> None:

@@ -95,7 +95,7 @@ def test_what_does_not_fit_is_refused() -> None:
         prepare(noise(1), Preparation(columns=60))
     with pytest.raises(InputError, match=r"400 samples holds no window of 500"):
         prepare(noise(1, samples=400), Preparation(cleaning=()))
-    with pytest.raises(InputError, match="at_once of 1 or more, got 0"):
+    with pytest.raises(InputError, match="at_once of 1 or more, got 1 and 0"):
         prepare(noise(1), at_once=0)
     with pytest.raises(InputError, match=r"takes images \[M, rows, columns\]"):
         backbone_input(torch.zeros(2, 1, 120, 50))

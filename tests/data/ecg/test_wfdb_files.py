@@ -13,7 +13,7 @@ import wfdb
 from scipy.io import loadmat
 
 from compressor.data.ecg import Fault, QualityLimits, read_recording, read_recordings
-from compressor.errors import FileError, InputError, MissingExtraError
+from compressor.errors import FileError, MissingExtraError
 from tests.data.ecg.wfdb_writing import LEADS, counts, matlab_4, write
 
 SB, AFIB, SR, BLOCK = "426177001", "164889003", "426783006", "59118001"
@@ -255,11 +255,10 @@ def test_folders_with_nothing_in_them_are_an_error(skip_broken: bool, tmp_path: 
         read_recordings(tmp_path, skip_broken=skip_broken)
 
 
-def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
+def test_two_files_of_one_name_are_named_by_their_paths(tmp_path: Path) -> None:
     write(tmp_path / "a", "JS1", counts(1))
     write(tmp_path / "b", "JS1", counts(2))
-    with pytest.raises(InputError, match="two recordings are named JS1"):
-        read_recordings(tmp_path)
+    assert read_recordings(tmp_path).recordings.names == ("a/JS1", "b/JS1")
 
 
 def test_without_the_library_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
