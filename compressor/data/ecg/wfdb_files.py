@@ -139,10 +139,10 @@ def _header(path: str | os.PathLike[str]) -> Path:
 def _read(file: Path, sampling_hz: int, *, resample: bool) -> Recording:
     if sampling_hz < 1:
         raise InputError(f"sampling_hz must be positive, got {sampling_hz}")
-    record = _record(file)
+    record, physical = _record(file)
     rows = _lead_rows(record)
     _check_sums(record, rows)
-    signals = _in_millivolt(record, rows)
+    signals = _in_millivolt(record, physical, rows)
     rate = Fraction(record.fs).limit_denominator(1000)
     if rate != sampling_hz:
         if not resample:
@@ -159,34 +159,34 @@ def _read(file: Path, sampling_hz: int, *, resample: bool) -> Recording:
     )
 
 
-def _record(file: Path) -> wfdb.Record:
-    """The record with its samples as the converter counted them."""
+def _record(file: Path) -> tuple[wfdb.Record, Signals]:
+    """The record with its samples as the converter counted them, and those in its units, [T, leads]."""
     library = _wfdb()
     if not file.is_file():
         raise _FaultyError(Fault.UNREADABLE, "no such file")
     try:
         record = library.rdrecord(str(file.absolute().with_suffix("")), physical=False)
+        physical: Signals | None = None if record.d_signal is None else record.dac()
     except Exception as error:  # a damaged file raises what numpy, int() or the library's parser raise
         raise _FaultyError(
             Fault.UNREADABLE,
             f"the wfdb library cannot read it ({type(error).__name__}: {error}); the file of samples may "
             "be missing, truncated or not what the header says",
         ) from error
-    if not isinstance(record, library.Record) or record.d_signal is None:
+    if not isinstance(record, library.Record) or physical is None:
         raise _FaultyError(Fault.UNREADABLE, "holds no signals, or several segments; one segment is read")
     if set(record.samps_per_frame) != {1}:
         raise _FaultyError(Fault.UNREADABLE, "has leads of different sampling rates")
-    return record
+    return record, physical
 
 
 def _lead_rows(record: wfdb.Record) -> list[int]:
     """Where each of LEADS is in the record."""
-    names = [str(name).strip().lower() for name in record.sig_name or []]
+    held = [str(name) for name in record.sig_name or []]  # a header may leave a name out: None
+    names = [name.strip().lower() for name in held]
     absent = [lead for lead in LEADS if lead.lower() not in names]
     if absent:
-        raise _FaultyError(
-            Fault.MISSING_LEADS, f"lacks {' '.join(absent)}; it holds {' '.join(record.sig_name or [])}"
-        )
+        raise _FaultyError(Fault.MISSING_LEADS, f"lacks {' '.join(absent)}; it holds {' '.join(held)}")
     twice = [lead for lead in LEADS if names.count(lead.lower()) > 1]
     if twice:
         raise _FaultyError(Fault.UNREADABLE, f"holds {' '.join(twice)} more than once")
@@ -209,14 +209,13 @@ def _check_sums(record: wfdb.Record, rows: list[int]) -> None:
         )
 
 
-def _in_millivolt(record: wfdb.Record, rows: list[int]) -> Signals:
+def _in_millivolt(record: wfdb.Record, physical: Signals, rows: list[int]) -> Signals:
     factors = []
     for lead, row in zip(LEADS, rows, strict=True):
         unit = str(record.units[row])
         if unit.lower() not in _MILLIVOLTS:
             raise _FaultyError(Fault.UNREADABLE, f"lead {lead} is in {unit}; V, mV, uV and nV are known")
         factors.append(_MILLIVOLTS[unit.lower()])
-    physical: Signals = record.dac()
     millivolts: Signals = physical[:, rows].T * np.array(factors)[:, None]
     return millivolts
 

@@ -116,6 +116,10 @@ def broken(folder: Path) -> dict[str, Fault]:
     write(folder, "rate", counts(), hz=250)
     write(folder, "unit", counts(), gain="1000/mmHg")
     write(folder, "sums", counts(), sums=[0] * 12)
+    header = write(folder, "form", counts())
+    header.write_text(header.read_text().replace("16+24", "19+24"))
+    header = write(folder, "names", counts())
+    header.write_text(header.read_text().replace(" 0 V6", ""))
     write(folder, "short", counts(), data=matlab_4(counts())[:50_000])
     write(folder, "alone", counts())
     (folder / "alone.mat").unlink()
@@ -135,6 +139,8 @@ def broken(folder: Path) -> dict[str, Fault]:
         "rate": Fault.SAMPLING_RATE,
         "unit": Fault.UNREADABLE,
         "sums": Fault.UNREADABLE,
+        "form": Fault.UNREADABLE,
+        "names": Fault.MISSING_LEADS,
         "short": Fault.UNREADABLE,
         "alone": Fault.UNREADABLE,
         "junk": Fault.UNREADABLE,
@@ -153,6 +159,8 @@ def broken(folder: Path) -> dict[str, Fault]:
         ("rate", r"wrong sampling rate: expected 500 Hz, got 250 Hz; resample=True converts it"),
         ("unit", r"lead I is in mmHg; V, mV, uV and nV are known"),
         ("sums", r"the checksum of I II III .* V6 differs from the header's"),
+        ("form", r"the wfdb library cannot read it \("),
+        ("names", r"missing leads: lacks V6; it holds I II III aVR aVL aVF V1 V2 V3 V4 V5 None"),
         ("short", r"the wfdb library cannot read it \(ValueError: .*truncated"),
         ("alone", r"FileNotFoundError.*the file of samples may be missing"),
         ("junk", r"junk\.hea: unreadable: the wfdb library cannot read it"),
@@ -185,7 +193,7 @@ def test_every_broken_file_is_named_at_once(tmp_path: Path) -> None:
     with pytest.raises(FileError, match=f"{len(faults)} recordings are broken") as caught:
         read_recordings(tmp_path)
     message = str(caught.value)
-    assert "7 unreadable: alone (" in message and "and 2 more" in message
+    assert "8 unreadable: alone (" in message and "and 3 more" in message
     assert "1 flat leads: flat (V2)" in message and "1 saturated leads: clipped (III)" in message
     assert message.endswith("leave them out with skip_broken=True")
 
@@ -201,8 +209,8 @@ def test_broken_files_in_the_middle_are_left_out_on_request(
         found = read_recordings(tmp_path, skip_broken=True)
     assert found.recordings.names == ("a", "m", "z")
     assert {one.name: one.fault for one in found.left_out} == faults
-    assert f"{len(faults)} recordings left out: 7 unreadable" in caplog.text
-    assert "left out: 7 unreadable, 1 saturated leads, 1 flat leads, 1 NaN samples, 2 mis" in repr(found)
+    assert f"{len(faults)} recordings left out: 8 unreadable" in caplog.text
+    assert "left out: 8 unreadable, 1 saturated leads, 1 flat leads, 1 NaN samples, 3 mis" in repr(found)
 
 
 def test_sound_recordings_without_one_rhythm_are_left_out_and_named(tmp_path: Path) -> None:
