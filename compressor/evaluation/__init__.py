@@ -26,6 +26,7 @@ from compressor.evaluation.records import (
 )
 from compressor.evaluation.seeds import OverSeeds, over_seeds
 from compressor.evaluation.sequences import SequenceQuality, sequence_quality, temporal_coherence
+from compressor.evaluation.strain import strain_curve, track_points
 
 __all__ = [
     "ClassChange",
@@ -57,7 +58,9 @@ __all__ = [
     "record_predictions",
     "sequence_quality",
     "ssim",
+    "strain_curve",
     "t_interval",
     "temporal_coherence",
+    "track_points",
     "wilson_interval",
 ]
