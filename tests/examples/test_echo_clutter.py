@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ def test_it_runs_from_phantoms_to_a_pruned_file(tmp_path: Path) -> None:
     ours, small = found["phantom: ours"], found["phantom: ours, 50% of the MACs"]
     assert small["MACs"] / ours["MACs"] == pytest.approx(0.5, abs=0.01)
     assert small["MAE to unpruned"] == pytest.approx(small["MAE"] / ours["MAE"], abs=0.01)
-    assert "gates 8 -> " in output and "onnxruntime agrees" in output
+    assert "onnxruntime agrees" in output
+    gates = re.search(r"gates 8 -> (\d+), 4 -> (\d+)", output)
+    assert gates is not None and int(gates[1]) < 8 and int(gates[2]) < 4, output
     folder = tmp_path / "phantom"
     for name in ("filter.pt", "plan-0.5.json", "small-0.5.onnx", "sequence.gif", "sequence.png"):
         assert (folder / name).stat().st_size > 0
