@@ -20,7 +20,7 @@ from typing import Any
 import results
 import torch
 from ecg_images import Network, Seconds, network, prepared, simulated
-from ecg_trial import Trial, costs, rates
+from ecg_trial import Trial, costs, file_name, rates
 from session import Session, add_arguments, session
 from torch import nn
 
@@ -100,7 +100,7 @@ def one_split(
         run.say(f"{name}:\n{tried.summary()}")
     torch.save(original.state_dict(), run.out / "weights.pt")  # for --checkpoint
     for name, model in list(models.items())[1:]:
-        cp.save(model, run.out / name.replace(" ", "-").replace("%", ""), overwrite=True)
+        cp.save(model, run.out / file_name(name), overwrite=True)
     run.say(results.write(run.out, f"ECG rhythms, {kind.name}", rows + leaking, notes=notes, facts=facts))
 
 

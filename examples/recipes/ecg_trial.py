@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from compressor.evaluation import (
 )
 from compressor.training import Distillation, Recipe, Validation, WeightedCrossEntropy, class_counts
 
-__all__ = ["Trial", "costs", "rates"]
+__all__ = ["Trial", "costs", "file_name", "rates"]
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,11 @@ def rates(name: str, found: RecordPredictions, before: RecordPredictions) -> dic
     return row
 
 
+def file_name(network: str) -> str:
+    """The name of a row as that of its files."""
+    return re.sub(r"\W+", "-", network)
+
+
 def costs(
     trial: Trial, models: Mapping[str, nn.Module], *, seconds: float = 2.0
 ) -> dict[str, dict[str, Any]]:
@@ -145,9 +151,9 @@ def costs(
     rows: dict[str, dict[str, Any]] = {}
     files: dict[tuple[str, str], Path] = {}
     whole = cp.profile(next(iter(models.values())), record[:1].to(trial.run.device)).macs
-    for number, (name, model) in enumerate(models.items()):
+    for name, model in models.items():
         profile = cp.profile(model, record[:1].to(trial.run.device))
-        path = trial.run.out / f"{number}.onnx"
+        path = trial.run.out / f"{file_name(name)}.onnx"
         report = cp.export.onnx(model, record, path)
         trial.run.say(report)
         files[name, "fp32"] = path

@@ -10,6 +10,8 @@ import torch
 from torch import nn
 
 import compressor as cp
+from compressor.data import ecg
+from tests.data.ecg.wfdb_writing import write
 from tests.examples.test_recipes import run
 
 RECIPE = "ecg_rhythms.py"
@@ -21,7 +23,7 @@ def found(folder: Path) -> dict[str, dict[str, object]]:
 
 
 def test_quick_runs_from_simulated_rhythms_to_files(tmp_path: Path) -> None:
-    pytest.importorskip("onnxruntime")
+    onnxruntime = pytest.importorskip("onnxruntime")
     run(RECIPE, "--quick", "--model", "ecg_cnn_lstm", "--out", str(tmp_path))
     rows = found(tmp_path)
     assert list(rows) == ["original", "50% of the MACs"]
@@ -32,5 +34,55 @@ def test_quick_runs_from_simulated_rhythms_to_files(tmp_path: Path) -> None:
     assert sum(p.numel() for p in loaded.parameters()) == small["parameters"]
     net = cp.models.create("ecg_cnn_lstm")
     net.load_state_dict(torch.load(tmp_path / "weights.pt", weights_only=True))
-    for file in ("0.onnx", "1.onnx"):
-        assert (tmp_path / file).is_file()
+    x = torch.randn(10, 120, 50)
+    with torch.no_grad():
+        for file, model in (("original.onnx", net.eval()), ("50-of-the-MACs.onnx", loaded.eval())):
+            session = onnxruntime.InferenceSession(tmp_path / file)
+            output = torch.from_numpy(session.run(None, {session.get_inputs()[0].name: x.numpy()})[0])
+            torch.testing.assert_close(output, model(x), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_the_same_command_again_repeats_no_training(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    arguments = ("--quick", "--macs", "--out", str(tmp_path), "--leaking")
+    run(RECIPE, *arguments)
+    first, time = found(tmp_path), (tmp_path / "original.pt").stat().st_mtime_ns
+    run(RECIPE, *arguments)
+    assert (tmp_path / "original.pt").stat().st_mtime_ns == time
+    for name, row in found(tmp_path).items():
+        assert row["images"] == first[name]["images"]
+    assert list(first) == ["original", "original, images split (leaks)"]
+
+
+CODES = {"SB": "426177001", "AFIB": "164889003", "GSVT": "426761007", "SR": "426783006"}
+
+
+def wfdb_folder(folder: Path, records: int) -> None:
+    """Simulated rhythms as WFDB files, and one broken file among them."""
+    made = ecg.simulate(torch.arange(records) % 4, generator=torch.Generator().manual_seed(0))
+    for name, signals, label in zip(made.names, made.signals_mV, made.labels.tolist(), strict=True):
+        counts = (1000 * signals).round().short().numpy()
+        write(folder / "WFDBRecords" / "01", name, counts, codes=CODES[made.classes[label]])
+    write(folder / "WFDBRecords" / "02", "broken", counts, data=b"no MATLAB file")
+
+
+@pytest.mark.slow
+def test_wfdb_files_are_read_and_broken_ones_named(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    wfdb_folder(tmp_path, 24)
+    arguments = ("--quick", "--data", str(tmp_path), "--macs", "--out", str(tmp_path / "out"))
+    assert "broken" in run(RECIPE, *arguments, fails=True)
+    output = run(RECIPE, *arguments, "--skip-broken")
+    assert "6 SB, 6 AFIB, 6 GSVT, 6 SR" in output and "left out: 1 " in output
+
+
+@pytest.mark.slow
+@pytest.mark.shared
+def test_every_ludb_record_is_tested_once_in_each_repeat(tmp_path: Path, shared: Path) -> None:
+    file = shared / "data" / "ecg_ludb" / "ludb.npz"
+    run(RECIPE, "--quick", "--ludb", str(file), "--repeats", "2", "--out", str(tmp_path))
+    facts = json.loads((tmp_path / "results.json").read_text())["facts"]
+    assert len(facts["confusions"]) == 4  # the original and its cut, twice
+    for confusion in facts["confusions"].values():
+        assert [sum(row) for row in confusion] == [25, 18, 4, 153]
