@@ -27,6 +27,7 @@ from compressor.evaluation.records import (
 from compressor.evaluation.seeds import OverSeeds, over_seeds
 from compressor.evaluation.sequences import SequenceQuality, sequence_quality, temporal_coherence
 from compressor.evaluation.strain import strain_curve, track_points
+from compressor.evaluation.super_resolution import SuperResolution, Upscaled, super_resolution
 
 __all__ = [
     "ClassChange",
@@ -38,6 +39,8 @@ __all__ = [
     "RecordMetric",
     "RecordPredictions",
     "SequenceQuality",
+    "SuperResolution",
+    "Upscaled",
     "balanced_accuracy",
     "classification",
     "classify",
@@ -59,6 +62,7 @@ __all__ = [
     "sequence_quality",
     "ssim",
     "strain_curve",
+    "super_resolution",
     "t_interval",
     "temporal_coherence",
     "track_points",

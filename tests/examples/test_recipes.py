@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import compressor as cp
+from compressor.data.video import read_frames
 from tests.conftest import ROOT
 
 FOLDER = ROOT / "examples/recipes"
@@ -86,3 +87,33 @@ def test_without_torchvision_it_says_what_is_needed(tmp_path: Path) -> None:
 def test_data_has_to_be_named(tmp_path: Path) -> None:
     text = run("resnet110_cifar10.py", "--out", str(tmp_path), fails=True)
     assert "name the data with --data" in text
+
+
+def test_super_resolution_goes_from_training_to_pruned_files_and_is_not_repeated(tmp_path: Path) -> None:
+    output = run("espcn_t91.py", "--quick", "--scale", "2", "--out", str(tmp_path))
+    rows = {line.split("|")[1].strip(): line for line in output.splitlines() if line.startswith("|")}
+    original, small = rows["ESPCN"], next(line for name, line in rows.items() if "50%" in name)
+    before, after = (int(line.split("|")[3].replace(",", "")) for line in (original, small))
+    assert before == 24 * 24 * 21_184 and 0.45 < after / before <= 0.5
+    assert {"results.json", "results.md", "pruned-0.5.onnx", "pruned-0.5.int8.onnx", "plan-0.5.json"} <= {
+        file.name for file in tmp_path.iterdir()
+    }
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.pt")}
+    again = run("espcn_t91.py", "--quick", "--scale", "2", "--out", str(tmp_path))
+    assert "taking the plan of" in again
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.pt")} == files
+
+
+def test_a_generated_clip_is_enlarged_by_a_module_and_by_a_file(tmp_path: Path) -> None:
+    target = tmp_path / "large.mp4"
+    output = run("upscale_video.py", "unused", str(target), "--quick")
+    assert output.startswith("24 frames") and "decode" in output
+    assert sum(1 for _ in read_frames(target)) == 24 and next(read_frames(target)).shape == (3, 144, 192)
+    cp.export.onnx(
+        cp.models.create("espcn", scale=2), torch.rand(1, 1, 8, 8), tmp_path / "a.onnx", dynamic=(0, 2, 3)
+    )
+    larger = tmp_path / "larger.mp4"
+    by_file = ("--onnx", str(tmp_path / "a.onnx"), "--frames", "2")
+    assert run("upscale_video.py", str(target), str(larger), *by_file).startswith("2 frames")
+    assert next(read_frames(larger)).shape == (3, 288, 384)
+    assert "name the network" in run("upscale_video.py", str(target), str(larger), fails=True)

@@ -101,12 +101,29 @@ def tidy_like(proto: onnx.ModelProto, source: Source) -> None:
     kept = [entry for entry in proto.opset_import if not entry.domain or entry.domain in used]
     del proto.opset_import[:]
     proto.opset_import.extend(kept)
+    _name_free_axes_like(proto, source)
     found, expected = _interface(proto), _interface(source.proto)
     if found != expected:
         raise ExportError(
             f"the file made of {source.path} has the inputs and outputs {found}, expected those of its "
             f"source, {expected}; no file was written. Please report it"
         )
+
+
+def _name_free_axes_like(proto: onnx.ModelProto, source: Source) -> None:
+    """Give free axes of outputs their names back; inference of shapes makes up others for 3 * height, say."""
+    before = {value.name: value for value in source.proto.graph.output}
+    for value in proto.graph.output:
+        if value.name in before:
+            found, expected = dims_of(value), dims_of(before[value.name])
+            pairs = zip(found, expected, strict=False)
+            free = all(a == b or (_is_free(a) and _is_free(b)) for a, b in pairs)
+            if len(found) == len(expected) and free:
+                value.type.CopyFrom(before[value.name].type)
+
+
+def _is_free(dim: int | str) -> bool:
+    return isinstance(dim, str) or dim == 0
 
 
 def float_bytes(proto: onnx.ModelProto) -> int:

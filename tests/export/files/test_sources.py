@@ -50,3 +50,13 @@ def test_a_free_axis_that_a_tool_fixed_is_found(classifier: Path) -> None:
     proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
     with pytest.raises(ExportError, match="expected those of its source"):
         tidy_like(proto, source)
+
+
+def test_free_axes_that_a_tool_named_otherwise_get_their_names_back(classifier: Path) -> None:
+    source, proto = read_source(classifier), onnx.load(str(classifier))
+    proto.graph.output[0].type.tensor_type.shape.dim[0].dim_param = "made_up"
+    tidy_like(proto, source)
+    assert proto.graph.output[0].type.tensor_type.shape.dim[0].dim_param == "batch"
+    proto.graph.output[0].type.tensor_type.shape.dim[0].dim_value = 1
+    with pytest.raises(ExportError, match="expected those of its source"):
+        tidy_like(proto, source)

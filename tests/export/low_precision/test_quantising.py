@@ -323,3 +323,15 @@ def test_a_cpu_whose_kernels_saturate_is_warned_of(report: LowPrecisionReport) -
         warn_if_saturated(computed(31.6, 33.0))
         warn_if_saturated(computed(float("inf"), float("inf")))
     assert "this CPU" not in str(computed(31.6, 31.4))
+
+
+def test_a_network_that_enlarges_images_of_any_size_is_quantised(tmp_path: Path) -> None:
+    """Its output is 2 * height x 2 * width, which inference of shapes forgets."""
+    net = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.Tanh(), nn.Conv2d(8, 4, 3, padding=1))
+    net.append(nn.PixelShuffle(2))
+    source = tmp_path / "net.onnx"
+    cp.export.onnx(net.eval(), torch.rand(1, 1, 8, 10), source, dynamic=(0, 2, 3))
+    images = [torch.rand(8, 1, 9, 9) for _ in range(2)]
+    report = int8(source, images, tmp_path / "net.int8.onnx", checks=QUICK, even_if_slower=True)
+    found = outputs(report.path, torch.rand(2, 1, 7, 12))
+    assert found.shape == (2, 1, 14, 24)
