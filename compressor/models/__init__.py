@@ -6,7 +6,7 @@ They stand beside the library: nothing in it knows them, and any other `nn.Modul
 from __future__ import annotations
 
 from compressor.models.backbones import classifier_of, replace_classifier_
-from compressor.models.checkpoints import load_akamaster_checkpoint
+from compressor.models.checkpoints import load_akamaster_checkpoint, load_swinir_checkpoint
 from compressor.models.clutter_discriminator import ClutterDiscriminator
 from compressor.models.clutter_filter import ClutterFilter
 from compressor.models.ecg import EcgCnn1d, EcgCnn2d, EcgCnnLstm
@@ -26,6 +26,7 @@ from compressor.models.registry import create, model, names
 from compressor.models.resnet import ResNet
 from compressor.models.resnet_cifar import ResNetCifar, ZeroPadShortcut
 from compressor.models.restoration_unet import RestorationUNet, restoration_unet
+from compressor.models.swinir import SwinIR
 from compressor.models.token_attention import Everywhere, Neighborhood, ShiftedWindow
 from compressor.models.vgg import VGG, vgg16_bn, vgg16_bn_cifar
 
@@ -52,6 +53,7 @@ __all__ = [
     "Restorer",
     "ShiftedWindow",
     "Source",
+    "SwinIR",
     "ZeroPadShortcut",
     "classifier_of",
     "create",
@@ -63,6 +65,7 @@ __all__ = [
     "hdit_small",
     "hdit_xl2",
     "load_akamaster_checkpoint",
+    "load_swinir_checkpoint",
     "mobilenet_v2",
     "mobilenet_v2_cifar",
     "model",
