@@ -238,13 +238,8 @@ class Restorer(nn.Module):
             raise InputError(
                 f"Restorer: {source} needs the first stage: posterior_mean=PosteriorMean(network)"
             )
-        self.velocity, self.source, self.channels, self.steps, self.limits = (
-            velocity,
-            source,
-            channels,
-            steps,
-            limits,
-        )
+        self.velocity, self.source, self.limits = velocity, source, limits
+        self.channels, self.steps = channels, steps
         self.posterior_mean = posterior_mean if source.uses_posterior_mean else None
         self.train(self.training)
 
@@ -258,10 +253,15 @@ class Restorer(nn.Module):
     def forward(self, y: Tensor, noise: Tensor) -> Tensor:
         """The images [N, C, ...] restored from `y`; `noise` is standard normal in their shape.
 
-        A function of its inputs, for captures and exports; it checks nothing, `restore` does.
+        A function of its inputs, for captures and exports; values are not checked here, but in `restore`.
         """
         mean = None if self.posterior_mean is None else self.posterior_mean(y)
         start, condition = self.source.start(y, mean, noise), self.source.condition(y, mean)
+        if start.shape[1] != self.channels:
+            raise InputError(
+                f"Restorer: {self.source} starts in {start.shape[1]} channels, expected {self.channels}; y "
+                f"is {list(y.shape)}, the noise {list(noise.shape)}"
+            )
         end = euler(self.velocity, start, steps=self.steps, condition=condition)
         return end if self.limits is None else end.clamp(*self.limits)
 
@@ -272,6 +272,7 @@ class Restorer(nn.Module):
         Raises InputError for values that are not finite, or beyond the limits.
         """
         self._check("y", y)
+        self.train(self.training)  # the first stage may have been trained since
         restored: Tensor = self(y, self._noise(y, generator))
         return restored
 
@@ -293,6 +294,7 @@ class Restorer(nn.Module):
                 f"Restorer.pair: y {list(y.shape)} needs x {[len(y), self.channels, *y.shape[2:]]}, got "
                 f"{list(x.shape)}; bring y to the size of x first"
             )
+        self.train(self.training)  # the first stage may have been trained since
         mean = None if self.posterior_mean is None else self.posterior_mean(y)
         start, condition = self.source.start(y, mean, torch.randn_like(x)), self.source.condition(y, mean)
         running = distributed.is_available() and distributed.is_initialized()

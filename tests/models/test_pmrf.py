@@ -178,6 +178,9 @@ def test_the_first_stage_stays_in_eval_mode_and_gets_no_gradient() -> None:
     (state, _), target = flow.pair(torch.rand(2, 4), torch.rand(2, 4))
     assert not state.requires_grad and not target.requires_grad
     assert all(parameter.requires_grad for parameter in mean.parameters())  # as it came
+    mean.train()  # as a training of its own may leave it
+    flow.pair(torch.rand(2, 4), torch.rand(2, 4))
+    assert not mean.network.training
 
 
 def tiny(*, condition: int = 0) -> RestorationUNet:
@@ -282,6 +285,8 @@ def test_what_cannot_be_restored_is_refused() -> None:
         flow.pair(torch.zeros(1, 1, 2, 2), torch.zeros(1, 3, 4, 4))
     with pytest.raises(InputError, match=r"times must lie in \[0, 1\], got 1.5 to 1.5"):
         flow_pair(torch.zeros(1, 2), torch.zeros(1, 2), torch.tensor([1.5]))
+    with pytest.raises(InputError, match=r"starts in 3 channels, expected 1; y is \[1, 3, 2, 2\]"):
+        Restorer(nn.Identity(), FromObservation(), channels=1).restore(torch.zeros(1, 3, 2, 2))
     with pytest.raises(InputError, match="one shape"):
         flow_pair(torch.zeros(1, 2), torch.zeros(1, 3), torch.tensor([0.5]))
     with pytest.raises(InputError, match=r"times must lie in \[0, 1\]"):
