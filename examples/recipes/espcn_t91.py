@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import copy
 import math
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -58,6 +59,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--paper", action="store_true", help="SGD from 0.01 to 0.0001, last layer 10x slower")
     parser.add_argument("--blur", type=float, help="train on a Gaussian blur of this sigma, subsampled")
     parser.add_argument("--macs", type=float, nargs="*", default=[0.7, 0.5, 0.3], help="fractions that stay")
+    parser.add_argument("--control", action="store_true", help="train the original as much longer, too")
     parser.add_argument("--scorer", choices=SCORERS, default="reconstruction")
     parser.add_argument("--height", type=int, default=170, help="of the image that is timed; 512 / 3")
     return parser.parse_args()
@@ -187,6 +189,10 @@ def main() -> None:
         options.workers = 0 if options.device in (None, "cpu") else options.workers
     torch.manual_seed(options.seed)
     with session(options) as run:
+        if run.world > 1:
+            sys.exit(
+                f"so small a network is trained in one process, got {run.world}: start it without torchrun"
+            )
         activation = nn.ReLU if options.relu else nn.Tanh
         model = cp.models.create("espcn", scale=scale, activation=activation).to(run.device)
         x = torch.rand(1, 1, options.height, options.height, device=run.device)
@@ -204,6 +210,10 @@ def main() -> None:
         ms = timed([model], x, options).timings[0].ms
         more = {"ms": f"{ms:.2f}", **exported(run, model, data, x, "original")}
         rows.append(row("ESPCN", model, x, found, **more))
+        if options.control:
+            longer = copy.deepcopy(model)
+            trained_(run, longer, data, options, options.tuning_epochs, "control")
+            rows.append(row("ESPCN, trained on as long", longer, x, quality(data, longer)))
         for fraction in options.macs:
             _, line = pruned(run, model, data, options, x, fraction)
             rows.append(line)

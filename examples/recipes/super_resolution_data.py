@@ -57,14 +57,9 @@ def of_folders(
     skip_unreadable: bool = False,
 ) -> Material:
     """Patches of one folder, and a test set for each of the others; grey files are luminance as they are."""
-    found = {
-        path.parent.name if path.name.startswith("HR") else path.name: read_folder(
-            path, keep_grey=True, skip_unreadable=skip_unreadable
-        )
-        for path in tests
-    }
-    images = read_folder(train, keep_grey=True, skip_unreadable=skip_unreadable)
-    return _material(images, found, downscaling, patch)
+    reading = {"keep_grey": True, "skip_unreadable": skip_unreadable}
+    found = {path.name: read_folder(path, **reading) for path in tests}
+    return _material(read_folder(train, **reading), found, downscaling, patch)
 
 
 def generated(downscaling: Downscaling, *, patch: int = 17, count: int = 6, seed: int = 0) -> Material:

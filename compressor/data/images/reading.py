@@ -102,7 +102,7 @@ def _opened(file: Path) -> Any:
         raise
     except Exception as error:  # a damaged file raises what its decoder raises
         raise FileError(
-            f"image {file}: cannot be read ({type(error).__name__}: {error}); it may be truncated, or none"
+            f"image {file}: cannot be read ({type(error).__name__}: {error}); it is truncated or no image"
         ) from error
 
 

@@ -36,14 +36,14 @@ def upscale_colour(images: Tensor, upscale: Upscaler) -> Tensor:
             f"upscale_colour: expected uint8 [N, 3, h, w] or [N, 1, h, w], "
             f"got {images.dtype} {list(images.shape)}"
         )
-    coded = images if images.shape[1] == 1 else rgb_to_ycbcr(images)
-    bright = upscale(coded[:, :1].float() / 255)
+    coded = (images if images.shape[1] == 1 else rgb_to_ycbcr(images)).float() / 255
+    bright = upscale(coded[:, :1])
     _check(images, bright)
-    luma = (bright.float() * 255 + 0.5).floor().clamp(0, 255).to(torch.uint8)
-    if images.shape[1] == 1:
-        return luma
-    chroma = resize(coded[:, 1:], (luma.shape[-2], luma.shape[-1]))
-    return ycbcr_to_rgb(torch.cat([luma, chroma.to(luma.device)], dim=1)).to(images.device)
+    enlarged = bright.to(coded).clamp(0, 1)
+    if images.shape[1] == 3:
+        chroma = resize(coded[:, 1:], (bright.shape[-2], bright.shape[-1]))
+        enlarged = ycbcr_to_rgb(torch.cat([enlarged, chroma], dim=1))
+    return (enlarged * 255 + 0.5).floor().to(torch.uint8)  # floats until here: bytes twice would band
 
 
 def _check(images: Tensor, bright: Tensor) -> None:

@@ -64,5 +64,5 @@ def _video(path: str | os.PathLike[str]) -> Any:
         return library.imopen(path, "r", plugin="pyav")
     except Exception as error:  # what PyAV raises depends on what the file is
         raise FileError(
-            f"video {path}: cannot be read ({type(error).__name__}: {error}); it may be truncated, or none"
+            f"video {path}: cannot be read ({type(error).__name__}: {error}); it is truncated or no video"
         ) from error
