@@ -59,6 +59,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--paper", action="store_true", help="SGD from 0.01 to 0.0001, last layer 10x slower")
     parser.add_argument("--blur", type=float, help="train on a Gaussian blur of this sigma, subsampled")
     parser.add_argument("--macs", type=float, nargs="*", default=[0.7, 0.5, 0.3], help="fractions that stay")
+    parser.add_argument("--round-to", type=int, default=1, help="widths in multiples; 8 is fast on many CPUs")
     parser.add_argument("--control", action="store_true", help="train the original as much longer, too")
     parser.add_argument("--scorer", choices=SCORERS, default="reconstruction")
     parser.add_argument("--height", type=int, default=170, help="of the image that is timed; 512 / 3")
@@ -145,7 +146,7 @@ def pruned(
 
     def planned() -> cp.Plan:
         scores = cp.score(cp.capture(original, x), SCORERS[options.scorer](batches))
-        return cp.plan(scores, cp.budget.Macs(fraction))
+        return cp.plan(scores, cp.budget.Macs(fraction, round_to=options.round_to))
 
     plan = run.plan(f"plan-{fraction:g}.json", planned)
     small = cp.apply(original, plan)

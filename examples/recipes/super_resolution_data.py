@@ -16,6 +16,7 @@ from compressor.data.images import (
     Downscaling,
     ImageSet,
     Pair,
+    Patches,
     luminance_pairs,
     patch_stride,
     patches,
@@ -31,19 +32,18 @@ KERNELS = (5, 3, 3)
 class Material:
     """Training patches, and the test pairs of each set, made with one downscaling."""
 
-    patches: Augmented
+    patches: Patches
     tests: dict[str, list[Pair]]
 
     def loader(self, batch: int, *, seed: int, workers: int) -> DataLoader[tuple[Tensor, Tensor]]:
         """Shuffled batches under random symmetries."""
-        return self.patches.batches(batch, seed=seed, workers=workers)
+        return Augmented(self.patches).batches(batch, seed=seed, workers=workers)
 
     def plain(self, count: int) -> list[tuple[Tensor, Tensor]]:
         """About `count` patches spread over all of them, in batches of 64, for scores and least squares."""
-        step = max(1, len(self.patches) // count)
+        plain, step = Augmented(self.patches, symmetric=False), max(1, len(self.patches) // count)
         low, high = (
-            torch.stack(part)
-            for part in zip(*(self.patches[n] for n in range(0, len(self.patches), step)), strict=True)
+            torch.stack(part) for part in zip(*(plain[n] for n in range(0, len(plain), step)), strict=True)
         )
         return list(zip(low.split(64), high.split(64), strict=True))
 
@@ -91,6 +91,4 @@ def dead_leaves(pixels: int, *, seed: int, count: int = 400) -> Tensor:
 def _material(train: ImageSet, tests: dict[str, ImageSet], downscaling: Downscaling, patch: int) -> Material:
     cut = patches(luminance_pairs(train, downscaling), size=patch, stride=patch_stride(patch, KERNELS))
     measured = Bicubic(downscaling.scale)  # whatever it is trained on: papers compare on this one
-    return Material(
-        Augmented(cut), {name: list(luminance_pairs(images, measured)) for name, images in tests.items()}
-    )
+    return Material(cut, {name: list(luminance_pairs(images, measured)) for name, images in tests.items()})
