@@ -49,7 +49,7 @@ class Bicubic:
 class GaussianSubsampling:
     """A Gaussian blur of `sigma` pixels, of which every `scale`-th is kept: ESPCN's own degradation.
 
-    Source: Shi et al. 2016, arXiv 1609.05158, section 2.2, which gives no sigma; here scale / 2 unless it is
+    Source: Shi et al. 2016, arXiv 1609.05158, section 3.2, which gives no sigma; here scale / 2 unless it is
     given. Centres of small pixels lie in the middle of their `scale` x `scale` large ones, also for an even
     scale (where no pixel is kept as it is), so that nothing is shifted. The kernel ends at 4 sigma.
 

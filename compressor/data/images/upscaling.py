@@ -25,7 +25,7 @@ def upscale_colour(images: Tensor, upscale: Upscaler) -> Tensor:
     what `upscale` makes of the height. Raises InputError for other images, and where `upscale` returns
     anything but one channel, r times as high and as wide.
 
-    Source: Shi et al. 2016, arXiv 1609.05158, section 3.2.
+    Source: Shi et al. 2016, arXiv 1609.05158, section 3.
 
     >>> twice = torch.nn.Upsample(scale_factor=2)
     >>> upscale_colour(torch.zeros(1, 3, 4, 5, dtype=torch.uint8), twice).shape

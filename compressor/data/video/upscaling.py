@@ -78,7 +78,7 @@ def upscale_video(
     the source unless given; an iterable has none. The file appears whole or not at all; sound is not copied.
     `progress(frames so far)` is called after every frame.
 
-    Source: Shi et al. 2016, arXiv 1609.05158, section 3.5: video is enlarged frame by frame.
+    Source: Shi et al. 2016, arXiv 1609.05158, section 3.4: video is enlarged frame by frame.
 
     >>> import tempfile
     >>> frames = (torch.full((3, 16, 24), level, dtype=torch.uint8) for level in range(5))
