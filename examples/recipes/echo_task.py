@@ -28,7 +28,7 @@ from compressor.data.echo import (
     vendor_folds,
 )
 
-__all__ = ["FrameByFrame", "Task", "cpu_seconds", "from_file", "from_phantoms"]
+__all__ = ["FrameByFrame", "Task", "cpu_seconds", "filtered", "from_file", "from_phantoms"]
 
 STEPS = 50  # an epoch, after which a checkpoint is written
 
@@ -121,6 +121,23 @@ def _batches(
     scoring = [item for item, _ in zip(DataLoader(samples, batch), range(8), strict=False)]
     torch.set_rng_state(state)
     return DataLoader(samples, batch, shuffle=True), scoring
+
+
+@torch.no_grad()
+def filtered(net: nn.Module, cluttered: Tensor, *, mirrored: int = 8) -> Tensor:
+    """Sequences [N, 1, H, W, T] filtered whole, one by one, on the net's device; the result is on the CPU.
+
+    Each is continued by up to `mirrored` frames at both ends, those inside in reverse, which are cut off
+    afterwards: the net would see black frames there, and leave more clutter. The source does not (0).
+    """
+    net.eval()
+    total = cluttered.shape[-1]
+    margin = min(mirrored, total - 1)
+    order = torch.arange(-margin, total + margin).abs()
+    order = order.where(order < total, 2 * (total - 1) - order)
+    device = next(net.parameters()).device
+    outputs = [net(one[None, ..., order].to(device)).cpu() for one in cluttered]
+    return torch.cat(outputs)[..., margin : margin + total]
 
 
 @contextmanager

@@ -32,8 +32,9 @@ class ClutterRanges:
     """From where to where each number of a clutter is drawn, uniformly.
 
     Lengths are pixels of a 128-pixel image, and scale with the height; amplitudes are grey levels of 255,
-    angles degrees from the horizontal, up to the right; drifts pixels per frame. `rl_column` is the distance
-    from the axis in the middle of the image, on the right, or on either side with `either_side`.
+    angles degrees from the horizontal, up to the right; drifts pixels per frame. Columns are counted from the
+    middle of the image: that of NF varies because a sector's axis need not lie there, that of RL is its
+    distance, to the right, or to either side with `either_side`.
     `class_weights` are how often there is NF alone, RL alone, and both.
 
     Raises InputError for ranges that are none, sizes that are not positive, and weights of nothing.
@@ -46,6 +47,7 @@ class ClutterRanges:
     nf_sigma_x: Range = (4.0, 6.4)
     nf_sigma_y: Range = (12.0, 18.0)
     nf_row: Range = (9.0, 19.0)
+    nf_column: Range = (-4.0, 4.0)
     rl_sigma_major: Range = (5.6, 9.8)
     rl_sigma_minor: Range = (2.56, 4.48)
     rl_angle_deg: Range = (-57.0, 57.0)
@@ -78,6 +80,7 @@ PUBLISHED = ClutterRanges(
     nf_sigma_x=(5.0, 5.0),
     nf_sigma_y=(15.0, 15.0),
     nf_row=(11.3, 16.6),
+    nf_column=(0.0, 0.0),
     rl_sigma_major=(6.7, 7.5),
     rl_sigma_minor=(3.1, 3.4),
     rl_angle_deg=(32.0, 38.0),
@@ -102,6 +105,7 @@ class Clutter:
     nf_sigma_x: Tensor
     nf_sigma_y: Tensor
     nf_row: Tensor
+    nf_column: Tensor
     rl_amplitude: Tensor
     rl_sigma_major: Tensor
     rl_sigma_minor: Tensor
@@ -134,7 +138,8 @@ class Clutter:
             value: Tensor = getattr(self, name)[:, None, None, None]
             return value
 
-        nf = (columns / of("nf_sigma_x")).square() + ((rows - of("nf_row")) / of("nf_sigma_y")).square()
+        across, below = columns - of("nf_column"), rows - of("nf_row")
+        nf = (across / of("nf_sigma_x")).square() + (below / of("nf_sigma_y")).square()
         right = columns - of("rl_column") - of("rl_drift_columns") * times
         down = rows - of("rl_row") - of("rl_drift_rows") * times
         angle = of("rl_angle_deg").deg2rad()

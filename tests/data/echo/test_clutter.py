@@ -28,10 +28,10 @@ def one(**values: float) -> Clutter:
 
 
 def test_near_field_clutter_is_an_upright_gaussian_that_stands_still() -> None:
-    clutter = one(nf_amplitude=200, nf_sigma_x=5, nf_sigma_y=15, nf_row=14)
+    clutter = one(nf_amplitude=200, nf_sigma_x=5, nf_sigma_y=15, nf_row=14, nf_column=2)
     pattern = 255 * clutter.pattern(128, 128, 3)[0, 0]
     for row, column in ((14, 64), (29, 60), (3, 80)):
-        distance = ((column - 63.5) / 5) ** 2 + ((row - 14) / 15) ** 2
+        distance = ((column - 65.5) / 5) ** 2 + ((row - 14) / 15) ** 2
         assert pattern[row, column, 0].item() == pytest.approx(200 * math.exp(-distance / 2), abs=1e-3)
     assert torch.equal(pattern[..., 0], pattern[..., 2])
 
