@@ -64,12 +64,6 @@ def sequence_quality(outputs: Tensor, clean: Tensor, *, clip: bool = True) -> Se
     MAE 25.50, PSNR 20.00 dB, coherence 0
     """
     _check(outputs, clean)
-    low, high = float(clean.min()), float(clean.max())
-    if low < 0 or high > 1:
-        raise InputError(
-            f"sequence_quality: clean sequences must lie in 0..1, got {low:.4g}..{high:.4g}; divide grey "
-            f"levels by 255"
-        )
     shown = outputs.clamp(0, 1) if clip else outputs
     return SequenceQuality(
         mae=255 * mae(shown, clean),
@@ -89,3 +83,8 @@ def _check(outputs: Tensor, clean: Tensor) -> None:
             raise InputError(f"{what} must be floating-point from 0 to 1, got {values.dtype}")
         if not bool(torch.isfinite(values).all()):  # clipping would hide an infinity
             raise InputError(f"{what} hold values that are not finite (NaN or infinity)")
+    low, high = float(clean.min()), float(clean.max())
+    if low < 0 or high > 1:
+        raise InputError(
+            f"clean sequences must lie in 0..1, got {low:.4g}..{high:.4g}; divide grey levels by 255"
+        )

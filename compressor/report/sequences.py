@@ -113,6 +113,12 @@ def _grey(panels: Mapping[str, Tensor]) -> dict[str, npt.NDArray[np.uint8]]:
         if one.dtype != torch.uint8:
             if not one.is_floating_point() or not bool(torch.isfinite(one).all()):
                 raise InputError(f"panel {title!r} must hold finite numbers from 0 to 1, or be uint8")
+            low, high = float(one.min()), float(one.max())
+            if low < -1 or high > 2:
+                raise InputError(
+                    f"panel {title!r} must lie in 0..1 but for outliers, got {low:.4g}..{high:.4g}; divide "
+                    f"grey levels by 255, or give them as uint8"
+                )
             one = (one.detach().float().clamp(0, 1) * 255).round().byte()
         grey[title] = one.cpu().numpy()
     sizes = {title: array.shape for title, array in grey.items()}

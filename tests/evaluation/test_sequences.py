@@ -40,6 +40,13 @@ def test_the_scores_are_those_of_a_naive_loop() -> None:
     np.testing.assert_allclose(temporal_coherence(outputs, clean).numpy(), scores)
 
 
+def test_both_scores_refuse_grey_levels() -> None:
+    clean = torch.full((1, 1, 2, 2, 2), 200.0)
+    for score in (sequence_quality, temporal_coherence):
+        with pytest.raises(InputError, match="divide grey levels by 255"):
+            score(clean, clean)
+
+
 def test_outputs_are_clipped_as_they_are_shown_unless_asked() -> None:
     clean = torch.full((1, 1, 2, 2, 2), 1.0)
     outputs = torch.full((1, 1, 2, 2, 2), 1.1)

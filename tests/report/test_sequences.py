@@ -57,6 +57,7 @@ def test_a_figure_is_written_with_a_row_for_each_frame(tmp_path: Path) -> None:
         ({}, "there is none"),
         ({"a": torch.rand(4, 4)}, r"'a' must be \[H, W, T\]"),
         ({"a": torch.full((4, 4, 2), float("nan"))}, "'a' must hold finite numbers"),
+        ({"a": 255 * torch.ones(4, 4, 2)}, r"'a' must lie in 0\.\.1 but for outliers, got 255\.\.255"),
         ({"a": torch.rand(4, 4, 2), "b": torch.rand(4, 4, 3)}, "must have one size"),
     ],
 )

@@ -205,6 +205,11 @@ def add_clutter(clean: Tensor, clutter: Clutter, mask: Tensor) -> Tensor:
             f"add_clutter: clean must be floating-point [N, 1, H, W, T], got {clean.dtype} "
             f"{list(clean.shape)}"
         )
+    low, high = float(clean.min()), float(clean.max())
+    if not 0 <= low <= high <= 1:  # NaN included
+        raise InputError(
+            f"add_clutter: clean must lie in 0..1, got {low:.4g}..{high:.4g}; divide grey levels by 255"
+        )
     if len(clutter) != len(clean) or mask.shape != (*clean.shape[:4], 1):
         raise InputError(
             f"add_clutter: {len(clean)} sequences {list(clean.shape)} need clutter for as many and a mask "

@@ -34,6 +34,8 @@ def sector_mask(frames: Tensor, *, threshold: float = 8 / 255) -> Tensor:
             f"sector_mask: frames must be floating-point [N, 1, H, W, T], got {frames.dtype} "
             f"{list(frames.shape)}"
         )
+    if not bool(torch.isfinite(frames).all()):
+        raise InputError("sector_mask: frames hold values that are not finite (NaN or infinity)")
     bright = (frames.amax(4) > threshold).to(frames.dtype)
     neighbours = torch.nn.functional.avg_pool2d(bright, 3, 1, 1, divisor_override=1)
     bright_NHW = ((bright > 0) & (neighbours >= 4))[:, 0]

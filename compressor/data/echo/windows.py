@@ -43,8 +43,13 @@ class Windowing:
                 )
 
     def cut(self, *sequences: Tensor) -> tuple[Tensor, ...]:
-        """The same window of each sequence [1, H, W, T], by torch's global random state."""
+        """The same window of each sequence [..., H, W, T], by torch's global random state."""
         total = sequences[0].shape[-1]
+        if total < self.frames or any(one.shape[-1] != total for one in sequences):
+            raise InputError(
+                f"a window of {self.frames} frames cannot be cut from sequences of "
+                f"{[one.shape[-1] for one in sequences]} frames; they must be equally long, and long enough"
+            )
         draws = torch.rand(4)
         if draws[0] < self.rotate:
             shift = int(draws[1] * total)

@@ -115,6 +115,9 @@ def test_mistakes_are_refused() -> None:
     with pytest.raises(InputError, match="count must be"):
         draw_clutter(0)
     clean, mask = torch.zeros(2, 1, 8, 8, 3), torch.ones(2, 1, 8, 8, 1, dtype=torch.bool)
+    for wrong in (255.0, -0.1, math.nan):
+        with pytest.raises(InputError, match=r"clean must lie in 0\.\.1"):
+            add_clutter(clean + wrong, draw_clutter(2), mask)
     with pytest.raises(InputError, match="got clutter for 1 and a mask"):
         add_clutter(clean, draw_clutter(1), mask)
     with pytest.raises(InputError, match=r"got clutter for 2 and a mask \[2, 1, 8, 8, 3\]"):

@@ -112,6 +112,8 @@ def test_masks_and_pairs_have_to_fit() -> None:
         CleanWindows(clean, samples=0, masks=torch.ones(2, 1, 4, 4, 1, dtype=torch.bool))
     with pytest.raises(IndexError):
         PairedWindows(clean, clean)[2]
+    with pytest.raises(InputError, match=r"cannot be cut from sequences of \[9, 8\] frames"):
+        Windowing(frames=8).cut(torch.zeros(1, 4, 4, 9), torch.zeros(1, 4, 4, 8))
     with pytest.raises(InputError, match="rotate is a probability"):
         Windowing(rotate=2)
 
@@ -130,6 +132,8 @@ def test_a_sector_is_the_hull_of_what_is_bright() -> None:
 def test_an_empty_sequence_has_no_sector() -> None:
     with pytest.raises(InputError, match="sequence 1 has no region brighter"):
         sector_mask(torch.stack([torch.ones(1, 8, 8, 2), torch.zeros(1, 8, 8, 2)]))
+    with pytest.raises(InputError, match="not finite"):
+        sector_mask(torch.full((1, 1, 8, 8, 2), float("nan")))
     with pytest.raises(InputError, match=r"got torch\.uint8"):
         sector_mask(torch.ones(1, 1, 8, 8, 2, dtype=torch.uint8))
 
