@@ -122,9 +122,9 @@ def held_out(run: Session, task: Task, options: argparse.Namespace) -> list[dict
     plain = sequence_quality(filtered(net, task.cluttered, mirrored=0), task.clean)
     rows.append(_row(task, "ours, ends not mirrored", plain, start) | {"MACs": macs})
     run.say(f"{task.name}: {start} -> {quality}")
-    for fraction in options.macs:
+    for fraction in (1.0, *options.macs) if options.macs else ():
         small = _pruned(run, net, task, options, fraction)
-        name = f"ours, {fraction:.0%} of the MACs"
+        name = f"ours, {fraction:.0%} of the MACs" if fraction < 1 else "ours, not cut, trained on alike"
         outputs[name] = filtered(small, task.cluttered)
         row = _row(task, name, sequence_quality(outputs[name], task.clean), start)
         nets = (copy.deepcopy(one).cpu() for one in (net, small))
@@ -163,7 +163,7 @@ def _train(
         autocast=run.autocast,
         seed=options.seed,
     )
-    with cpu_seconds(run.out / f"{name}.cpu_s") as spent:
+    with cpu_seconds(run.out / f"{name}.cpu_s{run.rank or ''}") as spent:
         history = fine_tune_(net, task.batches, loss, recipe, checkpoint=run.out / f"{name}.pt")
     run.say(f"{name}: {history.losses[0]:.5f} -> {history.losses[-1]:.5f} in {spent():.0f} CPU s")
     return spent()
@@ -184,8 +184,12 @@ def _down_to(last: float, done: float) -> float:
 def _pruned(
     run: Session, net: nn.Module, task: Task, options: argparse.Namespace, fraction: float
 ) -> nn.Module:
-    """The net with this fraction of its MACs, checked, trained on and exported."""
+    """The net with this fraction of its MACs, checked, trained on and exported; with 1 for comparison."""
     example, name = task.example.to(run.device), f"{fraction:g}"
+    if fraction == 1:
+        more = copy.deepcopy(net)
+        _train(run, more, task, options, "not-cut", options.tuning_steps, options.lr / 3)
+        return more
 
     def planned() -> cp.Plan:
         graph = cp.capture(net, example)
@@ -229,7 +233,7 @@ def _show(run: Session, task: Task, net: nn.Module, outputs: dict[str, Tensor]) 
     """An animation and a figure of the held-out sequence, and of those of patients."""
     ours = outputs["filtered"][0]
     panels = {"cluttered": task.cluttered[0], "filtered": ours}
-    panels |= {name.removeprefix("ours, "): one[0] for name, one in outputs.items() if name != "filtered"}
+    panels |= {name.removeprefix("ours, "): one[0] for name, one in outputs.items() if "%" in name}
     panels |= {"clean": task.clean[0], "filtered - clean": difference(ours, task.clean[0])}
     total = ours.shape[-1]
     save_sequence_figure(run.out / "sequence.png", panels, frames=(0, total // 2))

@@ -22,6 +22,7 @@ def test_it_runs_from_phantoms_to_a_pruned_file(tmp_path: Path) -> None:
     found = rows(tmp_path)
     ours, small = found["phantom: ours"], found["phantom: ours, 50% of the MACs"]
     assert small["MACs"] / ours["MACs"] == pytest.approx(0.5, abs=0.01)
+    assert found["phantom: ours, not cut, trained on alike"]["MACs"] == ours["MACs"]
     assert small["MAE to unpruned"] == pytest.approx(small["MAE"] / ours["MAE"], abs=0.01)
     assert "onnxruntime agrees" in output
     gates = re.search(r"gates 8 -> (\d+), 4 -> (\d+)", output)

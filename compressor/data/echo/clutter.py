@@ -63,7 +63,8 @@ class ClutterRanges:
             value = getattr(self, field.name)
             if field.name in ("either_side", "class_weights"):
                 continue
-            if not (len(value) == 2 and all(map(math.isfinite, value)) and value[0] <= value[1]):
+            pair = isinstance(value, tuple | list) and len(value) == 2
+            if not (pair and all(map(math.isfinite, value)) and value[0] <= value[1]):
                 raise InputError(f"ClutterRanges: {field.name} must be (lowest, highest), got {value!r}")
             if "sigma" in field.name and value[0] <= 0:
                 raise InputError(f"ClutterRanges: {field.name} must be positive, got {value!r}")

@@ -170,7 +170,9 @@ def _check_samples(samples: int) -> None:
 
 def _check_length(sequences: Sequences, frames: int) -> None:
     there = sequences.frames.shape[-1]
-    if not 1 <= frames <= there:
+    if frames < 1:
+        raise InputError(f"a window needs at least one frame, got {frames}")
+    if frames > there:
         raise InputError(
             f"sequence {sequences.names[0]!r}{' and the others' if len(sequences) > 1 else ''} has {there} "
             f"frames, a window needs {frames}; choose shorter windows"

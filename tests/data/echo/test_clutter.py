@@ -108,6 +108,8 @@ def test_it_is_added_clipped_and_kept_inside_the_sector() -> None:
 def test_mistakes_are_refused() -> None:
     with pytest.raises(InputError, match="amplitude must be"):
         ClutterRanges(amplitude=(3, 2))
+    with pytest.raises(InputError, match=r"amplitude must be \(lowest, highest\), got 200"):
+        ClutterRanges(amplitude=200)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="rl_sigma_minor must be positive"):
         ClutterRanges(rl_sigma_minor=(0, 2))
     with pytest.raises(InputError, match="not all 0"):

@@ -108,6 +108,8 @@ def test_masks_and_pairs_have_to_fit() -> None:
         CleanWindows(clean, samples=1, masks=torch.ones(2, 1, 4, 4, 10, dtype=torch.bool))
     with pytest.raises(InputError, match="do not match"):
         PairedWindows(clean, clean.pick([0]))
+    with pytest.raises(InputError, match="at least one frame, got 0"):
+        windows(clean, 0)
     with pytest.raises(InputError, match="at least one sample"):
         CleanWindows(clean, samples=0, masks=torch.ones(2, 1, 4, 4, 1, dtype=torch.bool))
     with pytest.raises(IndexError):
