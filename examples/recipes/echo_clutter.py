@@ -122,9 +122,15 @@ def held_out(run: Session, task: Task, options: argparse.Namespace) -> list[dict
     plain = sequence_quality(filtered(net, task.cluttered, mirrored=0), task.clean)
     rows.append(_row(task, "ours, ends not mirrored", plain, start) | {"MACs": macs})
     run.say(f"{task.name}: {start} -> {quality}")
-    for fraction in (1.0, *options.macs) if options.macs else ():
+    if options.macs:  # what the further training does by itself
+        more = copy.deepcopy(net)
+        _train(run, more, task, options, "not-cut", options.tuning_steps, options.lr / 3)
+        longer = sequence_quality(filtered(more, task.cluttered), task.clean)
+        row = _row(task, "ours, not cut, trained on alike", longer, start) | {"MACs": macs}
+        rows.append(row | {"MAE to unpruned": longer.mae / quality.mae})
+    for fraction in options.macs:
         small = _pruned(run, net, task, options, fraction)
-        name = f"ours, {fraction:.0%} of the MACs" if fraction < 1 else "ours, not cut, trained on alike"
+        name = f"ours, {fraction:.0%} of the MACs"
         outputs[name] = filtered(small, task.cluttered)
         row = _row(task, name, sequence_quality(outputs[name], task.clean), start)
         nets = (copy.deepcopy(one).cpu() for one in (net, small))
@@ -184,12 +190,8 @@ def _down_to(last: float, done: float) -> float:
 def _pruned(
     run: Session, net: nn.Module, task: Task, options: argparse.Namespace, fraction: float
 ) -> nn.Module:
-    """The net with this fraction of its MACs, checked, trained on and exported; with 1 for comparison."""
+    """The net with this fraction of its MACs, checked, trained on and exported."""
     example, name = task.example.to(run.device), f"{fraction:g}"
-    if fraction == 1:
-        more = copy.deepcopy(net)
-        _train(run, more, task, options, "not-cut", options.tuning_steps, options.lr / 3)
-        return more
 
     def planned() -> cp.Plan:
         graph = cp.capture(net, example)
@@ -233,7 +235,7 @@ def _show(run: Session, task: Task, net: nn.Module, outputs: dict[str, Tensor]) 
     """An animation and a figure of the held-out sequence, and of those of patients."""
     ours = outputs["filtered"][0]
     panels = {"cluttered": task.cluttered[0], "filtered": ours}
-    panels |= {name.removeprefix("ours, "): one[0] for name, one in outputs.items() if "%" in name}
+    panels |= {name.removeprefix("ours, "): one[0] for name, one in outputs.items() if name != "filtered"}
     panels |= {"clean": task.clean[0], "filtered - clean": difference(ours, task.clean[0])}
     total = ours.shape[-1]
     save_sequence_figure(run.out / "sequence.png", panels, frames=(0, total // 2))
