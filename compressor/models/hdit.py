@@ -360,10 +360,9 @@ class HDiT(nn.Module):
         return out.permute(0, 3, 1, 2)
 
     def _condition(self, x: Tensor, t: Tensor | None) -> Tensor:
-        """What the norms are told, B x mapping width."""
-        batch = len(x)
-        time = x.new_ones(batch, self.time_in_proj.in_features) if t is None else self.time_emb(t[:, None])
-        augmentation = self.aug_emb(x.new_zeros(batch, self.aug_emb.weight.shape[1]))
+        """What the norms are told, B x mapping width; one row for all images where no time is given."""
+        time = x.new_ones(1, self.time_in_proj.in_features) if t is None else self.time_emb(t[:, None])
+        augmentation = self.aug_emb(x.new_zeros(1, self.aug_emb.weight.shape[1]))
         cond: Tensor = self.mapping(self.time_in_proj(time) + self.aug_in_proj(augmentation))
         return cond
 
@@ -381,7 +380,7 @@ class HDiT(nn.Module):
             )
         if t is not None and t.shape != x.shape[:1]:
             raise InputError(
-                f"HDiT: t must hold one time for each image, shape ({len(x)},), got {tuple(t.shape)}"
+                f"HDiT: t must hold one time for each image, shape ({x.shape[0]},), got {tuple(t.shape)}"
             )
 
 

@@ -100,13 +100,8 @@ class Neighborhood(Reach):
         asking = _numbers(rows.queries, columns.queries, grid)
         asked = _numbers(rows.keys, columns.keys, grid)
         reached = rows.reached[:, None, :, None, :, None] & columns.reached[None, :, None, :, None, :]
-        found = F.scaled_dot_product_attention(
-            _taken(q, asking),
-            _taken(k, asked),
-            _taken(v, asked),
-            attn_mask=None if self.tile == 1 else reached.flatten(4, 5).flatten(2, 3).flatten(0, 1),
-            scale=1.0,
-        )
+        mask = None if self.tile == 1 else reached.flatten(4, 5).flatten(2, 3).flatten(0, 1)
+        found = _attended(_taken(q, asking), _taken(k, asked), _taken(v, asked), mask)
         tile = rows.tile_of[:, None] * len(columns.queries) + columns.tile_of
         within = rows.place[:, None] * columns.queries.shape[1] + columns.place
         return found.flatten(2, 3).index_select(2, (tile * asking.shape[1] + within).flatten())
@@ -151,6 +146,18 @@ def _taken(x: Tensor, numbers: Tensor) -> Tensor:
     return taken
 
 
+def _attended(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """Attention within each tile, B x heads x tiles x queries x dims; mask tiles x queries x keys.
+
+    Heads are folded into the batch, as fused kernels and ONNX take four axes.
+    """
+    heads = q.shape[1]
+    q, k, v = (x.flatten(0, 1) for x in (q, k, v))
+    found: Tensor = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0)
+    unfolded: Tensor = found.unflatten(0, (-1, heads))
+    return unfolded
+
+
 @dataclass(frozen=True)
 class ShiftedWindow(Reach):
     """The tokens of the window that a token lies in; every other layer moves the windows by half of one.
@@ -188,7 +195,7 @@ class ShiftedWindow(Reach):
         numbers = _numbers(rows, columns, grid)
         q, k, v = (_taken(x, numbers) for x in (q, k, v))
         mask = self._mask(rows, columns) if self.shift else None
-        found = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0)
+        found = _attended(q, k, v, mask)
         return found.flatten(2, 3).index_select(2, numbers.flatten().argsort())
 
     def _mask(self, rows: Tensor, columns: Tensor) -> Tensor:
