@@ -4,7 +4,8 @@
 readings are here: a baseline estimated by two long medians and subtracted (`BaselineRemoval`, the usual
 meaning for ECGs), and a short median against impulse noise (`MedianDenoising`). The scale is our choice.
 Measured with the small 1-D network, the readings differ by less than two seeds do: 97.0 to 98.0 % of 400
-simulated records with either, both or none, balanced accuracy 0.36 to 0.42 on LUDB (five folds, four classes).
+simulated records are right with either, both or none, and LUDB's balanced accuracy is 0.36 to 0.42 (five
+folds, four classes).
 """
 
 from __future__ import annotations
