@@ -21,15 +21,21 @@ from compressor.training import balanced_sampler
 
 __all__ = ["Network", "Seconds", "network", "prepared", "simulated"]
 
+AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")  # classifiers that only torchvision's own training needs
+
 
 @dataclass(frozen=True)
 class Network:
-    """A kind of network by name: how it is built, and in which form it takes images [M, rows, T]."""
+    """A kind of network by name: how it is built, and in which form it takes images [M, rows, T].
+
+    `round_to` is what its widths are multiples of after a cut: 2-D kernels are slower on odd widths.
+    """
 
     name: str
     build: Callable[[], nn.Module]
     form: Callable[[Tensor], Tensor]
     lr: float
+    round_to: int
 
     @property
     def is_recurrent(self) -> bool:
@@ -42,17 +48,21 @@ def network(name: str, *, n_classes: int, rows: int, weights: Path | None = None
     if name in ("ecg_cnn1d", "ecg_cnn_lstm", "ecg_cnn2d"):
         if weights is not None:
             sys.exit("--backbone-weights are for backbones such as resnet50")
-        form = _plane if name == "ecg_cnn2d" else _rows
-        return Network(name, lambda: cp.models.create(name, n_classes=n_classes, rows=rows), form, 3e-3)
+        form, round_to = (_plane, 8) if name == "ecg_cnn2d" else (_rows, 1)
+        build_small = partial(cp.models.create, name, n_classes=n_classes, rows=rows)
+        return Network(name, build_small, form, 3e-3, round_to)
     pixels = 299 if name.startswith("inception") else 224
 
     def build() -> nn.Module:
-        net = _backbone(name)
+        net = _backbone(name, trained=weights is not None)
         if weights is not None:
-            net.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+            stored = torch.load(weights, map_location="cpu", weights_only=True)
+            net.load_state_dict(
+                {key: value for key, value in stored.items() if not key.startswith(AUXILIARY)}
+            )
         return replace_classifier_(net, n_classes)
 
-    return Network(name, build, partial(ecg.backbone_input, size=pixels), 3e-4)
+    return Network(name, build, partial(ecg.backbone_input, size=pixels), 3e-4, 8)
 
 
 def _rows(images: Tensor) -> Tensor:
@@ -63,7 +73,7 @@ def _plane(images: Tensor) -> Tensor:
     return images[:, None]
 
 
-def _backbone(name: str) -> nn.Module:
+def _backbone(name: str, *, trained: bool) -> nn.Module:
     if name in cp.models.names():
         return cp.models.create(name)
     try:
@@ -75,8 +85,10 @@ def _backbone(name: str) -> nn.Module:
         )
     if name not in models.list_models(module=models):
         sys.exit(f"--model {name} is neither this library's nor torchvision's")
-    without = {"aux_logits": False, "init_weights": True} if name in ("googlenet", "inception_v3") else {}
-    net: nn.Module = models.get_model(name, weights=None, **without)
+    options = {}
+    if name in ("googlenet", "inception_v3"):  # their published weights want inputs in a scale of their own
+        options = {"aux_logits": False, "init_weights": not trained, "transform_input": trained}
+    net: nn.Module = models.get_model(name, weights=None, **options)
     return net
 
 
@@ -123,6 +135,8 @@ class Seconds(Dataset[tuple[Tensor, int]]):
         self, run: Session, *, batch: int, seed: int, balanced: bool, workers: int
     ) -> DataLoader[Any]:
         """Shuffled batches, or such in which every class is as frequent."""
+        if batch % run.world:
+            sys.exit(f"--batch {batch} does not divide among {run.world} processes")
         sampler: Sampler[int] = (
             balanced_sampler(self.labels, classes=len(self.classes), seed=seed)
             if balanced

@@ -212,8 +212,10 @@ def main() -> None:
     """One split, simulated or read, or the cross-validation on LUDB."""
     options = arguments()
     if options.quick:
-        options.records, options.test_records, options.epochs, options.tuning_epochs = 48, 32, 2, 1
-        options.workers, options.macs = 0, options.macs[:1]
+        small = options.model.startswith("ecg_")
+        options.records, options.test_records = (48, 32) if small else (8, 4)
+        options.epochs, options.tuning_epochs, options.workers = 2, 1, 0
+        options.batch, options.macs = min(options.batch, 32), options.macs[:1]
     with session(options) as run:
         if options.ludb is not None:
             cross_validated(run, options, ecg.load_ludb_npz(options.ludb))

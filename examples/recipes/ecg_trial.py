@@ -62,7 +62,7 @@ class Trial:
 
         def planned() -> cp.Plan:
             scores = cp.score(cp.capture(original, example), cp.scoring.Norm(power=2))
-            return cp.plan(scores, cp.budget.Macs(fraction))
+            return cp.plan(scores, cp.budget.Macs(fraction, round_to=self.kind.round_to))
 
         plan = self.run.plan(f"{self.prefix}plan-{fraction:g}.json", planned)
         small = cp.apply(original, plan)
