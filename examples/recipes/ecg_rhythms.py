@@ -136,6 +136,8 @@ def cross_validated(run: Session, options: argparse.Namespace, recordings: ecg.R
             f"{kind.name}; {recordings}; {options.folds} folds of records, stratified, predictions together.",
             "Intervals (95 %) over the records of one repeat; a class of few records makes them wide.",
         ]
+        if options.checkpoint is not None:
+            notes.append(f"Every training began with the weights in {options.checkpoint.name}.")
         facts = {"options": _plain(options), "confusions": confusions, "classes": list(recordings.classes)}
         run.say(results.write(run.out, f"LUDB rhythms, {kind.name}", rows, notes=notes, facts=facts))
 
@@ -155,7 +157,8 @@ def _leaking(
     """The accuracy on images whose persons were learnt from, as some publications measure it."""
     fold = ecg.split_images_leaking_records(images, test_fraction=test_fraction, seed=options.seed)
     parts = (Seconds(images, kind.form, part) for part in (fold.train, fold.test))
-    trial = Trial(run, options, kind, *parts, prefix="leaking-")
+    own = argparse.Namespace(**vars(options) | {"checkpoint": None})  # that has learnt from other images
+    trial = Trial(run, own, kind, *parts, prefix="leaking-")
     accuracy = trial.found(trial.original()).image_accuracy()
     return [{"network": "original, images split (leaks)", "images": str(accuracy)}]
 

@@ -86,3 +86,19 @@ def test_every_ludb_record_is_tested_once_in_each_repeat(tmp_path: Path, shared:
     assert len(facts["confusions"]) == 4  # the original and its cut, twice
     for confusion in facts["confusions"].values():
         assert [sum(row) for row in confusion] == [25, 18, 4, 153]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["ecg_cnn1d", "ecg_cnn_lstm", "ecg_cnn2d"])
+def test_simulated_rhythms_are_told_apart_with_half_of_the_macs_too(tmp_path: Path, model: str) -> None:
+    pytest.importorskip("onnxruntime")
+    options = ("--macs", "0.5", "--test-records", "400", "--workers", "0")
+    run(RECIPE, "--model", model, *options, "--out", str(tmp_path))
+    original, small = found(tmp_path).values()
+    images, records, macro_f1 = (
+        float(str(original[name]).split()[0]) for name in ("images", "records", "macro F1")
+    )
+    assert images >= 0.92 and records >= 0.95 and records > images
+    assert small["MACs"] <= 0.5 * original["MACs"]  # type: ignore[operator]
+    assert float(str(small["records"]).split()[0]) >= records - 0.01
+    assert float(str(small["macro F1"]).split()[0]) >= macro_f1 - 0.01
