@@ -11,7 +11,7 @@ from torch import Tensor
 
 from compressor.data.cifar import IMAGENET_MEAN, IMAGENET_STD
 from compressor.data.ecg.cleaning import BaselineRemoval, Cleaner, normalize_recordings
-from compressor.data.ecg.recordings import Recordings
+from compressor.data.ecg.recordings import Recordings, positions
 from compressor.data.ecg.scalograms import MorletBank, cut_windows, scalograms
 from compressor.errors import InputError
 
@@ -52,14 +52,12 @@ class StackedImages:
 
     def select_records(self, indices: Sequence[int] | Tensor) -> StackedImages:
         """All images of the recordings at these positions of `names`, recording by recording."""
-        chosen = torch.as_tensor(indices, dtype=torch.int64, device="cpu").tolist()
-        if not all(0 <= record < len(self.names) for record in chosen):
-            raise InputError(f"select_records: positions lie in 0..{len(self.names) - 1}, got {chosen}")
+        chosen = positions(indices, len(self.names)).tolist()
         records = self.records.cpu()
         of_record = records.argsort(stable=True).split(records.bincount(minlength=len(self.names)).tolist())
-        positions = [of_record[record] for record in chosen]
-        images = torch.cat([*positions, torch.empty(0, dtype=torch.int64)])
-        numbers = [torch.full_like(of, number) for number, of in enumerate(positions)]
+        shown = [of_record[record] for record in chosen]
+        images = torch.cat([*shown, torch.empty(0, dtype=torch.int64)])
+        numbers = [torch.full_like(of, number) for number, of in enumerate(shown)]
         return StackedImages(
             images=self.images[images.to(self.images.device)],
             labels=self.labels[images.to(self.labels.device)],

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from compressor.errors import InputError
 
-__all__ = ["LEADS", "Recording", "Recordings"]
+__all__ = ["LEADS", "Recording", "Recordings", "positions"]
 
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 
@@ -94,7 +94,7 @@ class Recordings:
 
     def select(self, indices: Sequence[int] | Tensor) -> Recordings:
         """The recordings at these positions, in this order."""
-        chosen = torch.as_tensor(indices, dtype=torch.int64, device="cpu")
+        chosen = positions(indices, len(self))
         return Recordings(
             signals_mV=self.signals_mV[chosen.to(self.signals_mV.device)],
             labels=self.labels[chosen.to(self.labels.device)],
@@ -115,6 +115,25 @@ class Recordings:
         """One fingerprint of the samples of each recording."""
         rows = self.signals_mV.detach().cpu().numpy()
         return [hashlib.sha256(row.tobytes()).digest() for row in rows]
+
+
+def positions(indices: Sequence[int] | Tensor, count: int) -> Tensor:
+    """The positions as int64 on the CPU; raises InputError for those beyond `count`, and for masks.
+
+    >>> positions([2, 0], 3)
+    tensor([2, 0])
+    """
+    chosen = torch.as_tensor(indices, device="cpu")
+    if chosen.ndim != 1 or (len(chosen) and (chosen.dtype == torch.bool or chosen.is_floating_point())):
+        raise InputError(
+            f"takes positions as integers [n], got {chosen.dtype} {list(chosen.shape)}; "
+            "the positions of a mask are mask.nonzero().flatten()"
+        )
+    if len(chosen) and not 0 <= int(chosen.min()) <= int(chosen.max()) < count:
+        raise InputError(
+            f"positions must lie in 0..{count - 1}, got {int(chosen.min())}..{int(chosen.max())}"
+        )
+    return chosen.to(torch.int64)
 
 
 def _check_signals(value: Recordings) -> None:

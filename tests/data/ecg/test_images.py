@@ -74,7 +74,7 @@ def test_a_selection_takes_recordings_whole_and_numbers_them_anew() -> None:
     assert torch.equal(part.images, torch.cat([images.images[20:], images.images[:10]]))
     assert part.labels.tolist() == [2] * 10 + [0] * 10
     assert len(images.select_records([])) == 0
-    with pytest.raises(InputError, match=r"positions lie in 0\.\.2, got \[3\]"):
+    with pytest.raises(InputError, match=r"positions must lie in 0\.\.2, got 3\.\.3"):
         images.select_records([3])
 
 

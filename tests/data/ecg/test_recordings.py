@@ -47,6 +47,22 @@ def test_a_selection_keeps_each_recording_whole() -> None:
     assert part.subjects is not None and part.subjects.tolist() == [9, 7]
 
 
+@pytest.mark.parametrize(
+    ("indices", "message"),
+    [
+        (torch.tensor([True, False, True]), r"got torch\.bool \[3\]; the positions of a mask are"),
+        ([True, False], r"got torch\.bool"),
+        ([0.0], r"got torch\.float32"),
+        (torch.tensor(1), r"integers \[n\]"),
+        ([0, 3], r"must lie in 0\.\.2, got 0\.\.3"),
+        ([-1], r"must lie in 0\.\.2, got -1\.\.-1"),
+    ],
+)
+def test_a_mask_is_no_selection(indices: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        three().select(indices)
+
+
 def test_two_names_of_one_signal_are_found() -> None:
     signals = torch.randn(3, 12, 50)
     signals[2] = signals[0]
