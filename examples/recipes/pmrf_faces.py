@@ -31,7 +31,7 @@ from torch.nn.functional import mse_loss
 
 import compressor as cp
 from compressor.data.images import Degradation, LowResolution, MissingPixels, Noisy, write_image
-from compressor.evaluation import features_of, frechet_distance, kernel_distance, mse, psnr, ssim
+from compressor.evaluation import features_of, frechet_distance, mse, psnr, ssim
 from compressor.models import (
     FromObservation,
     FromPosteriorMean,
@@ -112,7 +112,6 @@ class Problem:
             "PSNR, dB": psnr(outputs, targets),
             "SSIM": ssim(outputs, targets),
             "Fréchet": frechet_distance(ours, reference),
-            "KID": kernel_distance(ours, reference),
         }
 
     def sampled(self, name: str, flow: Restorer, steps: Sequence[int] = STEPS) -> list[Row]:
@@ -324,8 +323,8 @@ def main() -> None:
         notes = [
             f"{len(faces.train)} training faces, {len(faces.test)} test faces of other people, "
             f"{options.draws} draws of noise each; {TASKS[options.task]}.",
-            "Fréchet and kernel distance (KID) of 32 features of a classifier of the training people, to "
-            "those of the clean test faces.",
+            "Fréchet distance of 32 features of a classifier of the training people, to those of the clean "
+            "test faces.",
         ]
         prefix = "" if options.velocity == "unet" else f"{options.velocity}-"
         title = f"Restoring faces of {options.side}x{options.side} pixels: {options.task}"
@@ -336,6 +335,7 @@ def main() -> None:
             notes = [
                 f"MACs of the first stage and K = {options.k} evaluations of the velocity; ms for one face "
                 f"on one CPU thread by onnxruntime, both stages and all steps in one file, interleaved.",
+                f"Originals were trained {options.steps} steps, what was cut {options.tuning_steps} more.",
                 *notes,
             ]
             title = f"PMRF on faces, pruned: {options.task}"
