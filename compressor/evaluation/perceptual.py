@@ -119,8 +119,8 @@ def kernel_distance(features: Tensor, reference: Tensor) -> float:
 
     The kernel is (x·y/D + 1)³. By torchmetrics, in float64, of the whole sets instead of random subsets
     of 1,000; the larger one is cut to the size of the smaller. Unbiased where the sets are independent:
-    against the very images that were restored it falls below zero, so take others. *Source: M. Bińkowski et al., 2018, arXiv
-    1801.01401, section 4.*
+    against the very images that were restored it falls below zero, so take others. *Source: M. Bińkowski
+    et al., 2018, arXiv 1801.01401, section 4.*
 
     >>> same = torch.randn(500, 4)
     >>> abs(kernel_distance(same, torch.randn(500, 4))) < 0.1
