@@ -200,7 +200,7 @@ def compared(problem: Problem) -> tuple[Restorer, list[Row]]:
 
 
 def smaller(problem: Problem, network: nn.Module, batches: Mapped, fraction: float, name: str) -> nn.Module:
-    """A network cut to a fraction of its MACs by the loss that channels are worth, and proved; at 1 a copy."""
+    """A network cut to a fraction of its MACs by what channels are worth, and proved; at 1 a copy."""
     run = problem.run
     if fraction == 1:
         return copy.deepcopy(network)
