@@ -91,6 +91,9 @@ def test_the_eight_symmetries_are_all_different_and_keep_the_pixels() -> None:
     turned = [torch.rot90(square[0], turns, (1, 2)) for turns in range(4)]
     expected = {tuple(x.flatten().tolist()) for one in turned for x in (one, one.flip(2))}
     assert {tuple(x.flatten().tolist()) for x in found} == expected and len(expected) == 8
+    for images, which in ((torch.zeros(1, 1, 3, 4), [0]), (torch.zeros(2, 1, 3, 3), [0])):
+        with pytest.raises(InputError, match="expected square images"):
+            symmetries(images, torch.tensor(which))
 
 
 def test_batches_move_both_patches_of_a_pair_alike_and_come_again_with_the_seed() -> None:
