@@ -17,16 +17,16 @@ __all__ = ["Augmented", "symmetries"]
 def symmetries(images: Tensor, which: Tensor) -> Tensor:
     """Square images [N, C, s, s], each under one of the eight symmetries of a square, `which` [N] in 0..7.
 
-    The bits of the number are: mirrored left to right, mirrored top to bottom, rows and columns exchanged; in
-    this order. Raises InputError for images that are not square.
+    The bits of the number are: mirrored left to right, mirrored top to bottom, rows and columns exchanged;
+    in this order. Raises InputError for images that are not square.
 
     >>> symmetries(torch.arange(4).view(1, 1, 2, 2), torch.tensor([5])).flatten().tolist()
     [1, 3, 0, 2]
     """
     if images.ndim != 4 or images.shape[-1] != images.shape[-2] or which.shape != images.shape[:1]:
         raise InputError(
-            f"symmetries: expected square images [N, C, s, s] and a number for each, got {list(images.shape)} "
-            f"and {list(which.shape)}"
+            f"symmetries: expected square images [N, C, s, s] and a number for each, "
+            f"got {list(images.shape)} and {list(which.shape)}"
         )
     chosen = [(which >> bit & 1).bool().to(images.device).view(-1, 1, 1, 1) for bit in range(3)]
     images = torch.where(chosen[0], images.flip(-1), images)
