@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from compressor.data.images.colour import rgb_to_ycbcr, ycbcr_to_rgb
 from compressor.data.images.resizing import resize
@@ -21,8 +22,8 @@ Upscaler = Callable[[Tensor], Tensor]
 def upscale_colour(images: Tensor, upscale: Upscaler) -> Tensor:
     """The images uint8 [N, C, h, w], N of RGB or grey, as uint8 [N, C, r * h, r * w] on their device.
 
-    Y goes through `upscale`, Cb and Cr through `resize`; a grey image (C = 1) is luminance altogether. r is
-    what `upscale` makes of the height. Raises InputError for other images, and where `upscale` returns
+    Y goes through `upscale`, Cb and Cr are enlarged bicubically; a grey image (C = 1) is luminance altogether.
+    r is what `upscale` makes of the height. Raises InputError for other images, and where `upscale` returns
     anything but one channel, r times as high and as wide.
 
     Source: Shi et al. 2016, arXiv 1609.05158, section 3.
@@ -41,9 +42,16 @@ def upscale_colour(images: Tensor, upscale: Upscaler) -> Tensor:
     _check(images, bright)
     enlarged = bright.to(coded).clamp(0, 1)
     if images.shape[1] == 3:
-        chroma = resize(coded[:, 1:], (bright.shape[-2], bright.shape[-1]))
+        chroma = _bicubic(coded[:, 1:], (bright.shape[-2], bright.shape[-1]))
         enlarged = ycbcr_to_rgb(torch.cat([enlarged, chroma], dim=1))
     return (enlarged * 255 + 0.5).floor().to(torch.uint8)  # floats until here: bytes twice would band
+
+
+def _bicubic(chroma: Tensor, size: tuple[int, int]) -> Tensor:
+    """By torch's own where it is there: several times as fast, and other at borders only."""
+    if chroma.device.type in ("cpu", "cuda"):
+        return interpolate(chroma, size=size, mode="bicubic", antialias=True)
+    return resize(chroma, size)
 
 
 def _check(images: Tensor, bright: Tensor) -> None:

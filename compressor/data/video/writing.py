@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -46,19 +46,16 @@ class VideoWriter:
     ) -> None:
         if not (rate_hz > 0 and rate_hz < float("inf")):
             raise InputError(f"VideoWriter: rate_hz must be positive and finite, got {rate_hz!r}")
+        if not Path(path).suffix:
+            raise InputError(f"VideoWriter: the suffix names the container, a.mp4 say, got {str(path)!r}")
         self._path, self._rate, self._codec, self._format = Path(path), rate_hz, codec, pixel_format
         self._file: Any = None
-        self._aside = Path()
+        self._aside = self._path.with_name(f".{secrets.token_hex(8)}{self._path.suffix}")
         self._size: tuple[int, ...] | None = None
 
     def __enter__(self) -> VideoWriter:
         library = imageio()
         try:
-            handle, name = tempfile.mkstemp(
-                prefix=f".{self._path.stem}-", suffix=self._path.suffix, dir=self._path.parent
-            )
-            os.close(handle)
-            self._aside = Path(name)
             self._file = library.imopen(self._aside, "w", plugin="pyav")
             self._file.init_video_stream(self._codec, fps=self._rate, pixel_format=self._format)
         except Exception as error:  # PyAV raises kinds of its own for unknown formats and codecs

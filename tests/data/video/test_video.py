@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from compressor.data.images import upscale_colour
+from compressor.data.images import resize, rgb_to_ycbcr, upscale_colour, ycbcr_to_rgb
 from compressor.data.video import Throughput, VideoWriter, frame_rate_hz, read_frames, upscale_video
 from compressor.errors import FileError, InputError
 
@@ -120,6 +120,8 @@ def test_frames_of_another_kind_or_size_are_refused(tmp_path: Path) -> None:
             video.write(torch.zeros(3, 32, 32))
     with pytest.raises(InputError, match="rate_hz must be positive"):
         VideoWriter(tmp_path / "b.mp4", rate_hz=0)
+    with pytest.raises(InputError, match="the suffix names the container"):
+        VideoWriter(tmp_path / "b", rate_hz=5)
 
 
 def test_throughput_says_each_part() -> None:
@@ -133,6 +135,11 @@ def test_colour_is_that_of_the_source_and_grey_stays_grey() -> None:
     found = upscale_colour(same, nn.Upsample(scale_factor=3))
     assert found.shape == (2, 3, 18, 24)
     assert (found.int() - same[:, :, :1, :1].int()).abs().max() <= 2
+    image = torch.randint(256, (1, 3, 20, 24), dtype=torch.uint8)
+    coded = rgb_to_ycbcr(image).double() / 255
+    expected = (ycbcr_to_rgb(resize(coded, (40, 48))) * 255).round()
+    ours = upscale_colour(image, lambda y: resize(y, (40, 48)))
+    assert (ours - expected)[..., 6:-6, 6:-6].abs().max() <= 1
     grey = torch.randint(256, (1, 1, 4, 5), dtype=torch.uint8)
     assert torch.equal(upscale_colour(grey, nn.Identity()), grey)
 
