@@ -22,7 +22,7 @@ Upscaler = Callable[[Tensor], Tensor]
 def upscale_colour(images: Tensor, upscale: Upscaler) -> Tensor:
     """The images uint8 [N, C, h, w], N of RGB or grey, as uint8 [N, C, r * h, r * w] on their device.
 
-    Y goes through `upscale`, Cb and Cr are enlarged bicubically; a grey image (C = 1) is luminance altogether.
+    Y goes through `upscale`, Cb and Cr are enlarged bicubically; a grey image (C = 1) is luminance alone.
     r is what `upscale` makes of the height. Raises InputError for other images, and where `upscale` returns
     anything but one channel, r times as high and as wide.
 
