@@ -83,6 +83,12 @@ def save_sequence_figure(
 
     `panels` is that of `save_gif`. Raises InputError for frames that are not there, MissingExtraError
     without Matplotlib.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_sequence_figure(Path(folder) / "a.png", {"noise": torch.rand(8, 8, 3)}, frames=(0, 2))
+    ...     (Path(folder) / "a.png").is_file()
+    True
     """
     figures = _require("matplotlib.figure", "Matplotlib", "plots")
     grey = _grey(panels)

@@ -40,7 +40,7 @@ def test_every_option_runs_and_is_not_repeated(tmp_path: Path, options: list[str
     first = rows(tmp_path)
     files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.pt")}
     again = run("echo_clutter.py", "--quick", *options, "--out", str(tmp_path))
-    assert "taking the plan of" in again and len(files) == 2
+    assert "taking the plan of" in again and len(files) == 3
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.pt")} == files
     for name, row in rows(tmp_path).items():
         assert {key: row[key] for key in ("MAE", "coherence")} == {

@@ -100,6 +100,9 @@ class Clutter:
     """The clutter of N sequences; every field is a tensor [N], in the units of `ClutterRanges`.
 
     A kind that a sequence lacks has amplitude 0. `rl_column` is signed here: positive to the right.
+
+    >>> draw_clutter(2, generator=torch.Generator().manual_seed(0)).pattern(64, 64, 8).shape
+    torch.Size([2, 1, 64, 64, 8])
     """
 
     nf_amplitude: Tensor

@@ -13,7 +13,11 @@ __all__ = ["VendorFold", "vendor_folds"]
 
 @dataclass(frozen=True)
 class VendorFold:
-    """The vendor that is held out, and the places of the sequences on both sides."""
+    """The vendor that is held out, and the places of the sequences on both sides.
+
+    >>> VendorFold("GE", (1, 2), (0,)).test
+    (0,)
+    """
 
     vendor: str
     train: tuple[int, ...]

@@ -30,7 +30,11 @@ KINDS = ("data_NFClt", "data_RvbClt", "data_NFRvbClt")  # near-field, reverberat
 
 @dataclass(frozen=True)
 class MotionFold:
-    """Places in a `PublishedTree` of one fold, and the motion patterns that validate and test it."""
+    """Places in a `PublishedTree` of one fold, and the motion patterns that validate and test it.
+
+    >>> MotionFold((0, 1), (2,), (3,), validated_on="rca", tested_on="normal").train
+    (0, 1)
+    """
 
     train: tuple[int, ...]
     validation: tuple[int, ...]
@@ -59,7 +63,7 @@ class PublishedTree:
 
     def __repr__(self) -> str:
         left_out = f", {len(self.skipped)} files skipped" if self.skipped else ""
-        return f"PublishedTree({len(self)} pairs of {len(set(self.subjects))} subjects{left_out})"
+        return f"PublishedTree({len(self)} pairs, {len(set(self.subjects))} subjects{left_out})"
 
     def motion_folds(self, motions: Sequence[str] = MOTIONS) -> Iterator[MotionFold]:
         """One fold for each motion pattern, which validates it; the one before it in the list is the test.
@@ -110,6 +114,17 @@ def read_published_tree(
     Files are MATLAB 5 ones; version 7.3 (HDF5) is refused with what to do. With `skip_unreadable` what
     cannot be read is left out, logged, and listed in `skipped`; else, and where nothing is left, the first
     one raises FileError with its path. SciPy is needed (MissingExtraError).
+
+    >>> import tempfile
+    >>> from scipy import io
+    >>> with tempfile.TemporaryDirectory() as root:
+    ...     for kind, variable in (("data_org", "data_org"), ("data_NFClt", "data_artf")):
+    ...         folder = Path(root) / "GE/A4C/normal" / kind
+    ...         folder.mkdir(parents=True)
+    ...         io.savemat(folder / "1.mat", {variable: np.zeros((8, 8, 5), np.uint8)})
+    ...     found = read_published_tree(root)
+    >>> found, found.kinds
+    (PublishedTree(1 pairs, 1 subjects), ('data_NFClt',))
     """
     folder = Path(root)
     if not folder.is_dir():
