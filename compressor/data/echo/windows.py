@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -80,9 +81,12 @@ def windows(sequences: Sequences, frames: int, *, stride: int | None = None) -> 
 class CleanWindows(Dataset[tuple[Tensor, Tensor]]):
     """Pairs (cluttered, clean) [1, H, W, frames] made of clean sequences, with new clutter each time.
 
-    An epoch has `samples` of them, from each sequence equally often. Windows and clutter come from torch's
-    global random state, so that a training which restores it goes on to the same samples. Sectors are
-    estimated from the sequences (`sector_mask`) unless `masks` [N, 1, H, W, 1] are given.
+    An epoch has `samples` of them, from each sequence equally often. Before the clutter is added, grey levels
+    of the sector are raised to a power from the range `gamma`, drawn so that its logarithm is uniform:
+    machines differ in brightness and dynamic range, and clutter looks different on each of them; (1, 1)
+    leaves them, as the paper does. Windows, powers and clutter come from torch's global random state, so that
+    a training which restores it goes on to the same samples. Sectors are estimated from the sequences
+    (`sector_mask`) unless `masks` [N, 1, H, W, 1] are given.
 
     >>> clean = Sequences(torch.full((2, 1, 16, 16, 10), 0.5), ("a", "b"), ("", ""))
     >>> samples = CleanWindows(clean, samples=6)
@@ -97,10 +101,14 @@ class CleanWindows(Dataset[tuple[Tensor, Tensor]]):
         samples: int,
         windowing: Windowing | None = None,
         clutter: ClutterRanges | None = None,
+        gamma: tuple[float, float] = (0.5, 2.0),
         masks: Tensor | None = None,
     ) -> None:
         self.windowing = Windowing() if windowing is None else windowing
         self.clutter = ClutterRanges() if clutter is None else clutter
+        if not 0 < gamma[0] <= gamma[1] < math.inf:
+            raise InputError(f"CleanWindows: gamma must be (lowest, highest) above 0, got {gamma!r}")
+        self.gamma = gamma
         _check_length(clean, self.windowing.frames)
         _check_samples(samples)
         self.clean, self.samples = clean.unit(), samples
@@ -117,6 +125,9 @@ class CleanWindows(Dataset[tuple[Tensor, Tensor]]):
         place = _place(index, self.samples, len(self.clean))
         mask = self.masks[place].expand_as(self.clean[place])
         clean, inside = self.windowing.cut(self.clean[place], mask)
+        low, high = map(math.log, self.gamma)
+        power = math.exp(low + (high - low) * float(torch.rand(())))
+        clean = clean.pow(power).where(inside, clean)  # noise of the dark surroundings stays dark
         drawn = draw_clutter(1, self.clutter, device=clean.device)
         return add_clutter(clean[None], drawn, inside[None, ..., :1])[0], clean
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch.utils.data import DataLoader
@@ -80,6 +82,21 @@ def test_samples_of_clean_sequences_have_clutter_in_the_sector_only() -> None:
         inside = masks[index % 2].expand_as(target)
         assert torch.equal(cluttered[~inside], target[~inside])
         assert (cluttered >= target).all() and (cluttered - target).amax() > 0.3
+
+
+def test_brightness_is_drawn_before_the_clutter_is_added() -> None:
+    frames = torch.full((1, 1, 16, 16, 8), 0.25)
+    clean = Sequences(frames, ("grey",), ("",))
+    samples = CleanWindows(clean, samples=300, clutter=PUBLISHED, gamma=(0.5, 2.0))
+    powers = []
+    for index in range(300):
+        cluttered, target = samples[index]
+        assert (cluttered >= target).all() and target.unique().numel() == 1
+        powers.append(math.log(float(target[0, 0, 0, 0])) / math.log(0.25))
+    assert 0.5 <= min(powers) < 0.53 and 1.9 < max(powers) <= 2.0 + 1e-5
+    assert sum(power < 1 for power in powers) / 300 == pytest.approx(0.5, abs=0.1)
+    with pytest.raises(InputError, match="gamma must be"):
+        CleanWindows(clean, samples=1, gamma=(0, 1))
 
 
 def test_a_flipped_sector_is_that_of_the_flipped_image() -> None:
