@@ -8,7 +8,7 @@ that was fitted to the videos, and is tested on what the authors' own filters we
 of the sixth. Their outputs stand beside ours; they split by motion, with all vendors in the training.
 
 Departures, for minutes instead of days: the small net at half the size, windows of 8 frames, left-right
-flips, ReLU (the released configuration has no activations: `--linear`), the last batch norm from 0.1, Adam
+flips, random brightness, ReLU (the released configuration has no activations: `--linear`), the last batch norm from 0.1, Adam
 from 3e-3 to 1e-4, an average of the weights; sequences are continued by mirrored frames when they are
 filtered (the rows say what that does). Start again to go on.
 """
@@ -66,7 +66,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--pixels", type=int, default=64, choices=(64, 128), help="height and width")
     parser.add_argument("--frames", type=int, default=8, help="of a training window")
     parser.add_argument("--batch", type=int, default=2, help="windows, in each process")
-    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument(
         "--macs", type=float, nargs="*", default=[0.7, 0.5, 0.3], help="fractions that stay; none: no pruning"

@@ -83,10 +83,10 @@ class CleanWindows(Dataset[tuple[Tensor, Tensor]]):
 
     An epoch has `samples` of them, from each sequence equally often. Before the clutter is added, grey levels
     of the sector are raised to a power from the range `gamma`, drawn so that its logarithm is uniform:
-    machines differ in brightness and dynamic range, and clutter looks different on each of them; (1, 1)
-    leaves them, as the paper does. Windows, powers and clutter come from torch's global random state, so that
-    a training which restores it goes on to the same samples. Sectors are estimated from the sequences
-    (`sector_mask`) unless `masks` [N, 1, H, W, 1] are given.
+    machines differ in brightness and dynamic range, and what clutter saturates on a dark one and a bright one
+    is not alike. (1, 1) leaves them, as the paper does with its ninety sequences. Windows, powers and clutter
+    come from torch's global random state, so that a training which restores it goes on to the same samples.
+    Sectors are estimated from the sequences (`sector_mask`) unless `masks` [N, 1, H, W, 1] are given.
 
     >>> clean = Sequences(torch.full((2, 1, 16, 16, 10), 0.5), ("a", "b"), ("", ""))
     >>> samples = CleanWindows(clean, samples=6)
@@ -101,7 +101,7 @@ class CleanWindows(Dataset[tuple[Tensor, Tensor]]):
         samples: int,
         windowing: Windowing | None = None,
         clutter: ClutterRanges | None = None,
-        gamma: tuple[float, float] = (0.5, 2.0),
+        gamma: tuple[float, float] = (0.25, 1.5),
         masks: Tensor | None = None,
     ) -> None:
         self.windowing = Windowing() if windowing is None else windowing
