@@ -8,9 +8,9 @@ that was fitted to the videos, and is tested on what the authors' own filters we
 of the sixth. Their outputs stand beside ours; they split by motion, with all vendors in the training.
 
 Departures, for minutes instead of days: the small net at half the size, windows of 8 frames, left-right
-flips, random brightness, ReLU (the released configuration has no activations: `--linear`), the last batch norm from 0.1, Adam
-from 3e-3 to 1e-4, an average of the weights; sequences are continued by mirrored frames when they are
-filtered (the rows say what that does). Start again to go on.
+flips, grey levels to random powers, ReLU (the released configuration has no activations: `--linear`), the
+last batch norm from 0.1, Adam from 3e-3 to 1e-4, an average of the weights; sequences are continued by
+mirrored frames when they are filtered (the rows say what that does). Start again to go on.
 """
 
 from __future__ import annotations
