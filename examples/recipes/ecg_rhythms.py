@@ -41,6 +41,9 @@ def arguments() -> argparse.Namespace:
         "--repeats", type=int, default=1, help="of the cross-validation, each with its own folds"
     )
     parser.add_argument(
+        "--also", type=Path, nargs="*", default=[], help="cut networks of another run, trained on with --ludb"
+    )
+    parser.add_argument(
         "--apply-cinc", type=Path, help=".npz of CinC 2021: try what was learnt on its Ningbo records"
     )
     parser.add_argument("--apply-ludb", type=Path, help=".npz of LUDB: try what was learnt on its records")
@@ -109,6 +112,7 @@ def cross_validated(run: Session, options: argparse.Namespace, recordings: ecg.R
     images = prepared(recordings, frequencies=options.frequencies, columns=options.columns)
     kind = _network(options, images)
     variants = ["original", *(f"{fraction:.0%} of the MACs" for fraction in options.macs)]
+    variants += [f"{saved.name.replace('-', ' ')}, cut before" for saved in options.also]
     rows = []
     confusions = {}
     for repeat in range(options.repeats):
@@ -120,6 +124,7 @@ def cross_validated(run: Session, options: argparse.Namespace, recordings: ecg.R
             trial = Trial(run, options, kind, *parts, prefix=f"{repeat}-{number}-")
             original = trial.original()
             models = [original, *(trial.small(original, fraction) for fraction in options.macs)]
+            models += [trial.transferred(saved) for saved in options.also]
             for name, model in zip(variants, models, strict=True):
                 tested[name].append(trial.found(model).records)
         for name, parts_of in tested.items():
@@ -137,7 +142,9 @@ def cross_validated(run: Session, options: argparse.Namespace, recordings: ecg.R
             "Intervals (95 %) over the records of one repeat; a class of few records makes them wide.",
         ]
         if options.checkpoint is not None:
-            notes.append(f"Every training began with the weights in {options.checkpoint.name}.")
+            notes.append(f"The original's trainings began with the weights in {options.checkpoint.name}.")
+        if options.also:
+            notes.append("Cut before: cut and fine-tuned where these weights come from, then trained here.")
         facts = {"options": _plain(options), "confusions": confusions, "classes": list(recordings.classes)}
         run.say(results.write(run.out, f"LUDB rhythms, {kind.name}", rows, notes=notes, facts=facts))
 
@@ -195,7 +202,9 @@ def _short(found: RecordPredictions) -> str:
 def _plain(options: argparse.Namespace) -> dict[str, Any]:
     """The options without what is of this machine."""
     kept = vars(options).items()
-    return {name: value for name, value in kept if not isinstance(value, Path) and name != "device"}
+    return {
+        name: value for name, value in kept if not isinstance(value, Path) and name not in ("device", "also")
+    }
 
 
 def _confusion(found: RecordPredictions) -> list[list[int]]:

@@ -50,10 +50,13 @@ class Trial:
         if self.options.checkpoint is not None:
             load_weights(model, self.options.checkpoint)
         if self.options.checkpoint is None or self.options.ludb is not None:
-            recipe = self._recipe(self.options.epochs, self.options.lr or self.kind.lr)
-            train(
-                self.run, model, self._data, self._loss, recipe, name=f"{self.prefix}original", progress=False
-            )
+            self._train(model, self._loss, "original", self.options.epochs)
+        return model
+
+    def transferred(self, saved: Path) -> nn.Module:
+        """A network that was cut and fine-tuned on other records, trained on as an original would be."""
+        model = cp.load(saved, self.kind.build).to(self.run.device)
+        self._train(model, self._loss, saved.name, self.options.epochs)
         return model
 
     def small(self, original: nn.Module, fraction: float) -> nn.Module:
@@ -67,11 +70,8 @@ class Trial:
         plan = self.run.plan(f"{self.prefix}plan-{fraction:g}.json", planned)
         small = cp.apply(original, plan)
         cp.verify(original, small, plan, example)
-        recipe = self._recipe(self.options.tuning_epochs, self.options.lr or self.kind.lr)
-        name = f"{self.prefix}small-{fraction:g}"
-        train(
-            self.run, small, self._data, Distillation(original, self._loss), recipe, name=name, progress=False
-        )
+        teaching = Distillation(original, self._loss)
+        self._train(small, teaching, f"small-{fraction:g}", self.options.tuning_epochs)
         return small
 
     def found(self, model: nn.Module) -> RecordPredictions:
@@ -105,17 +105,18 @@ class Trial:
         counts = class_counts(self.training.labels, classes=len(self.training.classes))
         return WeightedCrossEntropy(counts.tolist())
 
-    def _recipe(self, epochs: int, lr: float) -> Recipe:
+    def _train(self, model: nn.Module, loss: Any, name: str, epochs: int) -> None:
         """Adam with a rise over a third and half a cosine, as OneCycle has it."""
-        return Recipe(
+        recipe = Recipe(
             epochs=epochs,
-            lr=lr,
+            lr=self.options.lr or self.kind.lr,
             weight_decay=0.0,
             optimizer=torch.optim.Adam,
             warmup_epochs=0.3 * epochs,
             autocast=self.run.autocast,
             seed=self.options.seed,
         )
+        train(self.run, model, self._data, loss, recipe, name=f"{self.prefix}{name}", progress=False)
 
 
 def rates(name: str, found: RecordPredictions, before: RecordPredictions) -> dict[str, str]:

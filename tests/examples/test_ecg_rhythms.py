@@ -80,10 +80,12 @@ def test_wfdb_files_are_read_and_broken_ones_named(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.shared
 def test_every_ludb_record_is_tested_once_in_each_repeat(tmp_path: Path, shared: Path) -> None:
-    file = shared / "data" / "ecg_ludb" / "ludb.npz"
-    run(RECIPE, "--quick", "--ludb", str(file), "--repeats", "2", "--out", str(tmp_path))
-    facts = json.loads((tmp_path / "results.json").read_text())["facts"]
-    assert len(facts["confusions"]) == 4  # the original and its cut, twice
+    run(RECIPE, "--quick", "--out", str(tmp_path / "simulated"))
+    file, saved = shared / "data" / "ecg_ludb" / "ludb.npz", tmp_path / "simulated" / "50-of-the-MACs"
+    begin = ("--checkpoint", str(tmp_path / "simulated" / "weights.pt"), "--also", str(saved))
+    run(RECIPE, "--quick", "--ludb", str(file), "--repeats", "2", *begin, "--out", str(tmp_path / "ludb"))
+    facts = json.loads((tmp_path / "ludb" / "results.json").read_text())["facts"]
+    assert len(facts["confusions"]) == 6  # the original, its cut, and what was cut before, twice
     for confusion in facts["confusions"].values():
         assert [sum(row) for row in confusion] == [25, 18, 4, 153]
 
