@@ -100,8 +100,7 @@ def frechet_distance(features: Tensor, reference: Tensor) -> float:
     """The squared Fréchet distance of the Gaussians that two sets of features [N, D], [M, D] are taken for.
 
     |μ₁ − μ₂|² + tr(Σ₁ + Σ₂ − 2 (Σ₁ Σ₂)^½), by torchmetrics in float64: the FID of these features. Too
-    large for small sets: compare sets of one size. *Source: M. Heusel et al., 2017, arXiv 1706.08500,
-    section 3.*
+    large for small sets: compare sets of one size. *Source: M. Heusel et al., 2017, arXiv 1706.08500.*
 
     >>> round(frechet_distance(torch.tensor([[0.0], [2.0]]), torch.tensor([[1.0], [3.0]])), 6)
     1.0
@@ -120,7 +119,7 @@ def kernel_distance(features: Tensor, reference: Tensor) -> float:
     The kernel is (x·y/D + 1)³. By torchmetrics, in float64, of the whole sets instead of random subsets
     of 1,000; the larger one is cut to the size of the smaller. Unbiased where the sets are independent:
     against the very images that were restored it falls below zero, so take others. *Source: M. Bińkowski
-    et al., 2018, arXiv 1801.01401, section 4.*
+    et al., 2018, arXiv 1801.01401.*
 
     >>> same = torch.randn(500, 4)
     >>> abs(kernel_distance(same, torch.randn(500, 4))) < 0.1
@@ -143,7 +142,7 @@ def energy_distance(samples: Tensor, reference: Tensor) -> float:
 
     Means over all pairs, those of a point with itself included, so that it is never negative and about
     E|a − a'| (1/N + 1/M) for two sets of one distribution. For points of few dimensions. *Source: G.
-    Székely, M. Rizzo, 2013, Journal of Statistical Planning and Inference 143(8), equation 5.*
+    Székely, M. Rizzo, 2013, Journal of Statistical Planning and Inference 143(8).*
 
     >>> energy_distance(torch.zeros(2, 1), torch.full((2, 1), 3.0))
     6.0

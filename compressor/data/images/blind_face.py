@@ -1,6 +1,6 @@
 """Degradations of unknown kind and strength, as faces in old photographs have them.
 
-Source: Z. Yue, C. C. Loy, 2024, "DifFace", arXiv 2212.06512, section 4.1, whose pipeline PMRF trains on
+Source: Z. Yue, C. C. Loy, 2024, "DifFace", arXiv 2212.06512, whose pipeline PMRF trains on
 (G. Ohayon et al., 2025, arXiv 2410.00418, section 5.1): y = JPEG(down(x * k) + n) at the size of x, with
 the ranges of the released configuration as defaults. Blur kernels are those of BasicSR.
 
