@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import sys
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -30,12 +32,15 @@ class Faces:
     test: Tensor
 
     def batches(
-        self, run: Session, *, batch: int, count: int, seed: int
+        self, run: Session, options: argparse.Namespace, *, count: int, seed: int
     ) -> DataLoader[tuple[Tensor, Tensor]]:
         """`count` batches of (faces, people) over all processes, every face as often as any other."""
-        data = _Repeated(self, batch * count)
+        if options.batch % run.world:
+            sys.exit(f"--batch {options.batch} does not divide among {run.world} processes")
+        data = _Repeated(self, options.batch * count)
         sampler = DistributedSampler(data, run.world, run.rank, seed=seed)
-        return DataLoader(data, batch // run.world, sampler=sampler, drop_last=True)
+        own = options.batch // run.world
+        return DataLoader(data, own, sampler=sampler, drop_last=True, num_workers=options.workers)
 
 
 class _Repeated(Dataset[tuple[Tensor, Tensor]]):
@@ -90,8 +95,9 @@ def drawn(*, side: int, people: int = 6, held_out: int = 2, seed: int = 0) -> Fa
     return _split(torch.stack(images), torch.tensor(labels), held_out)
 
 
-def feature_network(run: Session, faces: Faces, *, steps: int, batch: int, seed: int) -> nn.Module:
+def feature_network(run: Session, faces: Faces, options: argparse.Namespace) -> nn.Module:
     """A network of 32 features: what a small classifier of the training people sees in clean faces."""
+    seed = options.seed
     torch.manual_seed(seed)
     widths = (1, 16, 32, 64)
     layers: list[nn.Module] = []
@@ -101,7 +107,8 @@ def feature_network(run: Session, faces: Faces, *, steps: int, batch: int, seed:
     features = nn.Sequential(*layers, nn.Flatten(), nn.Linear(64 * side**2, 32), nn.ReLU())
     classifier = nn.Sequential(features, nn.Linear(32, int(faces.people.max()) + 1)).to(run.device)
     epochs = 5
-    batches = Mapped(faces.batches(run, batch=batch, count=max(1, steps // epochs), seed=seed), augmented)
+    count = max(1, options.steps // 2 // epochs)
+    batches = Mapped(faces.batches(run, options, count=count, seed=seed), augmented)
     recipe = Recipe(epochs=epochs, lr=1e-3, optimizer=torch.optim.AdamW, seed=seed, autocast=run.autocast)
     history = fine_tune_(classifier, batches, cross_entropy, recipe, checkpoint=run.out / "features.pt")
     run.say(f"features:\n{history}")

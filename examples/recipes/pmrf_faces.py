@@ -65,7 +65,7 @@ class Problem:
 
     def pairs(self, count: int, *, seed: int) -> Mapped:
         """Batches of fresh (y, x)."""
-        clean = self.faces.batches(self.run, batch=self.options.batch, count=count, seed=seed)
+        clean = self.faces.batches(self.run, self.options, count=count, seed=seed)
         return Mapped(Mapped(clean, augmented), lambda x, people: self.degradation(x))
 
     def tests(self) -> list[tuple[Tensor, Tensor]]:
@@ -287,6 +287,7 @@ def arguments() -> argparse.Namespace:
     """What is said on the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     add_arguments(parser)
+    parser.set_defaults(workers=0)  # the faces lie in memory
     parser.add_argument("--data", type=Path, help="orl_faces.npz")
     parser.add_argument("--task", choices=TASKS, default="denoise")
     parser.add_argument("--velocity", choices=("unet", "hdit"), default="unet", help="network of the flows")
@@ -319,7 +320,7 @@ def main() -> None:
         faces = orl(named(options.data, "--data"), side=options.side)
     with session(options) as run:
         torch.set_num_threads(1 if run.device.type == "cpu" else torch.get_num_threads())
-        judge = feature_network(run, faces, steps=options.steps // 2, batch=options.batch, seed=options.seed)
+        judge = feature_network(run, faces, options)
         problem = Problem(run, options, faces, TASKS[options.task], judge)
         flow, rows = compared(problem)
         said = {
