@@ -33,7 +33,7 @@ import compressor as cp
 from compressor.data.images import Bicubic, GaussianSubsampling, rescale
 from compressor.evaluation import super_resolution
 from compressor.recovery import reconstruct_
-from compressor.training import Recipe, cosine, fine_tune_
+from compressor.training import Recipe, fine_tune_
 
 SCORERS: dict[str, Callable[[list[Any]], Any]] = {
     "reconstruction": cp.scoring.ReconstructionError,
@@ -52,9 +52,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--skip-unreadable", action="store_true", help="leave damaged image files out")
     parser.add_argument("--scale", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=53, help="of the original (8,000 steps on T91)")
-    parser.add_argument(
-        "--cycles", type=int, default=1, help="of the original's rate, each from a high one down"
-    )
+    parser.add_argument("--cycles", type=int, default=1, help="trainings of the original, one after another")
     parser.add_argument("--tuning-epochs", type=int, default=53, help="of each pruned network")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--lr", type=float, default=4e-3)
@@ -85,13 +83,7 @@ def to_a_hundredth(done: float) -> float:
     return 0.01**done
 
 
-def restarts(done: float, *, cycles: int) -> float:
-    """Cosines one after the other, each beginning at 0.8 times what the one before began at."""
-    cycle = min(int(done * cycles), cycles - 1)
-    return 0.8**cycle * cosine(done * cycles - cycle)
-
-
-def recipe(options: argparse.Namespace, model: nn.Module, epochs: int, cycles: int, run: Session) -> Recipe:
+def recipe(options: argparse.Namespace, model: nn.Module, epochs: int, run: Session) -> Recipe:
     """How a network is trained, pruned or not."""
     common = {"epochs": epochs, "weight_decay": 0.0, "autocast": run.autocast, "seed": options.seed}
     if options.paper:
@@ -99,25 +91,15 @@ def recipe(options: argparse.Namespace, model: nn.Module, epochs: int, cycles: i
     # At this rate a spike of the gradient would saturate tanh for good: it is clipped, and soon forgotten.
     adam = partial(torch.optim.Adam, betas=(0.9, 0.99))
     warm_up = min(1.0, epochs / 2)
-    schedule = partial(restarts, cycles=cycles) if cycles > 1 else cosine
-    return Recipe(
-        lr=options.lr, optimizer=adam, clip_norm=0.1, warmup_epochs=warm_up, schedule=schedule, **common
-    )
+    return Recipe(lr=options.lr, optimizer=adam, clip_norm=0.1, warmup_epochs=warm_up, **common)
 
 
 def trained_(
-    run: Session,
-    model: nn.Module,
-    data: Material,
-    options: argparse.Namespace,
-    epochs: int,
-    name: str,
-    *,
-    cycles: int = 1,
+    run: Session, model: nn.Module, data: Material, options: argparse.Namespace, epochs: int, name: str
 ) -> None:
     """One training in place; the same command again goes on with it."""
     batches = data.loader(options.batch, seed=options.seed, workers=options.workers)
-    made = recipe(options, model, epochs, cycles, run)
+    made = recipe(options, model, epochs, run)
     history = fine_tune_(model, batches, mse_loss, made, checkpoint=run.out / f"{name}.pt")
     run.say(f"{name}: loss {history.losses[0]:.3g} -> {history.losses[-1]:.3g} in {epochs} epochs")
 
@@ -222,7 +204,9 @@ def main() -> None:
             {"network": "bicubic", "parameters": 0, "MACs": 0, **{k: f"{v:.2f}" for k, v in bicubic.items()}}
         ]
         if options.checkpoint is None:
-            trained_(run, model, data, options, options.epochs, "original", cycles=options.cycles)
+            for cycle in range(1, options.cycles + 1):
+                name = "original" if cycle == 1 else f"original-{cycle}"
+                trained_(run, model, data, options, options.epochs, name)
         else:
             load_weights(model, options.checkpoint)
         found = quality(data, model)
@@ -242,10 +226,11 @@ def main() -> None:
 
 def _written(run: Session, options: argparse.Namespace, rows: list[dict[str, object]], n_patches: int) -> str:
     steps = math.floor(n_patches / options.batch)
+    original, more = (count * steps for count in (options.cycles * options.epochs, options.tuning_epochs))
     notes = [
         f"x{options.scale}, luminance, {options.scale} pixels shaved, peak 255; "
-        f"{n_patches:,} patches, batches of {options.batch}, {options.epochs * steps:,} steps for the "
-        f"original and {options.tuning_epochs * steps:,} more for each pruned network.",
+        f"{n_patches:,} patches, batches of {options.batch}, {original:,} steps for the original and {more:,} "
+        f"more for each pruned network.",
         f"MACs and ms of one image of {options.height}x{options.height} pixels in onnxruntime, one thread, "
         f"and how many times faster than the original in float32, interleaved, median (10-90 %).",
         f"Channels by {options.scorer}. As cut: before any recovery; fitted: by least squares.",
