@@ -229,7 +229,7 @@ def _written(run: Session, options: argparse.Namespace, rows: list[dict[str, obj
     original, more = (count * steps for count in (options.cycles * options.epochs, options.tuning_epochs))
     notes = [
         f"x{options.scale}, luminance, {options.scale} pixels shaved, peak 255; "
-        f"{n_patches:,} patches, batches of {options.batch}, {original:,} steps for the original and {more:,} "
+        f"{n_patches:,} patches, batches of {options.batch}, {original:,} steps for the original, {more:,} "
         f"more for each pruned network.",
         f"MACs and ms of one image of {options.height}x{options.height} pixels in onnxruntime, one thread, "
         f"and how many times faster than the original in float32, interleaved, median (10-90 %).",

@@ -110,7 +110,7 @@ def test_two_minutes_of_training_are_well_above_bicubic_interpolation(tmp_path: 
     """Bicubic: 30.39 dB on Set5, 27.54 on Set14."""
     sets = [str(shared / "data" / name) for name in ("sr_t91_train", "sr_set5/HR", "sr_set14/HR_mod3")]
     options = ("--data", sets[0], "--test", *sets[1:], "--macs", "--out", str(tmp_path))
-    output = run("espcn_t91.py", *options, timeout_s=1100)
+    output = run("espcn_t91.py", *options, timeout=1100)
     found = re.search(r"^HR, dB ([\d.]+) HR_mod3, dB ([\d.]+)$", output, re.MULTILINE)
     assert found is not None and float(found[1]) >= 31.3 and float(found[2]) >= 28.2
 
