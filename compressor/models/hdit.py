@@ -133,11 +133,15 @@ class AxialRoPE(nn.Module):
         return torch.cat([by_row, by_column], dim=-1)
 
 
+def _of_length_one(x: Tensor) -> Tensor:
+    return x * _inverse_root(_squared(x).sum(-1, keepdim=True))
+
+
 def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """The first dims of x turn with as many behind them, by one angle each; the others stay."""
     count = cos.shape[-1]
     one, two, rest = x[..., :count], x[..., count : 2 * count], x[..., 2 * count :]
-    return torch.cat([one * cos - two * sin, two * cos + one * sin, rest], dim=-1).to(x.dtype)
+    return torch.cat([one * cos - two * sin, two * cos + one * sin, rest], dim=-1)
 
 
 def _positions(grid: Grid, like: Tensor) -> Tensor:
@@ -180,12 +184,7 @@ class SelfAttention(nn.Module):
         angles = self.pos_emb(positions).transpose(0, 1)
         cos, sin = angles.cos(), angles.sin()
         length = self.scale.sqrt()[:, None, None]
-        q, k = (
-            _turned(
-                part * (length * _inverse_root(_squared(part).sum(-1, keepdim=True))).to(part.dtype), cos, sin
-            )
-            for part in (q, k)
-        )
+        q, k = (_turned(length * _of_length_one(part), cos, sin).to(v.dtype) for part in (q, k))
         found = self.reach.attend(q, k, v, grid)
         out: Tensor = self.out_proj(found.transpose(1, 2).flatten(2).unflatten(1, grid))
         return x + out
@@ -322,7 +321,12 @@ class HDiT(nn.Module):
         out_channels: int = 3,
     ) -> None:
         super().__init__()
-        _require(levels, patch, mapping_depth, mapping_width, in_channels, out_channels)
+        require_positive("HDiT", patch=patch, mapping_depth=mapping_depth, mapping_width=mapping_width)
+        require_positive("HDiT", in_channels=in_channels, out_channels=out_channels)
+        if mapping_width % 2:
+            raise InputError(f"HDiT: mapping_width must be even (cosines and sines), got {mapping_width}")
+        if not levels:
+            raise InputError("HDiT: levels must hold at least one Level, got none")
         self.in_channels = in_channels
         sides = [patch * 2**i for i in range(len(levels))]
         self.multiple = math.lcm(*(n * level.reach.multiple for n, level in zip(sides, levels, strict=True)))
@@ -395,28 +399,6 @@ def _through(level: nn.Module, x: Tensor, cond: Tensor) -> Tensor:
     for layer in level.children():
         x = layer(x, positions, cond)
     return x
-
-
-def _require(
-    levels: tuple[Level, ...],
-    patch: int,
-    mapping_depth: int,
-    mapping_width: int,
-    in_channels: int,
-    out_channels: int,
-) -> None:
-    require_positive(
-        "HDiT",
-        patch=patch,
-        mapping_depth=mapping_depth,
-        mapping_width=mapping_width,
-        in_channels=in_channels,
-        out_channels=out_channels,
-    )
-    if mapping_width % 2:
-        raise InputError(f"HDiT: mapping_width must be even (cosines and sines), got {mapping_width}")
-    if not levels:
-        raise InputError("HDiT: levels must hold at least one Level, got none")
 
 
 # -- configurations ------------------------------------------------------------------------------
