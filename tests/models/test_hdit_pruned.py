@@ -17,7 +17,7 @@ from compressor.core.graph import Graph
 from compressor.models import Everywhere, HDiT, Neighborhood, ShiftedWindow, hdit, hdit_small, hdit_xl2
 from compressor.models.hdit import Level
 from compressor.models.token_attention import Reach
-from tests.core.driver import assert_prunes_exactly, explained
+from tests.core.driver import Net, assert_mask, assert_prunes_exactly, explained, masks
 
 UPPER, LOWER, DIM, COND = 32, 48, 16, 20  # widths of the two levels, of a head, of the conditioning
 UPPER_LAYERS, LOWER_LAYERS = ("down_levels.0.0", "up_levels.0.0"), ("mid_level.0", "mid_level.1")
@@ -366,7 +366,6 @@ def test_a_pruned_network_is_saved_and_loaded(
         assert torch.equal(again(*inputs), small(*inputs))
 
 
-@torch.no_grad()
 def integrated(net: nn.Module, z: Tensor, steps: int) -> Tensor:
     for step in range(steps):
         z = z + net(z, torch.full((len(z),), step / steps)) / steps
@@ -377,13 +376,21 @@ def test_a_light_cut_moves_samples_little_and_a_deep_one_keeps_them_finite(
     graph: Graph, inputs: tuple[Tensor, Tensor]
 ) -> None:
     z, _ = inputs
-    whole = integrated(graph.model, z, 10)
     moved = {}
     for kind in ("hidden", "all"):
-        samples = integrated(cp.apply(graph.model, plan_of_units(graph, KINDS[kind])), z, 10)
+        small = cp.apply(graph.model, plan_of_units(graph, KINDS[kind]))
+        with torch.no_grad():
+            whole, samples = (integrated(net, z, 10) for net in (graph.model, small))
         assert samples.isfinite().all()
         moved[kind] = float((samples - whole).norm() / (whole - z).norm())
     assert 0 < moved["hidden"] < 0.1 < moved["all"]
+
+
+def test_a_sampler_of_several_steps_loses_what_one_step_can(inputs: tuple[Tensor, Tensor]) -> None:
+    sampler = Net(lambda m, z: integrated(m.net, z, 2), net=network(Everywhere()))
+    found = capture(sampler, inputs[0])
+    assert found.n_units == UNITS, explained(found)
+    assert_mask(found, next(masks(found)), second_batch=False)
 
 
 @pytest.mark.slow

@@ -95,8 +95,9 @@ def _combine_axis(call: Call, operands: Sequence[Value], axis: int, ndim: int) -
         for layers in meeting:
             for layer in layers:
                 call.pin(layer, MEETS_FIXED)
-        # A pinned soft layer has nothing more to say.
-        meeting = [tuple(x for x in layers if not x.soft) for layers in meeting]
+        # All of the axis stays, which an axis without labels says, too: factors that are pinned would only
+        # keep it from meeting the same axis without them (a sampler whose steps begin with the last image).
+        return []
     joined: Layers = ()
     for layers in meeting:
         joined = join(call, joined, layers)

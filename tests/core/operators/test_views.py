@@ -34,6 +34,24 @@ def to_linear(function: Function, width: int, *, channels: int = 8, **parts: Any
     )
 
 
+def sampler() -> nn.Module:
+    """Two steps that begin with the last image; blocks of 2 x 2 are read twice, and 4 x 4 written at once."""
+
+    def blocks(y: Tensor) -> Tensor:
+        return y.unflatten(2, (-1, 2)).unflatten(1, (-1, 2)).transpose(2, 3).flatten(3)
+
+    def step(m: Net, x: Tensor) -> Tensor:
+        out = m.write(m.merge(blocks(m.read(blocks(x)).relu())).relu())
+        return x + out.unflatten(-1, (4, 4, 3)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
+
+    return Net(
+        lambda m, x: step(m, step(m, x)),
+        read=nn.Linear(4 * 3, 6),
+        merge=nn.Linear(4 * 6, 5),
+        write=nn.Linear(5, 4 * 4 * 3),
+    )
+
+
 def shuffle(groups: int) -> Function:
     """ShuffleNet: [g, c/g] transposed, with g written into forward."""
 
@@ -176,6 +194,7 @@ CASES = [
     ),
     case("pixel unshuffle", one(lambda m, y: F.pixel_unshuffle(y, 2), leaving=32), IMAGE, free=8),
     case("pixel shuffle by view", one(pixel_shuffle_by_view, channels=16, leaving=4), IMAGE, free=4),
+    case("steps from image to image", sampler, (2, 8, 8, 3), free=6 + 5),
     case("depth to space by view", one(depth_to_space_by_view, channels=16, leaving=4), IMAGE, free=4),
     case("space to depth by slices", one(space_to_depth, leaving=32), IMAGE, free=8),
     case("space to depth by view", one(space_to_depth_by_view, leaving=32), IMAGE, free=8),
