@@ -48,6 +48,8 @@ class Level:
 
     def __post_init__(self) -> None:
         require_positive("Level", width=self.width, depth=self.depth, head_dim=self.head_dim)
+        if not isinstance(self.reach, Reach):
+            raise InputError(f"Level: reach must be a Reach such as Neighborhood(7), got {self.reach!r}")
         if self.width % self.head_dim or self.head_dim % 8:
             raise InputError(
                 "Level: width must be a multiple of head_dim, and head_dim of 8 (a frequency takes 8 dims), "
@@ -371,10 +373,10 @@ class HDiT(nn.Module):
         return cond
 
     def _check(self, x: Tensor, t: Tensor | None) -> None:
-        if x.ndim != 4 or x.shape[1] != self.in_channels:
+        if x.ndim != 4 or x.shape[1] != self.in_channels or not x.is_floating_point():
             raise InputError(
-                f"HDiT: x must be B x {self.in_channels} x H x W (in_channels={self.in_channels}), "
-                f"got {tuple(x.shape)}"
+                f"HDiT: x must be B x {self.in_channels} x H x W (in_channels={self.in_channels}) of floats, "
+                f"got {tuple(x.shape)} of {x.dtype}"
             )
         height, width = x.shape[2:]
         if height % self.multiple or width % self.multiple or min(height, width) < self.least:
@@ -382,6 +384,8 @@ class HDiT(nn.Module):
                 f"HDiT: height and width must be multiples of {self.multiple} (patches, merges and windows) "
                 f"and at least {self.least}, got {height} x {width}; pad the images and crop the result"
             )
+        if t is not None and not isinstance(t, Tensor):
+            raise InputError(f"HDiT: t must be a tensor with one time for each image, got {t!r}")
         if t is not None and t.shape != x.shape[:1]:
             raise InputError(
                 f"HDiT: t must hold one time for each image, shape ({x.shape[0]},), got {tuple(t.shape)}"

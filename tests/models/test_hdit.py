@@ -298,10 +298,14 @@ def test_sizes_that_do_not_fit_name_the_multiple() -> None:
 
 def test_inputs_of_other_shapes_are_refused() -> None:
     net = hdit_small()
-    with pytest.raises(InputError, match=r"x must be B x 3 x H x W \(in_channels=3\), got \(1, 4, 32, 32\)"):
+    with pytest.raises(InputError, match=r"x must be B x 3 x H x W \(in_channels=3\) of floats, got \(1, 4, 32, 32\)"):
         net(torch.zeros(1, 4, 32, 32), torch.zeros(1))
     with pytest.raises(InputError, match=r"B x 3 x H x W .*, got \(3, 32, 32\)"):
         net(torch.zeros(3, 32, 32), torch.zeros(1))
+    with pytest.raises(InputError, match=r"of floats, got \(1, 3, 32, 32\) of torch.uint8"):
+        net(torch.zeros(1, 3, 32, 32, dtype=torch.uint8), torch.zeros(1))
+    with pytest.raises(InputError, match=r"t must be a tensor with one time for each image, got 0\.5"):
+        net(torch.zeros(1, 3, 32, 32), 0.5)
     for wrong in (torch.zeros(1), torch.zeros(2, 1), torch.tensor(0.5)):
         with pytest.raises(InputError, match=r"one time for each image, shape \(2,\), got"):
             net(torch.zeros(2, 3, 32, 32), wrong)
@@ -310,6 +314,8 @@ def test_inputs_of_other_shapes_are_refused() -> None:
 def test_configurations_that_make_no_sense_are_refused() -> None:
     with pytest.raises(InputError, match=r"width must be a multiple of head_dim, .* width=100, head_dim=64"):
         Level(100, 2, Everywhere())
+    with pytest.raises(InputError, match=r"reach must be a Reach such as Neighborhood\(7\), got 'global'"):
+        hdit_small(reach="global")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="mapping_width must be even"):
         HDiT((Level(64, 1, Everywhere()),), mapping_width=33)
     with pytest.raises(InputError, match="levels must hold at least one Level"):
