@@ -59,8 +59,6 @@ __all__ = [
     "create",
     "espcn",
     "espcn_pytorch_examples",
-    "euler",
-    "flow_pair",
     "hdit_imagenet256_sp4",
     "hdit_small",
     "hdit_xl2",

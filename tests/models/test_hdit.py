@@ -298,7 +298,9 @@ def test_sizes_that_do_not_fit_name_the_multiple() -> None:
 
 def test_inputs_of_other_shapes_are_refused() -> None:
     net = hdit_small()
-    with pytest.raises(InputError, match=r"x must be B x 3 x H x W \(in_channels=3\) of floats, got \(1, 4, 32, 32\)"):
+    with pytest.raises(
+        InputError, match=r"x must be B x 3 x H x W \(in_channels=3\) of floats, got \(1, 4, 32, 32\)"
+    ):
         net(torch.zeros(1, 4, 32, 32), torch.zeros(1))
     with pytest.raises(InputError, match=r"B x 3 x H x W .*, got \(3, 32, 32\)"):
         net(torch.zeros(3, 32, 32), torch.zeros(1))

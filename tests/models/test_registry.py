@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from compressor import models
 from compressor.errors import InputError
 from compressor.models import create, model, names, registry
 
@@ -25,6 +26,10 @@ SMALL = [name for name in IMAGE_CLASSIFIERS if name != "vgg16_bn"]  # 138 millio
 def test_the_names_are_in_order_and_hold_those_the_documentation_promises() -> None:
     assert list(names()) == sorted(names())
     assert set(IMAGE_CLASSIFIERS) <= set(names())
+
+
+def test_every_exported_name_is_there() -> None:
+    assert [name for name in models.__all__ if not hasattr(models, name)] == []
 
 
 @pytest.mark.parametrize("name", SMALL)
