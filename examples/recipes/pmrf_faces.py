@@ -333,7 +333,7 @@ def main() -> None:
             "test faces.",
         ]
         prefix = "" if options.velocity == "unet" else f"{options.velocity}-"
-        title = f"Restoring faces of {options.side}x{options.side} pixels: {options.task}"
+        title = f"Restoring faces of {options.side}x{options.side} pixels: {options.task}, {options.velocity}"
         if run.rank == 0:
             run.say(results.write(run.out, title, rows, notes=notes, facts=said, name=f"{prefix}results"))
         if options.macs:
@@ -344,7 +344,7 @@ def main() -> None:
                 f"The original was trained {options.steps} steps, the others {options.tuning_steps} more.",
                 *notes,
             ]
-            title = f"PMRF on faces, pruned: {options.task}"
+            title = f"PMRF on faces, pruned: {options.task}, {options.velocity}"
             if run.rank == 0:
                 run.say(results.write(run.out, title, left, notes=notes, facts=said, name=f"{prefix}pruned"))
 
