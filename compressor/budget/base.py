@@ -46,7 +46,8 @@ class Budget(ABC):
     - `min_channels`: no group keeps fewer channels (of the tensor it is named after), or all it
       has.
     - `round_to`: what a layer keeps is rounded up to a multiple of this, or it keeps all it has. A
-      `LatencyTable` in its place rounds up to the widths that pay on the runtime it measured.
+      `LatencyTable` in its place rounds up to the widths that pay on the runtime it measured. Of gated
+      layers (LSTM, GEGLU) the hidden width is meant, not the rows of all gates.
 
     Channels of attention belong to two groups, whole heads and dims of every head. All limits are of
     the channels that both leave: `max_ratio`, `ratios` and `min_channels` are shared between the

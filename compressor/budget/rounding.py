@@ -40,12 +40,14 @@ def rounding(graph: Graph, ignored: Collection[int]) -> tuple[Step, ...]:
     number of them times a multiple is one. Of every other group the width is that of the tensor it
     is named after, pinned and ignored channels included. Where several groups make up a width, each
     is rounded on its own, so the sum is a multiple, too; what stays in any case counts once, with
-    the largest of them.
+    the largest of them. Where one rank is several rows of that tensor and one column of a reader (the
+    four gates of an LSTM, both halves of a gated MLP), the narrower width is the one that is rounded.
     """
     outer = {group for product in graph.crossed for group in product[:-1]}
     inner = factors_of(graph) - outer
     steps = [Step(0) if p in outer else Step(group.channels) for p, group in enumerate(graph.groups)]
     seen: set[int] = set()
+    read: dict[int, int] = {}  # the fewest channels of a rank along an axis that is read
     padded = np.append(graph.group_of, PINNED)
     for axis in graph.axes:
         owners = padded[axis.units]
@@ -58,7 +60,18 @@ def rounding(graph: Graph, ignored: Collection[int]) -> tuple[Step, ...]:
             if largest is not None and largest not in seen:
                 seen.add(largest)
                 steps[largest] = Step(graph.groups[largest].channels, _staying(owners, ignored))
-    return tuple(steps)
+        else:
+            for group, count in zip(
+                *(a.tolist() for a in np.unique(owners, return_counts=True)), strict=True
+            ):
+                if group >= 0 and count % graph.groups[group].size == 0:  # all of it is read, not a slice
+                    each = count // graph.groups[group].size
+                    read[group] = min(each, read.get(group, each))
+    return tuple(_as_read(step, read.get(p, step.channels)) for p, step in enumerate(steps))
+
+
+def _as_read(step: Step, channels: int) -> Step:
+    return step if step.every or step.beside or channels >= step.channels else Step(channels)
 
 
 def _runs(units: UnitArray) -> list[slice]:

@@ -18,6 +18,8 @@ from torch import nn
 from compressor.budget import Budget, Global, Macs, Params, Uniform, by_ratio
 from compressor.core.capture import capture
 from compressor.core.graph import Graph
+from compressor.core.plan import Plan
+from compressor.core.surgery import apply
 from compressor.errors import (
     BudgetError,
     NothingToPruneError,
@@ -166,6 +168,45 @@ def test_rounding_counts_pinned_channels_of_the_same_tensor() -> None:
     scores = Scores(graph, np.arange(graph.n_units, dtype=np.float64), "by hand")
     kept = kept_channels(graph, Uniform(0.5, round_to=8).choose(scores))
     assert kept["both.weight"] == 16  # 5 + 11, not 5 + 8
+
+
+class Gated(nn.Module):
+    """48 hidden channels, each of them two rows of `up` and one column of `down`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.down = nn.Linear(16, 96), nn.Linear(48, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        value, gate = self.up(x).chunk(2, dim=-1)
+        return self.down(value * gate.sigmoid())
+
+
+class Last(nn.Module):
+    """64 hidden units, each of them four rows of the weights and one column."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm, self.head = nn.LSTM(16, 64, batch_first=True), nn.Linear(64, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.lstm(x)[0][:, -1])
+
+
+@pytest.mark.parametrize(("step", "hidden", "units"), [(8, 32, 40), (16, 32, 48), (32, 32, 64)])
+def test_gates_are_rounded_by_what_they_make_not_by_their_rows(step: int, hidden: int, units: int) -> None:
+    budget = Uniform(0.4, round_to=step)
+    gated, last = Gated(), Last()
+    small = apply(gated, chosen_plan(gated, torch.zeros(1, 16), budget))
+    assert small.down.in_features == hidden and small.up.out_features == 2 * hidden
+    small = apply(last, chosen_plan(last, torch.zeros(1, 3, 16), budget))
+    assert small.lstm.hidden_size == units
+
+
+def chosen_plan(net: nn.Module, x: torch.Tensor, budget: Budget) -> Plan:
+    graph = capture(net, x)
+    scores = Scores(graph, np.arange(graph.n_units, dtype=np.float64), "by hand")
+    return graph.plan(budget.choose(scores))
 
 
 # -- refusals ------------------------------------------------------------------------------------

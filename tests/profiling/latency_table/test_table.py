@@ -228,7 +228,7 @@ def test_an_unknown_network_is_refused(in_blocks: LatencyTable) -> None:
 
 
 def test_what_is_no_graph_is_refused() -> None:
-    with pytest.raises(InputError, match="needs a captured model"):
+    with pytest.raises(InputError, match="latency_table needs a captured graph, got"):
         latency_table(network())  # type: ignore[arg-type]
 
 
