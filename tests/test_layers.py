@@ -56,11 +56,12 @@ STACK: tuple[tuple[str, ...], ...] = (
     ("core.tape",),
     ("core.aside", "core.calls", "core.nested", "core.recurrent", "core.restoring"),
     ("core.channels", "core.plan"),  # the value everyone passes around: any layer may import it
+    ("extras",),
     ("errors", "version"),
 )
 
 # Packages beside the stack: what they may import of it, and who may import them.
-BESIDE: dict[str, tuple[str, ...]] = {"models.*": ("errors",), "data.*": ("errors",)}
+BESIDE: dict[str, tuple[str, ...]] = {"models.*": ("errors",), "data.*": ("errors", "extras")}
 MAY_IMPORT_BESIDE = ("cli.*", "testing.*", "", "api")
 
 # Third-party modules: free for all, or only for the named entries or modules (none: nowhere).

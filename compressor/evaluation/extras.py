@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from types import ModuleType
 
-from compressor.errors import MissingExtraError
+from compressor.extras import imported
 
 __all__ = ["require", "require_metrics"]
 
@@ -18,12 +17,7 @@ def require(
     >>> require("json", package="json").__name__
     'json'
     """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise MissingExtraError(
-            f"{needed_for} needs {package}, which cannot be imported ({error}): pip install {install}"
-        ) from error
+    return imported(module, package=package, extra="metrics", needed_for=needed_for, install=install)
 
 
 def require_metrics() -> None:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from compressor.errors import InputError, MissingExtraError
+from compressor.errors import InputError
+from compressor.extras import imported
 
 __all__ = ["difference", "save_gif", "save_sequence_figure"]
 
@@ -52,8 +51,8 @@ def save_gif(
     ...     save_gif(Path(folder) / "a.gif", {"noise": torch.rand(8, 8, 3)}, zoom=1) > 0
     True
     """
-    images = _require("PIL.Image", "Pillow", "images")
-    drawing = importlib.import_module("PIL.ImageDraw")
+    images = imported("PIL.Image", package="Pillow", extra="images", needed_for="an animation")
+    drawing = imported("PIL.ImageDraw", package="Pillow", extra="images", needed_for="an animation")
     if not 0 < frames_per_second <= 100 or zoom < 1:
         raise InputError(
             f"save_gif: frames_per_second must be in 0..100 and zoom at least 1, got {frames_per_second!r} "
@@ -90,7 +89,7 @@ def save_sequence_figure(
     ...     (Path(folder) / "a.png").is_file()
     True
     """
-    figures = _require("matplotlib.figure", "Matplotlib", "plots")
+    figures = imported("matplotlib.figure", extra="plots", needed_for="a figure")
     grey = _grey(panels)
     count = next(iter(grey.values())).shape[-1]
     if not frames or not all(-count <= frame < count for frame in frames):
@@ -131,12 +130,3 @@ def _grey(panels: Mapping[str, Tensor]) -> dict[str, npt.NDArray[np.uint8]]:
     if len(set(sizes.values())) > 1:
         raise InputError(f"panels must have one size [H, W, T], got {sizes}")
     return grey
-
-
-def _require(module: str, package: str, extra: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise MissingExtraError(
-            f"this needs {package}, which cannot be imported ({error}): pip install 'compressor[{extra}]'"
-        ) from error

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from compressor.core.graph import Axis, Graph, UnitArray
 from compressor.core.tape import named_tensors
-from compressor.errors import InputError, MissingExtraError, ScoreError
+from compressor.errors import InputError, ScoreError
+from compressor.extras import imported
 from compressor.scoring.base import Scorer, SiteScores
 from compressor.scoring.otherwise import check_otherwise, filled
 from compressor.scoring.units import (
@@ -144,15 +145,9 @@ _Slice = tuple[_Layer, _Places, UnitArray]
 
 
 def _torch_pruning() -> ModuleType:
-    try:
-        import torch_pruning
-    except ImportError as error:
-        raise MissingExtraError(
-            f"TorchPruning needs torch-pruning, which cannot be imported ({error}): "
-            "pip install 'compressor[torch-pruning]'"
-        ) from error
-    peer: ModuleType = torch_pruning
-    return peer
+    return imported(
+        "torch_pruning", package="torch-pruning", extra="torch-pruning", needed_for="TorchPruning"
+    )
 
 
 def _layers(graph: Graph, peer: Any) -> list[_Layer]:

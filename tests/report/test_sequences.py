@@ -76,5 +76,5 @@ def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(importlib, "import_module", absent)
     with pytest.raises(MissingExtraError, match=r"needs Pillow.*compressor\[images\]"):
         save_gif(tmp_path / "a.gif", {"a": torch.rand(4, 4, 2)})
-    with pytest.raises(MissingExtraError, match=r"needs Matplotlib.*compressor\[plots\]"):
+    with pytest.raises(MissingExtraError, match=r"needs matplotlib.*compressor\[plots\]"):
         save_sequence_figure(tmp_path / "a.png", {"a": torch.rand(4, 4, 2)})

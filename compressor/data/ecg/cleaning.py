@@ -19,8 +19,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from compressor.data.ecg.extras import missing
 from compressor.errors import InputError
+from compressor.extras import imported
 
 __all__ = ["BaselineRemoval", "Cleaner", "MedianDenoising", "normalize_recordings"]
 
@@ -142,11 +142,8 @@ def _on_rows(signals: Tensor, function: Callable[[Rows], Rows], who: str) -> Ten
 
 def _medians(rows: Rows, size: int) -> Rows:
     """Running medians of each row; row by row, because SciPy has a fast way (a heap) for one dimension."""
-    try:
-        from scipy.ndimage import median_filter
-    except ImportError as error:
-        raise missing("SciPy", "median filtering", error) from error
-    return np.stack([median_filter(row, size=size, mode="reflect") for row in rows])
+    ndimage = imported("scipy.ndimage", extra="ecg", needed_for="median filtering")
+    return np.stack([ndimage.median_filter(row, size=size, mode="reflect") for row in rows])
 
 
 def _means(rows: Rows, step: int) -> Rows:

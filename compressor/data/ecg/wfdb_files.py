@@ -7,7 +7,6 @@ corpora of PhysioNet are read as well. Nothing is downloaded: the caller names f
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -22,10 +21,10 @@ import torch
 from tqdm import tqdm
 
 from compressor.data.ecg.collecting import Collection, LeftOut, collect
-from compressor.data.ecg.extras import missing
 from compressor.data.ecg.quality import Fault, QualityLimits
 from compressor.data.ecg.recordings import LEADS, Recording
 from compressor.errors import FileError, InputError
+from compressor.extras import imported
 
 if TYPE_CHECKING:
     import wfdb
@@ -223,11 +222,10 @@ def _in_millivolt(record: wfdb.Record, physical: Signals, rows: list[int]) -> Si
 def _resampled(signals: Signals, factor: Fraction) -> Signals:
     if not np.isfinite(signals).all():
         raise _FaultyError(Fault.NOT_MEASURED, "resampling would spread samples that were not measured")
-    try:
-        from scipy.signal import resample_poly
-    except ImportError as error:
-        raise missing("SciPy", "resampling", error) from error
-    converted: Signals = resample_poly(signals, factor.numerator, factor.denominator, axis=1, padtype="line")
+    library = imported("scipy.signal", extra="ecg", needed_for="resampling")
+    converted: Signals = library.resample_poly(
+        signals, factor.numerator, factor.denominator, axis=1, padtype="line"
+    )
     return converted
 
 
@@ -241,7 +239,4 @@ def _diagnoses(record: wfdb.Record) -> tuple[str, ...]:
 
 
 def _wfdb() -> ModuleType:
-    try:
-        return importlib.import_module("wfdb")
-    except ImportError as error:
-        raise missing("wfdb", "reading WFDB files", error) from error
+    return imported("wfdb", extra="ecg", needed_for="reading WFDB files")

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from compressor.data.echo.sequences import Sequences
-from compressor.errors import FileError, InputError, MissingExtraError
+from compressor.errors import FileError, InputError
+from compressor.extras import imported
 
 __all__ = ["MOTIONS", "MotionFold", "PublishedTree", "read_published_tree"]
 
@@ -218,13 +219,7 @@ def _fitting(file: Path, cluttered: Tensor, clean: Tensor) -> Tensor:
 
 def _read(file: Path, variable: str) -> Tensor:
     """One volume [H, W, T], uint8, or float32 from 0 to 1."""
-    try:
-        from scipy import io
-    except ImportError as error:
-        raise MissingExtraError(
-            f"reading .mat files needs SciPy, which cannot be imported ({error}): pip install "
-            f"'compressor[ecg]'"
-        ) from error
+    io = imported("scipy.io", extra="ecg", needed_for="reading .mat files")
     try:
         content = io.loadmat(file, variable_names=[variable])
     except NotImplementedError as error:  # what SciPy raises for HDF5

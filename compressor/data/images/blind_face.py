@@ -22,9 +22,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from compressor.data.extras import imported
 from compressor.data.images.degradations import Degradation, gaussian, require_images
 from compressor.errors import InputError
+from compressor.extras import imported
 
 __all__ = ["BlindFace", "gaussian_kernel", "jpeg"]
 

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from compressor.data.extras import imported
 from compressor.errors import FileError, InputError
+from compressor.extras import imported
 
 __all__ = ["read_image", "write_image"]
 

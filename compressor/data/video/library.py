@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from compressor.data.extras import imported
+from compressor.extras import imported
 
 __all__ = ["imageio"]
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from compressor.data.extras import imported
 from compressor.errors import MissingExtraError
+from compressor.extras import imported
 
 
 def test_a_missing_library_names_the_command_that_installs_it() -> None:
