@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
+from compressor.errors import InputError
 from compressor.models.options import require_positive
 from compressor.models.registry import model
 
@@ -22,7 +23,8 @@ class ESPCN(nn.Module):
     """Convolutions with an activation between them, the last to channels * scale² maps, which are shuffled.
 
     Input [n, channels, h, w], in 0..1; output [n, channels, scale * h, scale * w], nothing at its end. Maps
-    c * scale² + dy * scale + dx of the last convolution are the pixels (dy, dx) of channel c.
+    c * scale² + dy * scale + dx of the last convolution are the pixels (dy, dx) of channel c. Raises
+    InputError for images of other channels.
 
     >>> import torch
     >>> net = ESPCN([(5, 8)], last=3, scale=2, channels=1, activation=nn.Tanh)
@@ -41,7 +43,7 @@ class ESPCN(nn.Module):
     ) -> None:
         """`hidden` are (kernel, filters) of all convolutions but the last, whose kernel is `last`."""
         super().__init__()
-        self.scale = scale
+        self.scale, self.channels = scale, channels
         layers: list[nn.Module] = []
         width = channels
         for kernel, filters in hidden:
@@ -52,6 +54,11 @@ class ESPCN(nn.Module):
         self.shuffle = nn.PixelShuffle(scale)
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.ndim != 4 or x.shape[1] != self.channels:
+            raise InputError(
+                f"ESPCN: expected images [N, {self.channels}, H, W], got {list(x.shape)}; of a colour image "
+                f"give the luminance, as data.images.upscale_colour does, or make the network with channels=3"
+            )
         high: Tensor = self.shuffle(self.sub_pixel(self.features(x)))
         return high
 

@@ -157,3 +157,8 @@ def one_unit(graph: cp.Graph, name: str, number: int) -> np.ndarray:
     group = next(group for group in graph.groups if group.name == name)
     removed[group.cells[0][number]] = True
     return removed
+
+
+def test_images_of_other_channels_are_refused() -> None:
+    with pytest.raises(InputError, match=r"expected images \[N, 1, H, W\], got \[1, 3, 8, 8\]; of a colour"):
+        espcn()(torch.rand(1, 3, 8, 8))

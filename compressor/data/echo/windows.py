@@ -184,7 +184,7 @@ def _check_length(sequences: Sequences, frames: int) -> None:
     if frames < 1:
         raise InputError(f"a window needs at least one frame, got {frames}")
     if frames > there:
+        named = ", ".join(map(repr, sequences.names[:3])) + (", ..." if len(sequences) > 3 else "")
         raise InputError(
-            f"sequence {sequences.names[0]!r}{' and the others' if len(sequences) > 1 else ''} has {there} "
-            f"frames, a window needs {frames}; choose shorter windows"
+            f"sequences of {there} frames hold no window of {frames}: {named}; choose shorter windows"
         )

@@ -42,7 +42,7 @@ def test_windows_follow_each_other() -> None:
 )
 def test_a_sequence_shorter_than_the_window_is_named(make: object) -> None:
     assert callable(make)
-    with pytest.raises(InputError, match="'first' and the others has 10 frames, a window needs 11"):
+    with pytest.raises(InputError, match="of 10 frames hold no window of 11: 'first', "):
         make(counting(), 11)
 
 
