@@ -115,8 +115,14 @@ def finish(run: Session, original: nn.Module, small: nn.Module, data: Data) -> N
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
-    """Load a state dict, as it is or under "state_dict" or "model", with or without "module."."""
+    """Load a state dict, as it is or under "state_dict" or "model", with or without "module.".
+
+    Or the file of a training by `fine_tune_`, such as a stage of a recipe: what the training left behind.
+    """
     content = torch.load(path, map_location="cpu", weights_only=True)
+    if content.get("format") == "compressor-training":
+        kept = content["best"] or content["average"] or content["tensors"]
+        content = {name: tensor for name, tensor in kept.items() if name in model.state_dict()}
     for key in ("state_dict", "model"):
         content = content.get(key, content)
     model.load_state_dict({name.removeprefix("module."): tensor for name, tensor in content.items()})
