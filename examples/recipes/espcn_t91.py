@@ -60,7 +60,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--paper", action="store_true", help="SGD from 0.01 to 0.0001, last layer 10x slower")
     parser.add_argument("--blur", type=float, help="train on a Gaussian blur of this sigma, subsampled")
     parser.add_argument("--macs", type=float, nargs="*", default=[0.7, 0.5, 0.3], help="fractions that stay")
-    parser.add_argument("--round-to", type=int, default=1, help="widths in multiples; 8 is fast on many CPUs")
+    parser.add_argument("--round-to", type=int, default=8, help="widths in multiples; odd ones are slower")
     parser.add_argument("--control", action="store_true", help="train the original as much longer, too")
     parser.add_argument("--scorer", choices=SCORERS, default="reconstruction")
     parser.add_argument("--height", type=int, default=170, help="of the image that is timed; 512 / 3")
