@@ -80,17 +80,11 @@ def main() -> None:
     options = arguments()
     if options.quick:
         options.steps, options.tuning_steps, options.macs, options.frames = 60, 20, [0.5], 4
-        tasks = [from_phantoms(options.frames, options.batch, seed=options.seed)]
     else:
-        tasks = from_file(
-            named(options.data, "--data"),
-            options.held_out,
-            pixels=options.pixels,
-            frames=options.frames,
-            batch=options.batch,
-        )
+        named(options.data, "--data")
     rows: list[dict[str, Any]] = []
     with session(options) as run:
+        tasks = _tasks(run, options)
         for task in tasks:
             rows += held_out(replace(run, out=run.out / task.name), task, options)
         if run.rank == 0:
@@ -146,6 +140,20 @@ def held_out(run: Session, task: Task, options: argparse.Namespace) -> list[dict
     return rows
 
 
+def _tasks(run: Session, options: argparse.Namespace) -> list[Task]:
+    """What is held out, one task for each vendor."""
+    if options.quick:
+        return [from_phantoms(run, options.frames, options.batch, seed=options.seed)]
+    return from_file(
+        run,
+        options.data,
+        options.held_out,
+        pixels=options.pixels,
+        frames=options.frames,
+        batch=options.batch,
+    )
+
+
 def _net(options: argparse.Namespace) -> nn.Module:
     activation = nn.Identity if options.linear else nn.ReLU
     sizes = MODELS[options.model]
@@ -198,7 +206,7 @@ def _pruned(
     def planned() -> cp.Plan:
         graph = cp.capture(net, example)
         scorer = cp.scoring.Taylor(task.scoring, loss=F.mse_loss)
-        return cp.plan(cp.score(graph, scorer), cp.budget.Macs(fraction))
+        return cp.plan(cp.score(graph, scorer, processes="all"), cp.budget.Macs(fraction))
 
     plan = run.plan(f"plan-{name}.json", planned)
     small = cp.apply(net, plan)

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from session import Session
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, DistributedSampler
 
 from compressor.data.echo import (
     PUBLISHED,
@@ -68,7 +69,7 @@ class FrameByFrame(nn.Module):
         return self.net(images).reshape(n, frames, channels, height, width).movedim(1, 4)
 
 
-def from_file(path: Path, held_out: str, *, pixels: int, frames: int, batch: int) -> list[Task]:
+def from_file(run: Session, path: Path, held_out: str, *, pixels: int, frames: int, batch: int) -> list[Task]:
     """The tasks of one vendor, or of all of them."""
     panels = load_echo_clutter_npz(path)
 
@@ -90,7 +91,7 @@ def from_file(path: Path, held_out: str, *, pixels: int, frames: int, batch: int
         tasks.append(
             Task(
                 fold.vendor,
-                *_batches(clean.pick(fold.train), frames, batch),
+                *_batches(run, clean.pick(fold.train), frames, batch),
                 cluttered,
                 target,
                 {"cluttered": cluttered, "authors' 3-D": theirs, "authors' 2-D": theirs_2d},
@@ -101,26 +102,28 @@ def from_file(path: Path, held_out: str, *, pixels: int, frames: int, batch: int
     return tasks
 
 
-def from_phantoms(frames: int, batch: int, *, seed: int) -> Task:
+def from_phantoms(run: Session, frames: int, batch: int, *, seed: int) -> Task:
     """Four small phantoms; the last one is held out."""
     clean = phantoms(4, Phantom(size=32, frames=8), seed=seed)
     target = clean.pick([3]).unit()
     drawn = draw_clutter(1, PUBLISHED, generator=torch.Generator().manual_seed(seed))
     cluttered = add_clutter(target, drawn, sector_mask(target))
-    parts = _batches(clean.pick([0, 1, 2]), frames, batch, steps=10)
+    parts = _batches(run, clean.pick([0, 1, 2]), frames, batch, steps=10)
     return Task("phantom", *parts, cluttered, target, {"cluttered": cluttered})
 
 
 def _batches(
-    clean: Sequences, frames: int, batch: int, *, steps: int = STEPS
+    run: Session, clean: Sequences, frames: int, batch: int, *, steps: int = STEPS
 ) -> tuple[DataLoader[tuple[Tensor, Tensor]], list[Any]]:
-    """Batches to train on, and eight of them that stay the same."""
-    samples = CleanWindows(clean, samples=steps * batch, windowing=Windowing(frames=frames))
+    """Batches of this process to train on, and eight that stay the same in all of them."""
+    samples = CleanWindows(clean, samples=steps * batch * run.world, windowing=Windowing(frames=frames))
     state = torch.get_rng_state()
     torch.manual_seed(0)
     scoring = [item for item, _ in zip(DataLoader(samples, batch), range(8), strict=False)]
     torch.set_rng_state(state)
-    return DataLoader(samples, batch, shuffle=True), scoring
+    if run.world == 1:
+        return DataLoader(samples, batch, shuffle=True), scoring
+    return DataLoader(samples, batch, sampler=DistributedSampler(samples, run.world, run.rank)), scoring
 
 
 @torch.no_grad()

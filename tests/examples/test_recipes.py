@@ -78,6 +78,14 @@ def test_a_recipe_runs_in_two_processes(tmp_path: Path, recipe: str) -> None:
     assert macs(output) < -40 and output.count("MACs:") == 1
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["ecg_rhythms.py", "echo_clutter.py", "pmrf_faces.py"])
+def test_a_system_is_trained_in_two_processes(tmp_path: Path, recipe: str) -> None:
+    output = run(recipe, "--quick", "--out", str(tmp_path), processes=2)
+    tables = [path.read_text().splitlines()[0] for path in sorted(tmp_path.glob("*.md"))]
+    assert tables and all(output.count(f"{title}\n") == 1 for title in tables)
+
+
 @pytest.mark.skipif(importlib.util.find_spec("torchvision") is not None, reason="torchvision is installed")
 def test_without_torchvision_it_says_what_is_needed(tmp_path: Path) -> None:
     text = run("medical_folders.py", "--data", str(tmp_path), "--out", str(tmp_path / "out"), fails=True)
