@@ -19,7 +19,25 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-__all__ = ["Contents", "restored", "undisturbed"]
+__all__ = ["Contents", "modes_kept", "restored", "undisturbed"]
+
+
+@contextmanager
+def modes_kept(*models: nn.Module) -> Iterator[None]:
+    """Whatever happens within, every module is in the mode (training or eval) that it was in before.
+
+    >>> net = nn.Dropout()
+    >>> with modes_kept(net):
+    ...     _ = net.eval()
+    >>> net.training
+    True
+    """
+    modes = [(module, module.training) for model in models for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 @contextmanager

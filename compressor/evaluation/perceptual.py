@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from compressor.core.restoring import modes_kept
 from compressor.errors import FileError, InputError
 from compressor.evaluation.extras import require
 
@@ -82,14 +83,11 @@ def features_of(network: Callable[[Tensor], Tensor], images: Tensor, *, batch: i
     >>> features_of(nn.Flatten(), torch.zeros(3, 1, 2, 2)).shape
     torch.Size([3, 4])
     """
-    modes = [(m, m.training) for m in network.modules()] if isinstance(network, nn.Module) else []
-    try:
-        for module, _ in modes:
+    models = [network] if isinstance(network, nn.Module) else []
+    with modes_kept(*models):
+        for module in (module for model in models for module in model.modules()):
             module.training = False
         parts = [network(part).double().cpu() for part in images.split(batch)]
-    finally:
-        for module, mode in modes:
-            module.training = mode
     found = torch.cat(parts)
     if found.dim() != 2:
         raise InputError(f"features_of: the network must return [N, D], got {list(found.shape)}")

@@ -25,7 +25,7 @@ from compressor.models.pmrf import (
 from compressor.models.registry import create, model, names
 from compressor.models.resnet import ResNet
 from compressor.models.resnet_cifar import ResNetCifar, ZeroPadShortcut
-from compressor.models.restoration_unet import RestorationUNet, restoration_unet
+from compressor.models.restoration_unet import RestorationUNet
 from compressor.models.swinir import SwinIR
 from compressor.models.token_attention import Everywhere, Neighborhood, ShiftedWindow
 from compressor.models.vgg import VGG, vgg16_bn, vgg16_bn_cifar
@@ -69,7 +69,6 @@ __all__ = [
     "model",
     "names",
     "replace_classifier_",
-    "restoration_unet",
     "vgg16_bn",
     "vgg16_bn_cifar",
 ]

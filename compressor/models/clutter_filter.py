@@ -233,6 +233,6 @@ def _initialise_(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-model("clutter_filter")(partial(ClutterFilter))
+model("clutter_filter")(ClutterFilter)
 model("clutter_filter_2d")(partial(ClutterFilter, dims=2))
 model("clutter_filter_small")(partial(ClutterFilter, width=4, levels=3))

@@ -21,7 +21,7 @@ from compressor.errors import InputError
 from compressor.models.options import require_positive
 from compressor.models.registry import model
 
-__all__ = ["RestorationUNet", "restoration_unet", "time_features"]
+__all__ = ["RestorationUNet", "time_features"]
 
 OCTAVES = 4  # of the time's sines
 
@@ -58,6 +58,7 @@ class Block(nn.Module):
         return out
 
 
+@model("restoration_unet")
 class RestorationUNet(nn.Module):
     """Images [N, in_channels, H, W] to images [N, out_channels, H, W]; H and W multiples of 2^(levels - 1).
 
@@ -68,6 +69,8 @@ class RestorationUNet(nn.Module):
     >>> net = RestorationUNet(in_channels=1, out_channels=1, width=8, time_width=16)
     >>> net(torch.zeros(2, 1, 8, 8), torch.tensor([0.0, 0.5])).shape
     torch.Size([2, 1, 8, 8])
+    >>> sum(p.numel() for p in RestorationUNet(width=8).parameters())
+    54243
     """
 
     def __init__(
@@ -131,28 +134,3 @@ class RestorationUNet(nn.Module):
             inner = block(skip + up(inner), time)
         out: Tensor = self.head(F.silu(inner))
         return x[:, : self.out_channels] + out if self.input_skip else out
-
-
-@model("restoration_unet")
-def restoration_unet(
-    *,
-    in_channels: int = 3,
-    out_channels: int = 3,
-    width: int = 32,
-    levels: int = 3,
-    time_width: int | None = None,
-    input_skip: bool = False,
-) -> RestorationUNet:
-    """A `RestorationUNet`, see there.
-
-    >>> sum(p.numel() for p in restoration_unet(width=8).parameters())
-    54243
-    """
-    return RestorationUNet(
-        in_channels=in_channels,
-        out_channels=out_channels,
-        width=width,
-        levels=levels,
-        time_width=time_width,
-        input_skip=input_skip,
-    )

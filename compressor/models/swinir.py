@@ -315,6 +315,6 @@ def _initialise_(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
-model("swinir_m")(partial(SwinIR))
+model("swinir_m")(SwinIR)
 model("swinir_l")(partial(SwinIR, width=180, depths=(6,) * 8))
 model("swinir_tiny")(partial(SwinIR, width=24, depths=(2, 2), heads=4))

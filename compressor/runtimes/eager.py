@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree
 
+from compressor.core.restoring import modes_kept
 from compressor.errors import InputError
 from compressor.runtimes.base import Ready, Runtime, Target
 from compressor.runtimes.clocks import device_clock, pinned_to
@@ -52,18 +53,16 @@ def modules_of(runtime: Runtime, models: Sequence[Target]) -> list[nn.Module]:
 @contextmanager
 def in_eval_mode(models: Sequence[nn.Module], threads: int) -> Iterator[None]:
     """Eval mode, no gradients, `threads` CPU threads, all restored at the end."""
-    modes = [(module, module.training) for model in models for module in model.modules()]
     before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(threads)
-        for module, _ in modes:
-            module.training = False
-        with torch.no_grad():
-            yield
-    finally:
-        torch.set_num_threads(before)
-        for module, mode in modes:
-            module.training = mode
+    with modes_kept(*models):
+        try:
+            torch.set_num_threads(threads)
+            for module in (module for model in models for module in model.modules()):
+                module.training = False
+            with torch.no_grad():
+                yield
+        finally:
+            torch.set_num_threads(before)
 
 
 def device_of(models: Sequence[nn.Module], args: Sequence[Any], kwargs: Mapping[str, Any]) -> torch.device:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
+from compressor.core.restoring import modes_kept
 from compressor.core.tape import named_tensors
 from compressor.errors import InputError, TrainingError
 from compressor.observing.batches import device_of
@@ -212,14 +213,9 @@ class _Competing(AttachedLoss):
 
     def _fresh(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
         """The model's outputs in eval mode; its modes are given back."""
-        modes = [(module, module.training) for module in self._model.modules()]
-        try:
+        with modes_kept(self._model), torch.no_grad():
             self._model.eval()
-            with torch.no_grad():
-                fakes: Tensor = self._model(*args, **kwargs)
-        finally:
-            for module, mode in modes:
-                module.training = mode
+            fakes: Tensor = self._model(*args, **kwargs)
         return fakes
 
     def _learn(self, images: Tensor, *, truth: float) -> None:

@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
+from compressor.core.restoring import modes_kept
 from compressor.core.tape import named_tensors
 from compressor.errors import FileError, InputError, TrainingError
 from compressor.observing.batches import Batch, batch_of, device_of, to_device
@@ -87,8 +88,7 @@ class Training(AbstractContextManager["Training"]):
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=half)
         # A copy that nobody has attached anything to yet.
         self._average = None if recipe.ema is None else averaged_copy(model, recipe.ema)
-        modes = [(module, module.training) for module in model.modules()]
-        self._undo.callback(_set_modes, modes)
+        self._undo.enter_context(modes_kept(model))
         self._undo.callback(self._optimizer.zero_grad)
         loss = self._given_loss
         if isinstance(loss, ModelLoss):
@@ -385,8 +385,3 @@ def _restore_buffers(held: _Held) -> None:
         if getattr(module, name) is not buffer:
             setattr(module, name, buffer)
         buffer.copy_(value)
-
-
-def _set_modes(modes: Iterable[tuple[nn.Module, bool]]) -> None:
-    for module, mode in modes:
-        module.training = mode

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from compressor.core.restoring import modes_kept
 from compressor.errors import InputError
 from compressor.observing.batches import device_of, loaded, output_of
 from compressor.training.processes import gathered_samples
@@ -59,17 +60,12 @@ class Validation:
         Raises InputError where there are no batches, where outputs are no tensors, and for a metric that is
         no number.
         """
-        modes = [(module, module.training) for module in model.modules()]
         outputs, targets = [], []
-        try:
+        with modes_kept(model), torch.no_grad():
             model.eval()
-            with torch.no_grad():
-                for batch in loaded(self.batches, device_of(model)):
-                    outputs.append(self._tensor("output", self.output(output_of(model, batch))))
-                    targets.append(self._tensor("target", self.target(batch.target)))
-        finally:
-            for module, mode in modes:
-                module.training = mode
+            for batch in loaded(self.batches, device_of(model)):
+                outputs.append(self._tensor("output", self.output(output_of(model, batch))))
+                targets.append(self._tensor("target", self.target(batch.target)))
         whole = [gathered_samples(torch.cat(parts), self.batches) for parts in (outputs, targets)]
         value = float(self.metric(*whole))
         if math.isnan(value):
