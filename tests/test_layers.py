@@ -24,10 +24,11 @@ STACK: tuple[tuple[str, ...], ...] = (
     ("report.*",),
     ("training.accelerate", "training.lightning", "training.transformers"),
     ("evaluation.*", "export.*", "training.*"),
-    ("recovery.*",),
+    ("recovery.*", "design.*"),
     ("persistence.*",),
     ("budget.*",),
-    ("scoring.*", "profiling.*", "filters.*"),
+    ("scoring.*", "profiling.*"),
+    ("filters.*",),
     ("runtimes.*",),
     ("observing.*",),
     ("core",),
@@ -67,8 +68,8 @@ MAY_IMPORT_BESIDE = ("cli.*", "testing.*", "", "api")
 # Third-party modules: free for all, or only for the named entries or modules (none: nowhere).
 FREE = {"torch", "numpy", "safetensors", "tqdm"}
 LIMITED: dict[str, tuple[str, ...]] = {
-    "matplotlib": ("report.*",),
-    "onnx": ("export.*", "runtimes.*"),
+    "matplotlib": ("report.*", "filters.figures.*"),
+    "onnx": ("export.*", "runtimes.*", "filters.*"),
     "onnxruntime": ("export.*", "runtimes.*"),
     "onnxscript": ("export.*", "runtimes.*"),
     "onnxslim": ("export.*", "runtimes.*"),
@@ -86,7 +87,12 @@ LIMITED: dict[str, tuple[str, ...]] = {
     "PIL": ("data.*", "report.*"),
     "imageio": ("data.*",),
     "wfdb": ("data.*",),
-    "sklearn": ("evaluation.*",),
+    "sklearn": ("evaluation.*", "design.*"),
+    "pyarrow": ("filters.*",),
+    "duckdb": ("filters.*",),
+    "h5py": ("filters.*",),
+    "dask": ("filters.*",),
+    "distributed": ("filters.*",),
     "torch_pruning": ("scoring.torch_pruning",),  # the one file that knows it
 }
 
@@ -98,9 +104,13 @@ def home(module: str) -> str | None:
     """The entry of the table that `module` (dotted, without the package's name) belongs to."""
     if module in ENTRIES:
         return module
+    return next((entry for entry in packages(module) if entry in ENTRIES), None)
+
+
+def packages(module: str) -> list[str]:
+    """The packages that a module is in, as `name.*`, the innermost (its own) first."""
     parts = module.split(".")
-    packages = (".".join(parts[:n]) + ".*" for n in range(len(parts), 0, -1))
-    return next((entry for entry in packages if entry in ENTRIES), None)
+    return [".".join(parts[:n]) + ".*" for n in range(len(parts), 0, -1)]
 
 
 def imports(source: str, module: str, *, is_package: bool) -> Iterator[tuple[int, str, bool]]:
@@ -160,7 +170,7 @@ def _third_party_fault(module: str, root: str) -> str | None:
         return None
     if root not in LIMITED:
         return f"imports {root}, which is no dependency of the package"
-    if not {module, home(module)} & set(LIMITED[root]):
+    if not {module, *packages(module)} & set(LIMITED[root]):
         return f"imports {root}, which only {LIMITED[root] or 'nobody'} may"
     return None
 
@@ -247,6 +257,7 @@ FORBIDDEN = {
     "from the stack to a model": ("core.graph", "from compressor.models import create"),
     "to a module that is in no layer": ("report", "import compressor.utils"),
     "matplotlib in the core": ("core.graph", "import matplotlib.pyplot as plt"),
+    "matplotlib beside the filters' figures": ("filters.bank", "import matplotlib.pyplot as plt"),
     "onnx outside export": ("report", "import onnx"),
     "onnxruntime late": ("budget", "def f():\n    import onnxruntime"),
     "lightning in the loop": ("training.loop", "import pytorch_lightning"),
@@ -270,6 +281,7 @@ ALLOWED = {
     "the door to a model": ("", "from compressor import models, data"),
     "the standard library and torch": ("core.plan", "import json\nimport torch.nn as nn"),
     "matplotlib in the report": ("report", "def f():\n    import matplotlib"),
+    "matplotlib in the filters' figures": ("filters.figures.style", "import matplotlib.pyplot as plt"),
     "two names of one module": ("core.graph", "from .tape import Tape, record"),
     "onnx in export": ("export.onnx", "import onnx, onnxruntime"),
     "sklearn and scipy in evaluation": ("evaluation", "import sklearn.metrics, scipy.stats"),

@@ -1,0 +1,6 @@
+"""Filter analysis: what the filters of a network, or of a billion networks' layers, are worth."""
+
+from compressor.filters.bank import FilterBank, kernel_matrix
+from compressor.filters.moments import Moments
+
+__all__ = ["FilterBank", "Moments", "kernel_matrix"]
