@@ -10,10 +10,10 @@ import numpy as np
 from torch import nn
 from torch.optim import Optimizer
 
-from compressor.budget import Budget, next_step, stages
+from compressor.budget import Budget, Step, next_step, stages
 from compressor.core.capture import capture
 from compressor.core.plan import Plan
-from compressor.core.surgery import apply_
+from compressor.core.surgery import apply, apply_
 from compressor.core.verify import verify
 from compressor.errors import InputError
 from compressor.observing.processes import Processes
@@ -92,11 +92,16 @@ class GradualPruning:
         now = capture(self._model, *self._args, **self._kwargs)
         scores = score(now, self._scorer, processes=processes)
         step = next_step(self._targets[0], scores, original=self._original, removed=self._removed)
+        if self._check:
+            self._verify(step)
         apply_(self._model, step.plan, optimizer=optimizer)
         self._removed = step.removed
         target = self._targets.pop(0)
         log.info("pruned to %s, %d units removed so far", target, int(self._removed.sum()))
-        if self._check:
-            original = self._original
-            verify(original.model, self._model, self.plan, *original.args, graph=original, **original.kwargs)
         return step.plan
+
+    def _verify(self, step: Step) -> None:
+        """Prove the step on a copy, so that a wrong one leaves model and optimizer as they were."""
+        original, small = self._original, apply(self._model, step.plan)
+        plan = original.plan(step.removed)
+        verify(original.model, small, plan, *original.args, graph=original, **original.kwargs)

@@ -64,15 +64,23 @@ class Flipped(nn.ReLU):
         return super().forward(x).flip(1)
 
 
-def test_a_wrong_result_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    def wrong(model: nn.Sequential, plan: cp.Plan, **_: object) -> None:
-        cp.apply_(model, plan)
-        model[2] = Flipped()
+def test_a_wrong_result_is_found_before_the_model_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(model: nn.Sequential, plan: cp.Plan) -> nn.Module:
+        small = cp.apply(model, plan)
+        small[2] = Flipped()
+        return small
 
-    pruning = GradualPruning(make_net(), X, budget=cp.budget.Uniform(0.5), steps=1)
-    monkeypatch.setattr(gradual, "apply_", wrong)
+    net = make_net()
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    pruning = GradualPruning(net, X, budget=cp.budget.Uniform(0.5), steps=1)
+    monkeypatch.setattr(gradual, "apply", wrong)
     with pytest.raises(VerifyError):
         pruning.step_()
+    assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
+    assert not pruning.done
+    monkeypatch.undo()
+    pruning.step_()
+    assert pruning.done and net[0].out_channels == 4
 
 
 def test_what_is_no_budget() -> None:

@@ -24,13 +24,16 @@ def feeds_of(source: Source, batches: Iterable[object], what: str) -> Iterator[t
     """For each batch what to feed `source`, and the target in it; `what` names the batches in errors.
 
     Items are read as everywhere: (inputs, target), a mapping or a tensor; of a mapping the entries that are
-    inputs of the file. Raises InputError for a batch that does not fit, or holds NaN or infinity.
+    inputs of the file. Raises InputError for a batch that does not fit, holds NaN or infinity, or cannot be
+    read (an OSError of the loader must not pass for one of the file that is being written).
     """
     try:
         for number, batch in enumerate(loaded(batches, torch.device("cpu"))):
             yield _feed(source, batch, f"batch {number}"), batch.target
     except InputError as error:
         raise InputError(f"{what}: {error}") from error
+    except OSError as error:
+        raise InputError(f"{what}: a batch cannot be read: {error}") from error
 
 
 def read_feeds(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -94,6 +95,15 @@ def test_no_batch_and_no_loader_are_refused(pair: Source) -> None:
         list(feeds_of(pair, [], "held_out"))
     with pytest.raises(InputError, match="held_out: batches must be iterable"):
         list(feeds_of(pair, 3, "held_out"))  # type: ignore[arg-type]
+
+
+def test_a_loader_that_cannot_read_is_not_taken_for_a_file_that_cannot_be_written(pair: Source) -> None:
+    def broken() -> Iterator[object]:
+        yield (X, Y), 0
+        raise FileNotFoundError("no such image: 17.png")
+
+    with pytest.raises(InputError, match=r"held_out: a batch cannot be read: .*17\.png"):
+        list(feeds_of(pair, broken(), "held_out"))
 
 
 def test_constant_inputs_are_refused_and_a_constant_beside_others_is_not() -> None:
