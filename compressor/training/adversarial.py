@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +19,7 @@ from compressor.core.tape import named_tensors
 from compressor.errors import InputError, TrainingError
 from compressor.observing.batches import device_of
 from compressor.training import processes
-from compressor.training.attaching import AttachedLoss, Loss, ModelLoss
+from compressor.training.attaching import AttachedLoss, LastCall, Loss, ModelLoss
 from compressor.training.checkpoint import check_model, copy_tensors_, tensors_of
 
 __all__ = ["Adversarial", "ChangedPixels"]
@@ -139,21 +140,15 @@ class _Competing(AttachedLoss):
         if not learning:
             raise InputError("Adversarial: the discriminator has no parameter that may be trained")
         self._optimizer = options.optimizer(learning)
-        self._call: tuple[tuple[Any, ...], Mapping[str, Any]] | None = None
-        self._modes = [(module, module.training) for module in self._judge.modules()]
+        self._modes = ExitStack()
+        self._modes.enter_context(modes_kept(self._judge))
         processes.same_tensors_(self._judge)
-        self._handle = model.register_forward_pre_hook(self._called, with_kwargs=True, prepend=True)
+        self._call = LastCall(model, loss="Adversarial")
 
     def __call__(self, output: Any, target: Any) -> Tensor:
         """The loss of the model's last forward pass, after the discriminator's two steps."""
         options = self._options
-        if self._call is None:
-            raise InputError(
-                "Adversarial: the model was not called since the last loss; call the model that this loss is "
-                "attached to once before each loss"
-            )
-        args, kwargs = self._call
-        self._call = None
+        args, kwargs = self._call.take()
         for name, value in (("output", output), ("target", target)):
             if not isinstance(value, Tensor):
                 raise InputError(f"Adversarial: expected the {name} as a tensor, got {type(value).__name__}")
@@ -173,10 +168,8 @@ class _Competing(AttachedLoss):
 
     def remove(self) -> None:
         """Stop watching, and give the discriminator its modes back."""
-        self._handle.remove()
-        for module, mode in self._modes:
-            module.training = mode
-        self._call = None
+        self._call.remove()
+        self._modes.close()
         self._optimizer.zero_grad()
 
     def state_dict(self) -> dict[str, Any]:
@@ -206,10 +199,6 @@ class _Competing(AttachedLoss):
         except ValueError as error:
             raise InputError(f"another optimizer of the discriminator: {error}") from error
         copy_tensors_(self._judge, state["discriminator"])
-
-    def _called(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if torch.is_grad_enabled():  # a validation in between is not what is learnt from
-            self._call = args, kwargs
 
     def _fresh(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
         """The model's outputs in eval mode; its modes are given back."""

@@ -6,12 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from compressor.errors import InputError
 
-__all__ = ["Attachable", "AttachedLoss", "Handle", "Loss", "ModelLoss"]
+__all__ = ["Attachable", "AttachedLoss", "Handle", "LastCall", "Loss", "ModelLoss"]
 
 Loss = Callable[[Any, Any], Tensor]
 
@@ -70,6 +71,37 @@ class AttachedLoss(ABC):
 
     def __exit__(self, *_: object) -> None:
         self.remove()
+
+
+class LastCall:
+    """What a model was called with last, until a loss takes it.
+
+    Calls without gradients, as of a validation in between, are not what is learnt from and are not seen.
+    """
+
+    def __init__(self, model: nn.Module, *, loss: str) -> None:
+        self._loss = loss
+        self._call: tuple[tuple[Any, ...], Mapping[str, Any]] | None = None
+        self._handle = model.register_forward_pre_hook(self._called, with_kwargs=True, prepend=True)
+
+    def take(self) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+        """Its arguments, given out once. Raises InputError where there was no call since the last time."""
+        if self._call is None:
+            raise InputError(
+                f"{self._loss}: the model was not called since the last loss; call the model that this loss "
+                f"is attached to once before each loss"
+            )
+        call, self._call = self._call, None
+        return call
+
+    def remove(self) -> None:
+        """Stop watching."""
+        self._handle.remove()
+        self._call = None
+
+    def _called(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if torch.is_grad_enabled():
+            self._call = args, kwargs
 
 
 class ModelLoss(ABC):

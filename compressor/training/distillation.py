@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,10 +14,11 @@ from torch.nn import functional as F
 from torch.utils.hooks import RemovableHandle
 
 from compressor.core.plan import Cut, Plan
+from compressor.core.restoring import modes_kept
 from compressor.core.surgery import plan_of, signature_of
 from compressor.errors import InputError, PlanMismatchError
 from compressor.observing.batches import device_of
-from compressor.training.attaching import AttachedLoss, Loss, ModelLoss
+from compressor.training.attaching import AttachedLoss, LastCall, Loss, ModelLoss
 
 __all__ = ["Distillation", "distance", "divergence"]
 
@@ -150,12 +152,13 @@ class _Distilling(AttachedLoss):
 
     def __init__(self, options: Distillation, student: nn.Module, kept: Mapping[str, Cut | None]) -> None:
         self._options, self._kept = options, kept
-        self._call: tuple[tuple[Any, ...], Mapping[str, Any]] | None = None
         self._mine: dict[str, Tensor] = {}
         self._theirs: dict[str, Tensor] = {}
-        self._modes = [(module, module.training) for module in options.teacher.modules()]
+        self._modes = ExitStack()
+        self._modes.enter_context(modes_kept(options.teacher))
         options.teacher.eval()
-        self._handles = [student.register_forward_pre_hook(self._called, with_kwargs=True, prepend=True)]
+        self._call = LastCall(student, loss="Distillation")
+        self._handles: list[RemovableHandle] = []
         for model, found in ((student, self._mine), (options.teacher, self._theirs)):
             modules = dict(model.named_modules())
             always = model is options.teacher
@@ -164,13 +167,7 @@ class _Distilling(AttachedLoss):
     def __call__(self, output: Any, target: Any) -> Tensor:
         """The loss of the student's last forward pass."""
         options = self._options
-        if self._call is None:
-            raise InputError(
-                "Distillation: the student was not called since the last loss; call the model that this loss "
-                "is attached to once before each loss"
-            )
-        args, kwargs = self._call
-        self._call = None
+        args, kwargs = self._call.take()
         with torch.no_grad():
             theirs = options.teacher(*args, **kwargs)
         loss = options.alpha * divergence(self._logits(output), self._logits(theirs), options.temperature)
@@ -186,15 +183,10 @@ class _Distilling(AttachedLoss):
         """Stop watching, and give the teacher its modes back."""
         for handle in self._handles:
             handle.remove()
-        for module, mode in self._modes:
-            module.training = mode
-        self._call = None
+        self._modes.close()
+        self._call.remove()
         self._mine.clear()
         self._theirs.clear()
-
-    def _called(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if torch.is_grad_enabled():  # a validation in between is not what is learnt from
-            self._call = args, kwargs
 
     def _logits(self, output: Any) -> Tensor:
         logits = self._options.logits(output)
