@@ -4,5 +4,6 @@ from compressor.filters.bank import FilterBank, kernel_matrix
 from compressor.filters.depths import conv_depths
 from compressor.filters.modules import banks
 from compressor.filters.moments import Moments
+from compressor.filters.onnx_files import banks_of_onnx, read_onnx
 
-__all__ = ["FilterBank", "Moments", "banks", "conv_depths", "kernel_matrix"]
+__all__ = ["FilterBank", "Moments", "banks", "banks_of_onnx", "conv_depths", "kernel_matrix", "read_onnx"]
