@@ -8,6 +8,7 @@ cp.export.onnx(small, x, "small.onnx")
 
 from compressor import (
     budget,
+    design,
     errors,
     evaluation,
     export,
@@ -40,6 +41,7 @@ __all__ = [
     "budget",
     "capture",
     "compare",
+    "design",
     "errors",
     "evaluation",
     "export",
