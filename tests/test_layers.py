@@ -91,6 +91,7 @@ LIMITED: dict[str, tuple[str, ...]] = {
     "pyarrow": ("filters.*",),
     "duckdb": ("filters.*",),
     "h5py": ("filters.*",),
+    "filelock": ("filters.*",),
     "dask": ("filters.*",),
     "distributed": ("filters.*",),
     "torch_pruning": ("scoring.torch_pruning",),  # the one file that knows it

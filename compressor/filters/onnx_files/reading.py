@@ -98,8 +98,8 @@ def read_onnx(
     each node; transposed convolutions are not read. `layer_id` counts the banks that are kept. The depth of
     a node is that of the longest path from an input of the model; `conv_depth` is its rank among the depths
     of all convolutions of as many axes, of any kernel size, so that parallel ones share it;
-    `conv_depth_norm` is that rank over the last. A bank is named after its weight; its model is `model`, or
-    the file's name.
+    `conv_depth_norm` is that rank over the last. A bank is named after its weight; its model is
+    `model_name`, or the name of the file.
 
     Whether batch norms were folded in is not said in a file (exporters do it in eval mode), so `folded` is
     False.

@@ -1,0 +1,197 @@
+"""Kernels and layers as Arrow tables, and the Parquet files of both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from compressor.errors import FileError
+from compressor.extras import imported
+from compressor.filters.store.layer import COLUMNS, Layer
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = [
+    "KernelFile",
+    "Rows",
+    "layer_rows",
+    "layer_table",
+    "opened",
+    "parquet",
+    "rows_of",
+    "rows_per_group",
+    "write_layers",
+]
+
+Rows = npt.NDArray[np.floating[Any]]
+
+_GROUP_BYTES = 1 << 25
+_KEY = "layer"
+
+
+def arrow() -> ModuleType:
+    """The library pyarrow; raises MissingExtraError without it."""
+    return imported("pyarrow", extra="filters", needed_for="a store of filters")
+
+
+@lru_cache(maxsize=1)
+def parquet() -> ModuleType:
+    """Its module of Parquet files."""
+    return imported("pyarrow.parquet", extra="filters", needed_for="a store of filters")
+
+
+def rows_per_group(width: int, dtype: np.dtype[Any]) -> int:
+    """How many kernels of `width` values a row group holds at most: 32 MiB of them.
+
+    >>> rows_per_group(9, np.dtype("float32"))
+    932067
+    """
+    return max(1, _GROUP_BYTES // (width * dtype.itemsize))
+
+
+class KernelFile:
+    """A Parquet file of kernels that is being written: columns f0, f1, ... and the key of the layer.
+
+    Row groups hold at most `rows_per_group` kernels, all of one layer. Pages carry checksums; values are
+    split into streams of bytes and compressed by zstd, which loses nothing.
+    """
+
+    def __init__(self, path: Path, width: int, dtype: np.dtype[Any]) -> None:
+        library = arrow()
+        self._names = [f"f{i}" for i in range(width)]
+        self._kind = library.from_numpy_dtype(dtype)
+        self._dtype = dtype
+        self._at_once = rows_per_group(width, dtype)
+        self.groups = 0
+        """How many row groups are written."""
+        schema = library.schema([(_KEY, library.int64()), *((name, self._kind) for name in self._names)])
+        self._writer = parquet().ParquetWriter(
+            path,
+            schema,
+            compression="zstd",
+            use_dictionary=[_KEY],
+            use_byte_stream_split=self._names,
+            write_statistics=[_KEY],
+            write_page_checksum=True,
+        )
+
+    def write(self, key: int, parts: Iterable[Rows]) -> tuple[int, float]:
+        """Write the kernels [n, K] of a layer, in parts of any size; their count and largest |value|."""
+        count, peak = 0, 0.0
+        for rows in _regrouped(parts, self._at_once):
+            count += len(rows)
+            peak = max(peak, float(np.abs(rows).max()))
+            self._write_group(key, rows)
+        return count, peak
+
+    def close(self) -> None:
+        """Write the end of the file."""
+        self._writer.close()
+
+    def _write_group(self, key: int, rows: Rows) -> None:
+        library = arrow()
+        keys = library.array(np.full(len(rows), key, dtype=np.int64))
+        columns = [library.array(np.ascontiguousarray(rows[:, i])) for i in range(rows.shape[1])]
+        table = library.table([keys, *columns], schema=self._writer.schema)
+        self._writer.write_table(table, row_group_size=len(rows))
+        self.groups += 1
+
+
+def opened(path: Path) -> Any:
+    """The Parquet file, its checksums to be verified; raises FileError where it cannot be read."""
+    try:
+        return parquet().ParquetFile(path, page_checksum_verification=True, pre_buffer=False)
+    except Exception as error:  # pyarrow raises OSError and errors of its own
+        raise unreadable(path, error) from error
+
+
+def rows_of(file: Any, path: Path, layer: Layer) -> Iterable[Rows]:
+    """The kernels of a layer, [n, K] for each of its row groups; FileError where they are not as said."""
+    for group in range(layer.row_group, layer.row_group + layer.row_groups):
+        try:
+            said = file.metadata.row_group(group).column(0).statistics
+            if (said.min, said.max) != (layer.key, layer.key):
+                raise ValueError(f"its row group {group} holds the layers {said.min} to {said.max}")
+            table = file.read_row_group(group, use_threads=False)
+            rows = np.empty(
+                (table.num_rows, table.num_columns - 1), table.schema.field(1).type.to_pandas_dtype()
+            )
+            for i in range(rows.shape[1]):
+                rows[:, i] = table.column(i + 1).to_numpy()
+        except Exception as error:
+            raise unreadable(path, error, f"layer {layer.key} ({layer})") from error
+        yield rows
+
+
+def unreadable(path: Path, error: Exception, what: str = "a part of a store") -> FileError:
+    """The error for a Parquet file that cannot be read."""
+    return FileError(
+        f"{path}: {what} cannot be read ({type(error).__name__}: {error}); the file is truncated or was "
+        "changed. "
+        "Store.verify() names all such files; write their models again"
+    )
+
+
+def write_layers(path: Path, layers: Sequence[Layer]) -> None:
+    """Write the table of the layers of one model."""
+    parquet().write_table(layer_table(layers), path, compression="zstd", write_page_checksum=True)
+
+
+def layer_table(layers: Sequence[Layer]) -> pa.Table:
+    """The table of layers: own columns, then those of the meta data; null where a layer lacks a value."""
+    library = arrow()
+    names = dict.fromkeys(name for layer in layers for name in layer.metadata)
+    own = [library.array([getattr(layer, name) for layer in layers], type=kind) for name, kind in _schema()]
+    users = [library.array([layer.metadata.get(name) for layer in layers]) for name in names]
+    return library.table([*own, *users], names=[*COLUMNS, *names])
+
+
+def layer_rows(path: Path) -> list[Layer]:
+    """The layers of a table in a file; raises FileError where it cannot be read."""
+    try:
+        found = parquet().read_table(path, page_checksum_verification=True, use_threads=False).to_pylist()
+        return [_layer(row) for row in found]
+    except Exception as error:
+        raise unreadable(path, error, "the table of layers") from error
+
+
+def _layer(row: dict[str, Any]) -> Layer:
+    own = {name: row.pop(name) for name in COLUMNS}
+    own["kernel_size"] = tuple(own["kernel_size"])
+    return Layer(**own, metadata=row)
+
+
+def _schema() -> list[tuple[str, Any]]:
+    library = arrow()
+    whole, text, number, truth = library.int64(), library.string(), library.float64(), library.bool_()
+    kinds = dict.fromkeys(COLUMNS, whole)
+    kinds |= dict.fromkeys(("model", "layer_name", "source", "source_sha256"), text)
+    kinds |= dict.fromkeys(("conv_depth_norm", "peak"), number)
+    kinds |= dict.fromkeys(("transposed", "folded"), truth)
+    kinds["kernel_size"] = library.list_(whole)
+    return list(kinds.items())
+
+
+def _regrouped(parts: Iterable[Rows], at_once: int) -> Iterable[Rows]:
+    """The same rows in parts of exactly `at_once`, the last one excepted."""
+    waiting: list[Rows] = []
+    held = 0
+    for part in parts:
+        start = 0
+        while start < len(part):
+            taken = part[start : start + at_once - held]
+            waiting.append(taken)
+            held += len(taken)
+            start += len(taken)
+            if held == at_once:
+                yield waiting[0] if len(waiting) == 1 else np.concatenate(waiting)
+                waiting, held = [], 0
+    if waiting:
+        yield waiting[0] if len(waiting) == 1 else np.concatenate(waiting)
