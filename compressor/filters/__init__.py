@@ -5,5 +5,18 @@ from compressor.filters.depths import conv_depths
 from compressor.filters.modules import banks
 from compressor.filters.moments import Moments
 from compressor.filters.onnx_files import banks_of_onnx, read_onnx
+from compressor.filters.store import Layer, Store, StoreWriter, StreamedLayer
 
-__all__ = ["FilterBank", "Moments", "banks", "banks_of_onnx", "conv_depths", "kernel_matrix", "read_onnx"]
+__all__ = [
+    "FilterBank",
+    "Layer",
+    "Moments",
+    "Store",
+    "StoreWriter",
+    "StreamedLayer",
+    "banks",
+    "banks_of_onnx",
+    "conv_depths",
+    "kernel_matrix",
+    "read_onnx",
+]
