@@ -63,8 +63,7 @@ def _flip(file: Path, at: int) -> None:
 
 
 def test_a_changed_byte_of_the_kernels_is_noticed_when_they_are_read(folder: Path, store: Store) -> None:
-    """Every byte of the values: checksums of pages find them all. What else a file holds is for "
-    "`verify`.
+    # Checksums of pages cover the values; what else a file holds is for `verify`.
     file = folder / "kernels" / "000000.parquet"
     whole = file.read_bytes()
     expected = [bank.weight for bank in banks_of("alpha")]
