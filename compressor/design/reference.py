@@ -1,0 +1,134 @@
+"""Kernels drawn from those of a reference: one by one, or from a Gaussian with their moments."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import KW_ONLY, dataclass, field
+
+import torch
+from torch import Tensor
+
+from compressor.design.initialiser import Initialiser
+from compressor.design.layer import Part
+from compressor.design.noise import GAIN_OF_RELU, check_gain
+from compressor.errors import InputError
+from compressor.filters import FilterBank, Moments
+
+__all__ = ["GaussianKernels", "SampledKernels", "unit_kernels"]
+
+
+def unit_kernels(banks: Iterable[FilterBank]) -> dict[tuple[int, ...], Tensor]:
+    """The kernels [N, K] of all banks by kernel size, in float64, those of each bank of mean square 1.
+
+    So wide layers, whose weights are small, and narrow ones come to one scale, while kernels of one layer
+    keep their sizes against each other. Raises InputError for a bank of zeros, or where there is none.
+
+    >>> banks = [FilterBank(torch.full((2, 1, 3), 5.0), "a"), FilterBank(torch.ones(1, 1, 3), "b")]
+    >>> unit_kernels(banks)[3,].shape
+    torch.Size([3, 3])
+    """
+    found: dict[tuple[int, ...], list[Tensor]] = {}
+    for bank in banks:
+        if not isinstance(bank, FilterBank):
+            raise InputError(f"a reference is an iterable of FilterBanks, got a {type(bank).__name__}")
+        kernels = bank.kernels.detach().double().cpu()
+        size = float(kernels.square().mean().sqrt())
+        if not size > 0:
+            raise InputError(f"{bank!r} holds zeros only and is no reference: leave it out")
+        found.setdefault(bank.kernel_size, []).append(kernels / size)
+    if not found:
+        raise InputError("the reference holds no filter bank; expected at least one")
+    return {size: torch.cat(parts) for size, parts in found.items()}
+
+
+@dataclass(frozen=True)
+class SampledKernels(Initialiser):
+    """Kernels drawn with replacement from the banks of a healthy reference, scaled to He's variance.
+
+    Each kernel of a filter is drawn by itself: shapes and their frequencies are the reference's, what the
+    kernels of one filter have to do with each other is lost. Banks come to mean square 1 first (see
+    `unit_kernels`), and what is drawn is multiplied by gain / √fan-in, so its mean square is He's in
+    expectation. Kernels with a common mean add up where inputs have one, too, unlike He's.
+    Raises InputError where the reference has no kernels of a layer's size.
+
+    *Source: P. Gavrikov, J. Keuper, 2022, arXiv 2203.15331: distributions of kernels differ little between
+    networks.* As an initialisation this is ours.
+
+    >>> from compressor.design import initialise_
+    >>> donor, conv = torch.nn.Conv2d(8, 8, 3), torch.nn.Conv2d(3, 4, 3)
+    >>> _ = initialise_(conv, SampledKernels([FilterBank(donor.weight, "donor")]))
+    """
+
+    reference: Iterable[FilterBank] = field(repr=False)
+    gain: float = GAIN_OF_RELU
+    _pools: dict[tuple[int, ...], Tensor] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        check_gain("SampledKernels", self.gain)
+        object.__setattr__(self, "_pools", unit_kernels(self.reference))
+
+    def draw(self, part: Part, generator: torch.Generator) -> Tensor:
+        """So many rows of the pool of that kernel size."""
+        pool = self._pools.get(part.kernel_size)
+        if pool is None:
+            raise InputError(
+                f"SampledKernels: {part.layer.name} has kernels of {_shown(part.kernel_size)}, the "
+                "reference of "
+                f"{', '.join(map(_shown, self._pools))}; name the layers that fit, or give another reference"
+            )
+        count = part.count * part.channels
+        drawn = torch.randint(len(pool), (count,), generator=generator, device=generator.device)
+        return _scaled(part, pool[drawn.to(pool.device)], self.gain)
+
+
+@dataclass(frozen=True)
+class GaussianKernels(Initialiser):
+    """Kernels drawn from the Gaussian with the mean and covariance of a reference's kernels.
+
+    `moments` are those of kernels [N, K] of one size: `Moments.of(bank.kernels)`, or merged over a data set.
+    What is drawn is multiplied so that its mean square is He's in expectation. Single kernels
+    that stand out, which `SampledKernels` draws again, become the tails of a normal distribution.
+
+    *Source: the moments of P. Gavrikov, J. Keuper, 2022, arXiv 2203.15331, section 3.* As an
+    initialisation this is ours.
+
+    >>> from compressor.design import initialise_
+    >>> conv = torch.nn.Conv2d(3, 4, 3)
+    >>> _ = initialise_(conv, GaussianKernels(Moments.of(torch.randn(100, 9))))
+    """
+
+    moments: Moments
+    gain: float = GAIN_OF_RELU
+    _: KW_ONLY
+
+    def __post_init__(self) -> None:
+        check_gain("GaussianKernels", self.gain)
+
+    def draw(self, part: Part, generator: torch.Generator) -> Tensor:
+        """The mean + V √Λ z, for normal z."""
+        moments, taps = self.moments, math.prod(part.kernel_size)
+        if moments.width != taps or not part.kernel_size:
+            raise InputError(
+                f"GaussianKernels: {part.layer.name} has kernels of {_shown(part.kernel_size)}, the "
+                "moments are of "
+                f"{moments.width} weights; name the layers that fit"
+            )
+        variances, axes = torch.linalg.eigh(moments.covariance)
+        noise = torch.empty(
+            (part.count * part.channels, taps), dtype=torch.float64, device=generator.device
+        ).normal_(generator=generator)
+        kernels = moments.mean_K + (noise.cpu() * variances.clamp(min=0).sqrt()) @ axes.T
+        size = float(variances.clamp(min=0).sum() + moments.mean_K.square().sum()) / taps
+        if not size > 0:
+            raise InputError("GaussianKernels: the moments are those of kernels of zeros")
+        return _scaled(part, kernels / math.sqrt(size), self.gain)
+
+
+def _scaled(part: Part, kernels_NK: Tensor, gain: float) -> Tensor:
+    filters = kernels_NK.to(part.filters).reshape(part.count, part.channels, *part.kernel_size)
+    return filters * (gain / math.sqrt(part.fan_in))
+
+
+def _shown(size: tuple[int, ...]) -> str:
+    return " x ".join(map(str, size)) or "no extent"
