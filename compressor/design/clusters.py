@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import KW_ONLY, dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -53,8 +55,16 @@ class KMeans(Learnt):
         white = whitening(normal).cpu().double().numpy()
         cluster = imported("sklearn.cluster", extra="design", package="scikit-learn", needed_for="KMeans")
         seed = int(torch.randint(2**31 - 1, (), generator=generator, device=generator.device))
-        centres = cluster.KMeans(part.count, n_init=1, random_state=seed).fit(white).cluster_centers_
-        return self.filters(part, _taken_back(whitening, torch.from_numpy(centres)))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of clusters that are alike: an error here
+            found = cluster.KMeans(part.count, n_init=1, random_state=seed).fit(white)
+        distinct = len(np.unique(found.labels_))
+        if distinct < part.count:
+            raise InputError(
+                f"KMeans: {part.layer.name} reads only {distinct} distinct windows for {part.count} filters; "
+                "give other data, or draw with Orthogonal()"
+            )
+        return self.filters(part, _taken_back(whitening, torch.from_numpy(found.cluster_centers_)))
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ class ResidualOrthogonal(Initialiser):
     >>> from compressor.design import initialise_
     >>> layer = nn.Linear(8, 4)
     >>> _ = initialise_(layer, ResidualOrthogonal(), filters=torch.tensor([True, False, False, False]))
-    >>> float((layer.weight[1:] @ layer.weight[0]).abs().max()) < 1e-6
+    >>> float((layer.weight[1:] @ layer.weight[0]).detach().abs().max()) < 1e-6
     True
     """
 
