@@ -5,15 +5,20 @@ from compressor.filters.depths import conv_depths
 from compressor.filters.modules import banks
 from compressor.filters.moments import Moments
 from compressor.filters.onnx_files import banks_of_onnx, read_onnx
+from compressor.filters.quality import Bounds, Population, Quality, Verdict
 from compressor.filters.store import Layer, Store, StoreWriter, StreamedLayer
 
 __all__ = [
+    "Bounds",
     "FilterBank",
     "Layer",
     "Moments",
+    "Population",
+    "Quality",
     "Store",
     "StoreWriter",
     "StreamedLayer",
+    "Verdict",
     "banks",
     "banks_of_onnx",
     "conv_depths",
