@@ -6,15 +6,33 @@ from compressor.design.dct import DCT, dct_kernels
 from compressor.design.gabor import Gabor, gabor_kernel
 from compressor.design.initialise import initialise_
 from compressor.design.initialiser import Initialiser
+from compressor.design.kernel_basis import (
+    BasisSize,
+    ByEnergy,
+    ByEntropy,
+    KernelBasis,
+    kernel_basis,
+    kernel_spectrum,
+)
+from compressor.design.kernel_changes import KernelChange, SharedBasis, SmallerKernel
+from compressor.design.kernel_rewriting import output_error, rewrite_kernels
+from compressor.design.kernels import KernelProposal, LayerKernels, suggest_kernels
 from compressor.design.layer import Layer, Part
 from compressor.design.lsuv import LSUV
-from compressor.design.measures import EnergyRank, ParticipationRatio, SpectralMeasure, StableRank
+from compressor.design.measures import (
+    EnergyRank,
+    EntropyRank,
+    ParticipationRatio,
+    SpectralMeasure,
+    StableRank,
+)
 from compressor.design.noise import Glorot, He, LeCun
 from compressor.design.orthogonal import Orthogonal, ResidualOrthogonal
 from compressor.design.principal import PCA, ZCA
 from compressor.design.ranks import GroupRank, SpectralRanks, WriterRank
 from compressor.design.redrawn import Redrawn
 from compressor.design.reference import GaussianKernels, SampledKernels, unit_kernels
+from compressor.design.rings import energy_outside
 from compressor.design.spectra import ActivationSpectra, FilterSpectra, Spectra, WriterSpectrum
 from compressor.design.spectral_widths import SpectralWidths
 from compressor.design.widths import LayerWidth, WidthProposal, suggest_widths
@@ -25,9 +43,13 @@ __all__ = [
     "PCA",
     "ZCA",
     "ActivationSpectra",
+    "BasisSize",
+    "ByEnergy",
+    "ByEntropy",
     "ChannelMixes",
     "ConvKMeans",
     "EnergyRank",
+    "EntropyRank",
     "FilterSpectra",
     "Gabor",
     "GaussianKernels",
@@ -36,7 +58,11 @@ __all__ = [
     "He",
     "Initialiser",
     "KMeans",
+    "KernelBasis",
+    "KernelChange",
+    "KernelProposal",
     "Layer",
+    "LayerKernels",
     "LayerWidth",
     "LeCun",
     "Orthogonal",
@@ -45,6 +71,8 @@ __all__ = [
     "Redrawn",
     "ResidualOrthogonal",
     "SampledKernels",
+    "SharedBasis",
+    "SmallerKernel",
     "Spectra",
     "SpectralMeasure",
     "SpectralRanks",
@@ -56,9 +84,15 @@ __all__ = [
     "cosines",
     "dct_kernels",
     "each",
+    "energy_outside",
     "equal",
     "gabor_kernel",
     "initialise_",
+    "kernel_basis",
+    "kernel_spectrum",
+    "output_error",
+    "rewrite_kernels",
+    "suggest_kernels",
     "suggest_widths",
     "unit_kernels",
 ]

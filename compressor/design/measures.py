@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from compressor.errors import InputError
 
-__all__ = ["EnergyRank", "ParticipationRatio", "SpectralMeasure", "StableRank"]
+__all__ = ["EnergyRank", "EntropyRank", "ParticipationRatio", "SpectralMeasure", "StableRank"]
 
 
 class SpectralMeasure(Protocol):
@@ -82,6 +83,23 @@ class EnergyRank:
         held = parts.sort(descending=True).values.cumsum(0)
         # Rounding of the sum must not ask for a direction more, hence a few units of the last place.
         return float(int((held < self.fraction - 1e-12).sum()) + 1)
+
+
+@dataclass(frozen=True)
+class EntropyRank:
+    """exp(−Σ p ln p) of the shares p of a spectrum: n for n equal values; 10^H of a variance entropy H.
+
+    *Source: O. Roy, M. Vetterli, 2007, "The effective rank: a measure of effective dimensionality", EUSIPCO.*
+    Departure: there p are shares of singular values, here of their squares, as in all measures here.
+
+    >>> round(EntropyRank()(torch.tensor([2.0, 2.0, 0.0])), 6)
+    2.0
+    """
+
+    def __call__(self, spectrum: Tensor, /) -> float:
+        """The exponential of the entropy of a spectrum [n]."""
+        parts = _shares(spectrum)
+        return math.exp(-float(torch.special.xlogy(parts, parts).sum())) if len(parts) else 0.0
 
 
 def _shares(spectrum: Tensor) -> Tensor:
