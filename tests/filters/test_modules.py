@@ -3,54 +3,17 @@ from __future__ import annotations
 import random
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations, prune
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 import compressor as cp
 from compressor.errors import CaptureError, InputError, ModelError, SpecializationWarning
 from compressor.filters import FilterBank, banks
-from compressor.models import create
-
-IMAGE = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-
-
-def scrambled(net: nn.Module) -> nn.Module:
-    """Batch norms as after a training: no scale is 1, no variance either."""
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
-            nn.init.normal_(module.weight)
-            nn.init.normal_(module.bias)
-            nn.init.uniform_(module.running_var, 0.2, 3)
-            nn.init.normal_(module.running_mean)
-    return net
-
-
-class Branches(nn.Module):
-    """Paths of 1, 2 and 3 convolutions side by side, one behind a pooling, then one convolution."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(3, 4, 5, padding=2)
-        self.a1, self.b1, self.b2 = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 3, padding=1)
-        self.c1, self.c2 = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 3, padding=1)
-        self.c3 = nn.Conv2d(4, 4, 3, padding=1, groups=4)
-        self.pooled = nn.Conv2d(4, 4, 1)
-        self.last = nn.Conv2d(16, 2, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.stem(x))
-        b = self.b2(F.relu(self.b1(x)))
-        c = self.c3(F.relu(self.c2(F.relu(self.c1(x)))))
-        pooled = self.pooled(F.max_pool2d(x, 3, 1, 1))
-        out: Tensor = self.last(torch.cat([self.a1(x), b, c, pooled], 1))
-        return out
-
+from tests.filters.networks import IMAGE, Branches, scrambled
 
 # -- which banks -----------------------------------------------------------------------------------
 
@@ -245,133 +208,6 @@ def test_the_model_and_the_random_state_are_as_before() -> None:
     assert torch.equal(torch.get_rng_state(), states[0]) and random.getstate() == states[1]
 
 
-# -- folding ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("conv", "norm", "x"),
-    [
-        (nn.Conv1d(3, 4, 3), nn.BatchNorm1d(4), torch.zeros(1, 3, 8)),
-        (nn.Conv2d(4, 8, 3, groups=2, bias=False), nn.BatchNorm2d(8), torch.zeros(1, 4, 8, 8)),
-        (nn.Conv3d(3, 4, 3), nn.BatchNorm3d(4, affine=False), torch.zeros(1, 3, 8, 8, 8)),
-    ],
-)
-def test_folded_weights_are_those_of_torch(conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> None:
-    if norm.affine:
-        scrambled(norm)
-    nn.init.uniform_(norm.running_var, 0.2, 3)
-    net = nn.Sequential(conv, norm).eval()
-    (bank,) = banks(net, x, fold_batch_norm=True)
-    weight = norm.weight if norm.affine else torch.ones(4)
-    fused = fuse_conv_bn_eval(conv, norm) if norm.affine else None
-    expected = (
-        fused.weight if fused else conv.weight / (norm.running_var + norm.eps).sqrt().view(4, 1, 1, 1, 1)
-    )
-    assert bank.folded and len(weight) == len(bank.weight)
-    torch.testing.assert_close(bank.weight, expected.detach(), rtol=1e-6, atol=0)
-    assert torch.equal(banks(net, x)[0].weight, conv.weight)
-
-
-def test_a_transposed_convolution_is_folded_too() -> None:
-    net = scrambled(nn.Sequential(nn.ConvTranspose2d(4, 6, 3, groups=2), nn.BatchNorm2d(6))).eval()
-    (bank,) = banks(net, torch.zeros(1, 4, 8, 8), include_transposed=True, fold_batch_norm=True)
-    layer, norm = net[0], net[1]
-    assert isinstance(layer, nn.ConvTranspose2d) and isinstance(norm, nn.BatchNorm2d)
-    for output in range(6):
-        factor = norm.weight[output] / (norm.running_var[output] + norm.eps).sqrt()
-        column = layer.weight[2 * (output // 3) : 2 * (output // 3) + 2, output % 3]
-        torch.testing.assert_close(bank.weight[output], (factor * column).detach())
-
-
-class Read(nn.Module):
-    """A convolution and a norm with one thing of each kind in between, or beside."""
-
-    def __init__(self, between: str) -> None:
-        super().__init__()
-        self.conv, self.norm, self.between = nn.Conv2d(3, 3, 3), nn.BatchNorm2d(3), between
-        if between == "batch statistics":
-            self.norm = nn.BatchNorm2d(3, track_running_stats=False)
-
-    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        y = self.conv(x)
-        if self.between == "activation":
-            y = F.relu(y)
-        elif self.between == "in place":
-            y = F.relu_(y)
-        elif self.between == "view":
-            y = y.transpose(2, 3)
-        normed = self.norm(y)
-        if self.between == "sum":
-            return normed + y
-        if self.between == "output":
-            return normed, y
-        out: Tensor = normed
-        return out
-
-
-@pytest.mark.parametrize(
-    "between", ["activation", "in place", "view", "sum", "output", "batch statistics", "nothing"]
-)
-def test_a_norm_is_folded_only_where_it_alone_reads_the_convolution(between: str) -> None:
-    net = scrambled(Read(between)) if between != "batch statistics" else Read(between)
-    (bank,) = banks(net, IMAGE, fold_batch_norm=True)
-    assert bank.folded == (between == "nothing")
-    assert bank.folded or torch.equal(bank.weight, net.conv.weight)  # type: ignore[arg-type, union-attr]
-
-
-def test_a_zero_scale_makes_a_dead_filter() -> None:
-    net = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4))
-    with torch.no_grad():
-        net[1].weight.copy_(torch.tensor([2.0, 0.0, -1.0, 0.5]))  # type: ignore[operator, union-attr]
-    (bank,) = banks(net, IMAGE, fold_batch_norm=True)
-    assert bank.weight[1].eq(0).all() and bank.weight[[0, 2, 3]].ne(0).all()
-
-
-# -- against exported files ------------------------------------------------------------------------
-
-
-def _exported(net: nn.Module, x: Tensor, path: Path) -> tuple[list[Tensor], list[int]]:
-    """The weights of the nodes Conv in the order of the file, and their depths: a loop over the nodes."""
-    onnx = pytest.importorskip("onnx")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(net.eval(), (x,), str(path), dynamo=False)
-    graph = onnx.load(path).graph
-    values = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    level = {entry.name: 0 for entry in graph.input if entry.name not in values}
-    weights, depths = [], []
-    for node in graph.node:
-        reached = [level[name] for name in node.input if name in level]
-        if reached:
-            level.update(dict.fromkeys(node.output, 1 + max(reached)))
-        if node.op_type == "Conv":
-            weights.append(torch.tensor(values[node.input[1]]))
-            depths.append(1 + max(reached))
-    ranks = sorted(set(depths))
-    return weights, [ranks.index(depth) for depth in depths]
-
-
-NETS: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
-    "branches": (Branches, IMAGE),
-    "resnet20": (lambda: create("resnet20_cifar"), IMAGE),
-    "resnet20, option B": (lambda: create("resnet20_cifar", shortcut="B"), IMAGE),
-    "resnet50": (lambda: create("resnet50"), IMAGE),
-    "mobilenet_v2": (lambda: create("mobilenet_v2"), IMAGE),
-}
-
-
-@pytest.mark.parametrize("case", NETS)
-def test_banks_agree_with_the_exported_file(case: str, tmp_path: Path) -> None:
-    build, x = NETS[case]
-    net = scrambled(build()).eval()
-    weights, ranks = _exported(net, x, tmp_path / "net.onnx")
-    found = banks(net, x, fold_batch_norm=True)
-    assert [bank.conv_depth for bank in found] == ranks
-    for bank, weight in zip(found, weights, strict=True):
-        torch.testing.assert_close(bank.weight, weight, rtol=1e-5, atol=1e-7, msg=bank.name)
-    assert [bank.conv_depth for bank in banks(net, x)] == ranks
-
-
 # -- faults ----------------------------------------------------------------------------------------
 
 
@@ -400,7 +236,9 @@ def test_what_has_no_weights_yet_is_refused_before_anything_runs() -> None:
 
 
 def test_quantised_and_scripted_modules_are_refused() -> None:
-    quantised = torch.ao.nn.quantized.Conv2d(3, 4, 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        quantised = torch.ao.nn.quantized.Conv2d(3, 4, 3)
     with pytest.raises(ModelError, match=r"'0' is a quantised Conv2d: measure the floating-point model"):
         banks(nn.Sequential(quantised, nn.Conv2d(4, 4, 3)))
     with warnings.catch_warnings():
