@@ -2,17 +2,21 @@
 
 from compressor.filters.bank import FilterBank, kernel_matrix
 from compressor.filters.depths import conv_depths
+from compressor.filters.model_report import FilterReport, report, report_of
 from compressor.filters.modules import banks
 from compressor.filters.moments import Moments
 from compressor.filters.onnx_files import banks_of_onnx, read_onnx
+from compressor.filters.phenotypes import Phenotype, phenotype
 from compressor.filters.quality import Bounds, Population, Quality, Verdict
 from compressor.filters.store import Layer, Store, StoreWriter, StreamedLayer
 
 __all__ = [
     "Bounds",
     "FilterBank",
+    "FilterReport",
     "Layer",
     "Moments",
+    "Phenotype",
     "Population",
     "Quality",
     "Store",
@@ -23,5 +27,8 @@ __all__ = [
     "banks_of_onnx",
     "conv_depths",
     "kernel_matrix",
+    "phenotype",
     "read_onnx",
+    "report",
+    "report_of",
 ]

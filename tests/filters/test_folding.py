@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from compressor.filters import banks
+from compressor.filters import banks, banks_of_onnx
 from compressor.models import create
 from tests.filters.networks import IMAGE, Branches, scrambled
 
@@ -137,3 +137,17 @@ def test_banks_agree_with_the_exported_file(case: str, tmp_path: Path) -> None:
     for bank, weight in zip(found, weights, strict=True):
         torch.testing.assert_close(bank.weight, weight, rtol=1e-5, atol=1e-7, msg=bank.name)
     assert [bank.conv_depth for bank in banks(net, x)] == ranks
+
+
+def test_banks_of_a_model_and_of_its_file_stand_alike(tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    net = scrambled(Branches())
+    _exported(net, IMAGE, tmp_path / "net.onnx")
+    read = banks_of_onnx(tmp_path / "net.onnx", kernel_size=(3, 3))
+    for ours, theirs in zip(banks(net, IMAGE, kernel_size=3), read, strict=True):
+        assert torch.equal(ours.weight, theirs.weight)
+        assert (ours.layer_id, ours.conv_depth, ours.conv_depth_norm) == (
+            theirs.layer_id,
+            theirs.conv_depth,
+            theirs.conv_depth_norm,
+        )
