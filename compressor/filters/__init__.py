@@ -1,6 +1,7 @@
 """Filter analysis: what the filters of a network, or of a billion networks' layers, are worth."""
 
 from compressor.filters.bank import FilterBank, kernel_matrix
+from compressor.filters.basis import Basis
 from compressor.filters.depths import conv_depths
 from compressor.filters.model_report import FilterReport, report, report_of
 from compressor.filters.modules import banks
@@ -11,6 +12,7 @@ from compressor.filters.quality import Bounds, Population, Quality, Verdict
 from compressor.filters.store import Layer, Store, StoreWriter, StreamedLayer
 
 __all__ = [
+    "Basis",
     "Bounds",
     "FilterBank",
     "FilterReport",
