@@ -2,6 +2,7 @@
 
 from compressor.design.channel_mixes import ChannelMixes, cosines, each, equal
 from compressor.design.clusters import ConvKMeans, KMeans
+from compressor.design.conditions import Condition, Copies, Dead, Judged, Where, degenerate
 from compressor.design.dct import DCT, dct_kernels
 from compressor.design.gabor import Gabor, gabor_kernel
 from compressor.design.initialise import initialise_
@@ -32,6 +33,7 @@ from compressor.design.principal import PCA, ZCA
 from compressor.design.ranks import GroupRank, SpectralRanks, WriterRank
 from compressor.design.redrawn import Redrawn
 from compressor.design.reference import GaussianKernels, SampledKernels, unit_kernels
+from compressor.design.reinitialise import Reinitialised, reinitialise, reinitialise_
 from compressor.design.rings import energy_outside
 from compressor.design.spectra import ActivationSpectra, FilterSpectra, Spectra, WriterSpectrum
 from compressor.design.spectral_widths import SpectralWidths
@@ -47,7 +49,10 @@ __all__ = [
     "ByEnergy",
     "ByEntropy",
     "ChannelMixes",
+    "Condition",
     "ConvKMeans",
+    "Copies",
+    "Dead",
     "EnergyRank",
     "EntropyRank",
     "FilterSpectra",
@@ -57,6 +62,7 @@ __all__ = [
     "GroupRank",
     "He",
     "Initialiser",
+    "Judged",
     "KMeans",
     "KernelBasis",
     "KernelChange",
@@ -69,6 +75,7 @@ __all__ = [
     "Part",
     "ParticipationRatio",
     "Redrawn",
+    "Reinitialised",
     "ResidualOrthogonal",
     "SampledKernels",
     "SharedBasis",
@@ -78,11 +85,13 @@ __all__ = [
     "SpectralRanks",
     "SpectralWidths",
     "StableRank",
+    "Where",
     "WidthProposal",
     "WriterRank",
     "WriterSpectrum",
     "cosines",
     "dct_kernels",
+    "degenerate",
     "each",
     "energy_outside",
     "equal",
@@ -91,6 +100,8 @@ __all__ = [
     "kernel_basis",
     "kernel_spectrum",
     "output_error",
+    "reinitialise",
+    "reinitialise_",
     "rewrite_kernels",
     "suggest_kernels",
     "suggest_widths",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,12 +11,21 @@ from compressor.core.surgery import cut_copy, cut_tensor
 from compressor.core.tape import named_tensors
 from compressor.design.choosing import Chosen, Filters, chosen_filters, shown
 from compressor.design.initialiser import Initialiser
-from compressor.design.layer import Layer, WeightLayer
+from compressor.design.layer import Layer, WeightLayer, turned
 from compressor.design.reading import order_of_calls
 from compressor.design.redrawn import Redrawn
 from compressor.errors import InputError
 
-__all__ = ["draw", "generator_of", "initialise_", "write_all_"]
+__all__ = [
+    "check_initialiser",
+    "copy_of",
+    "draw_",
+    "generator_of",
+    "initialise_",
+    "redrawn",
+    "values_of",
+    "write_all_",
+]
 
 
 def initialise_(
@@ -49,7 +58,9 @@ def initialise_(
     """
     check_initialiser(how)
     chosen = chosen_filters(model, filters)
-    write_all_(model, draw(model, how, chosen, generator_of(seed)))
+    work = copy_of(model)
+    changed = draw_(work, how, chosen, generator_of(seed))
+    write_all_(values_of(model, work, changed))
     return redrawn(model, chosen)
 
 
@@ -69,10 +80,14 @@ def generator_of(seed: int | torch.Generator) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def draw(model: nn.Module, how: Initialiser, chosen: Chosen, generator: torch.Generator) -> dict[str, Tensor]:
-    """The weights and biases that change, by name; the model stays as it is: a copy is drawn and run."""
+def copy_of(model: nn.Module) -> nn.Module:
+    """A copy that can be drawn and run without the model knowing."""
     with torch.inference_mode(False):
-        work = cut_copy(model, (), cut_tensor)
+        return cut_copy(model, (), cut_tensor)
+
+
+def draw_(work: nn.Module, how: Initialiser, chosen: Chosen, generator: torch.Generator) -> dict[str, Tensor]:
+    """Draw the filters of `work`; flags of what changed [as the tensor] by the name of a weight or bias."""
     names = {id(tensor): name for name, tensor in named_tensors(work).items()}
     modules = dict(work.named_modules())
     changed: dict[str, Tensor] = {}
@@ -83,10 +98,17 @@ def draw(model: nn.Module, how: Initialiser, chosen: Chosen, generator: torch.Ge
             *(shown(path, module), names[id(module.weight)], work, module, chosen[path], generator.device)
         )
         layer.write_(how.draw_layer(layer, generator))
-        for tensor in (module.weight, module.bias):
-            if tensor is not None:
-                changed[names[id(tensor)]] = tensor.detach()
+        changed[names[id(module.weight)]] = _rows(module, chosen[path])
+        if module.bias is not None:
+            changed[names[id(module.bias)]] = chosen[path].to(module.bias.device)
     return changed
+
+
+def _rows(module: WeightLayer, flags: Tensor) -> Tensor:
+    """The flags of filters as flags of weights."""
+    filters = turned(module, module.weight.detach())
+    rows = flags.to(filters.device).reshape(-1, *[1] * (filters.dim() - 1)).expand_as(filters)
+    return turned(module, rows)
 
 
 def _in_order(work: nn.Module, how: Initialiser, paths: list[str], names: Mapping[int, str]) -> Iterable[str]:
@@ -105,19 +127,24 @@ def _in_order(work: nn.Module, how: Initialiser, paths: list[str], names: Mappin
     return [tensors[tensor] for tensor in called if tensor in tensors]
 
 
-def write_all_(model: nn.Module, changed: Mapping[str, Tensor]) -> None:
-    """Write the values into the model's tensors of those names; where one fails, none."""
-    tensors = named_tensors(model)
-    before = {name: tensors[name].detach().clone() for name in changed}
-    done: list[str] = []
+def values_of(model: nn.Module, work: nn.Module, names: Iterable[str]) -> list[tuple[Tensor, Tensor]]:
+    """The tensors of the model with those of these names of its copy."""
+    old, new = named_tensors(model), named_tensors(work)
+    return [(old[name], new[name].detach()) for name in names]
+
+
+def write_all_(changes: Sequence[tuple[Tensor, Tensor]]) -> None:
+    """Write to the first of each pair what the second holds; where one fails, to none."""
+    before = [tensor.detach().clone() for tensor, _ in changes]
     with torch.inference_mode(False), torch.no_grad():
+        done = 0
         try:
-            for name, values in changed.items():
-                done.append(name)
-                tensors[name].copy_(values)
+            for tensor, values in changes:
+                tensor.copy_(values)
+                done += 1
         except BaseException:
-            for name in done[:-1]:  # the last one is what failed
-                tensors[name].copy_(before[name])
+            for (tensor, _), values in zip(changes[:done], before, strict=False):
+                tensor.copy_(values)
             raise
 
 
