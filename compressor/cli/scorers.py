@@ -18,6 +18,7 @@ from compressor.scoring import (
     APoZ,
     BatchNormScale,
     BetaRank,
+    FilterQuality,
     Fisher,
     GateTaylor,
     GeometricMedian,
@@ -43,6 +44,7 @@ _SCORERS: Mapping[str, Callable[[int], Scorer]] = {
     "batch-norm-scale": lambda seed: BatchNormScale(),
     "lamp": lambda seed: LAMP(),
     "whc": lambda seed: WHC(),
+    "filter-quality": lambda seed: FilterQuality(),
     "syn-flow": lambda seed: SynFlow(),
     "random": Random,
 }

@@ -12,6 +12,7 @@ from compressor.scoring.beta_rank import BetaRank, Positions
 from compressor.scoring.chip import CHIP
 from compressor.scoring.default import DEFAULT
 from compressor.scoring.entry import score
+from compressor.scoring.filter_quality import FilterQuality, Term
 from compressor.scoring.fisher import Fisher
 from compressor.scoring.gate_taylor import GateTaylor
 from compressor.scoring.geometric_median import GeometricMedian
@@ -21,6 +22,7 @@ from compressor.scoring.hessian import Hessian
 from compressor.scoring.hrank import HRank
 from compressor.scoring.lamp import LAMP
 from compressor.scoring.mean_activation import MeanActivation
+from compressor.scoring.mixed import Mixed, Product
 from compressor.scoring.norm import Norm
 from compressor.scoring.per_class import Combine, PerClass
 from compressor.scoring.random_scores import Random
@@ -44,6 +46,7 @@ __all__ = [
     "BetaRank",
     "Combine",
     "Direction",
+    "FilterQuality",
     "Fisher",
     "GateTaylor",
     "GeometricMedian",
@@ -52,10 +55,12 @@ __all__ = [
     "Hessian",
     "Joint",
     "MeanActivation",
+    "Mixed",
     "Norm",
     "Normalize",
     "PerClass",
     "Positions",
+    "Product",
     "Random",
     "ReconstructionError",
     "Reduce",
@@ -63,6 +68,7 @@ __all__ = [
     "Scores",
     "SynFlow",
     "Taylor",
+    "Term",
     "TorchPruning",
     "WeightFunction",
     "score",

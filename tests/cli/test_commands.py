@@ -115,6 +115,7 @@ def test_budget_options_mean_the_budgets_of_the_library(
         ("batch-norm-scale", cp.scoring.BatchNormScale()),
         ("lamp", cp.scoring.LAMP()),
         ("whc", cp.scoring.WHC()),
+        ("filter-quality", cp.scoring.FilterQuality()),
         ("syn-flow", cp.scoring.SynFlow()),
         ("random", cp.scoring.Random(0)),
     ],
