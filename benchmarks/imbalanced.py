@@ -232,7 +232,7 @@ _NOTES = (
     "network.",
     "All methods thin every layer by the same ratio, so that the networks have one shape and differ in which "
     "channels they kept; but `default`, which is `cp.prune` without a scorer, and those called global rank "
-    "all layers together.",
+    "all layers together, and those called degeneracy take more of degenerate layers.",
 )
 
 

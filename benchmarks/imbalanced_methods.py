@@ -1,4 +1,4 @@
-"""The ways of pruning that imbalanced compares; all but the default cut every layer to the same width.
+"""The ways of pruning that imbalanced compares; all but a few cut every layer to the same width.
 
 With one ratio for all layers the criterion only chooses *which* channels go: every method ends in a
 network of the same shape, so that nothing but the choice tells them apart.
@@ -16,14 +16,16 @@ from torch.nn import functional as F
 
 import compressor as cp
 from benchmarks.medical import Drawn, Medical, recipe_of, train_
-from compressor.budget import Macs, by_ratio, by_score
+from compressor.budget import ByDegeneracy, Macs, by_ratio, by_score
 from compressor.budget.ladder import Order
 from compressor.scoring import (
     LAMP,
     BatchNormScale,
     BetaRank,
+    FilterQuality,
     GeometricMedian,
     HRank,
+    Mixed,
     Norm,
     PerClass,
     Random,
@@ -78,6 +80,14 @@ def _hrank(data: Medical, seed: int) -> Scorer:
     return HRank(data.batches("train", _RANKED_ON))
 
 
+def _quality(data: Medical, seed: int) -> Scorer:
+    return FilterQuality()
+
+
+def _original(data: Medical, seed: int) -> Scorer:
+    return FilterQuality(terms=("live", "norm", "original", "read"))
+
+
 REFERENCE = "L1"
 METHODS: Mapping[str, Method] = {
     REFERENCE: Method(_l1),
@@ -90,6 +100,12 @@ METHODS: Mapping[str, Method] = {
     "Beta-Rank (balanced)": Method(_beta(balanced=True)),
     "MaskSparsity": Method(_beta(), sparse=True),
     "Random": Method(lambda data, seed: Random(seed)),
+    "FilterQuality": Method(_quality),
+    "FilterQuality (original)": Method(_original),
+    "FilterQuality + L1": Method(lambda data, seed: Mixed({_quality(data, seed): 1, _l1(data, seed): 1})),
+    "L1, degeneracy": Method(_l1, ByDegeneracy()),
+    "FilterQuality, degeneracy": Method(_quality, ByDegeneracy()),
+    "Random, degeneracy": Method(lambda data, seed: Random(seed), ByDegeneracy()),
     "default": Method(None, by_score),
     "L1, rescaled": Method(_l1, rescale="L1"),
     "HRank, rescaled": Method(_hrank, rescale="HRank"),
@@ -110,7 +126,10 @@ CANDIDATES: Mapping[str, Method] = {
 }
 RESCALED = {name: name.removesuffix(", rescaled") for name, method in METHODS.items() if method.rescale}
 # Beside the comparison proper: controls and ablations, run where most is removed.
-AT_ONE_FRACTION = frozenset({"Random", "Taylor (per class)", *RESCALED})
+AT_ONE_FRACTION = frozenset(
+    {"Random", "Taylor (per class)", *RESCALED, *(name for name in METHODS if "FilterQ" in name)}
+    | {"L1, degeneracy", "Random, degeneracy"}
+)
 
 
 def prune_and_tune(

@@ -5,6 +5,7 @@
 """
 
 from compressor.budget.base import Budget
+from compressor.budget.by_degeneracy import ByDegeneracy
 from compressor.budget.cost_fraction import Bytes, CostFraction, Macs, Params
 from compressor.budget.global_ratio import Global
 from compressor.budget.ladder import Ladder, by_ratio, by_score
@@ -18,6 +19,7 @@ from compressor.budget.widths import Widths
 
 __all__ = [
     "Budget",
+    "ByDegeneracy",
     "Bytes",
     "CostFraction",
     "Global",

@@ -11,6 +11,7 @@ from compressor.scoring.beta import Direction
 from compressor.scoring.beta_rank import BetaRank, Positions
 from compressor.scoring.chip import CHIP
 from compressor.scoring.default import DEFAULT
+from compressor.scoring.degeneracy import Degeneracies, GroupDegeneracy, degeneracies
 from compressor.scoring.entry import score
 from compressor.scoring.filter_quality import FilterQuality, Term
 from compressor.scoring.fisher import Fisher
@@ -45,12 +46,14 @@ __all__ = [
     "BatchNormScale",
     "BetaRank",
     "Combine",
+    "Degeneracies",
     "Direction",
     "FilterQuality",
     "Fisher",
     "GateTaylor",
     "GeometricMedian",
     "GraSP",
+    "GroupDegeneracy",
     "HRank",
     "Hessian",
     "Joint",
@@ -71,5 +74,6 @@ __all__ = [
     "Term",
     "TorchPruning",
     "WeightFunction",
+    "degeneracies",
     "score",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import KW_ONLY, dataclass
 from enum import Enum
 from typing import Literal
@@ -43,6 +43,8 @@ class Term(Enum):
 
     - `LIVE`: the share of its kernels that are not sparse, 0 for a dead filter (a dead row of the layer).
     - `NORM`: its L2 norm.
+    - `FOLDED_NORM`: the same with the batch norm folded in. It favours filters whose inputs are weak, as the
+      norm behind them makes up for that.
     - `DISTINCT`: 1 − the largest |cos| to another filter. Two filters that point the same way both get 0.
     - `ORIGINAL`: the same against longer filters only, so that the longer of the two stays.
     - `DIVERSE`: the variance entropy of its own kernels, as a share of the largest possible.
@@ -55,6 +57,7 @@ class Term(Enum):
 
     LIVE = "live"
     NORM = "norm"
+    FOLDED_NORM = "folded norm"
     DISTINCT = "distinct"
     ORIGINAL = "original"
     DIVERSE = "diverse"
@@ -64,8 +67,11 @@ class Term(Enum):
         return repr(self.value)
 
 
-TermLike = Term | Literal["live", "norm", "distinct", "original", "diverse", "read"]
+TermLike = Term | Literal["live", "norm", "folded norm", "distinct", "original", "diverse", "read"]
 _DEFAULT = (Term.LIVE, Term.NORM, Term.DISTINCT, Term.READ)
+# What is said of weights as they are, and of weights as the network applies them.
+_OF_WEIGHTS = (Term.NORM, Term.DISTINCT, Term.ORIGINAL, Term.DIVERSE)
+_OF_APPLIED = (Term.LIVE, Term.FOLDED_NORM)
 
 
 @dataclass(frozen=True, repr=False)
@@ -73,11 +79,11 @@ class FilterQuality(Scorer):
     """Scores a filter by the product of its `terms`: by default live share · norm · (1 − max |cos|), if read.
 
     Kernels are slices of one output and one input channel (single numbers of a matrix), sparse where all
-    their weights lie below `epsilon` of the layer's largest. Batch norms are folded into the weights in front
-    of them where that is exact (`fold_batch_norm`), so that a channel that a norm silences is dead. Filters
-    are compared within the group of a grouped convolution, as only those read the same channels. A head of
-    attention is one filter among the heads of its weight, and so are the dims of heads. Raises ScoreError for
-    weights that are not finite.
+    their weights lie below `epsilon` of the layer's largest. For that, batch norms are folded into the
+    weights in front of them where it is exact (`fold_batch_norm`), so that a channel that a norm silences is
+    dead. Filters are compared within the group of a grouped convolution, as only those read the same
+    channels. A head of attention is one filter among the heads of its weight, and so are the dims of heads.
+    Raises ScoreError for weights that are not finite.
 
     The terms come from statistics of many networks, where they go along with how well a network does; none
     of that says that a filter with a low one can go. What they are worth for pruning is measured in
@@ -117,7 +123,8 @@ class FilterQuality(Scorer):
 
     def site_scores(self, graph: Graph) -> SiteScores:
         """The product of the terms for every channel of each weight with one of the roles."""
-        weights = folded_weights(graph) if self.fold_batch_norm else weights_of(graph)
+        raw = weights_of(graph)
+        weights = folded_weights(graph) if self.fold_batch_norm else raw
         groups = {use.weight: use.groups for use in contractions(graph.tape)}
         axes = weight_axes(graph, self.roles)
         readers = _reading(graph, weights) if Term.READ in self._terms else []
@@ -128,9 +135,8 @@ class FilterQuality(Scorer):
             read[:-1][unread_units(graph, weights, epsilon=self.epsilon)] = 0
         found = {}
         for axis in axes:
-            weight = weights[axis.tensor]
-            measure = self._measure(_kernel_elements(weight, axis), _groups(axis, groups))
-            scores = layer_scores(graph, axis, channel_slices(weight, axis), measure)
+            scores = self._of_layer(graph, axis, raw[axis.tensor], _OF_WEIGHTS, _groups(axis, groups))
+            scores = scores * self._of_layer(graph, axis, weights[axis.tensor], _OF_APPLIED, 1)
             found[axis.tensor, axis.axis] = scores * torch.from_numpy(read[axis.units]).to(scores)
         return found
 
@@ -139,17 +145,21 @@ class FilterQuality(Scorer):
         assert isinstance(self.terms, tuple)
         return self.terms
 
-    def _measure(self, elements: int, groups: int) -> Callable[[Tensor], Tensor]:
-        """The product of the terms that filters [N, F] have by themselves, as a function of a layer."""
+    def _of_layer(
+        self, graph: Graph, axis: Axis, weight: Tensor, terms: Collection[Term], groups: int
+    ) -> Tensor:
+        """The product of those of the `terms` that were chosen, for every channel of the axis."""
+        elements = _kernel_elements(weight, axis)
 
-        def of_layer(filters_NF: Tensor) -> Tensor:
+        def measure(filters_NF: Tensor) -> Tensor:
             kernels_NIK = filters_NF.reshape(len(filters_NF), -1, elements)
             product = widened(filters_NF.new_ones(len(filters_NF)))
             for term in self._terms:
-                product = product * _term(term, kernels_NIK, groups, self.epsilon)
+                if term in terms:
+                    product = product * _term(term, kernels_NIK, groups, self.epsilon)
             return product
 
-        return of_layer
+        return layer_scores(graph, axis, channel_slices(weight, axis), measure)
 
 
 def unread_units(graph: Graph, weights: Mapping[str, Tensor], *, epsilon: float = 0.01) -> Mask:
@@ -179,13 +189,11 @@ def _term(term: Term, kernels_NIK: Tensor, groups: int, epsilon: float) -> Tenso
     filters_NF = kernels_NIK.flatten(1)
     if term is Term.LIVE:
         return live_shares(kernels_NIK, epsilon=epsilon)
-    if term is Term.NORM:
+    if term in (Term.NORM, Term.FOLDED_NORM):
         lengths: Tensor = torch.linalg.vector_norm(widened(filters_NF), dim=1)
         return lengths
     if term is Term.DIVERSE:
         return diversity(kernels_NIK)
-    if term is Term.READ:  # a matter of other layers
-        return widened(filters_NF.new_ones(len(filters_NF)))
     compare = distinctness if term is Term.DISTINCT else originality
     return torch.cat([compare(part) for part in filters_NF.chunk(groups)])
 

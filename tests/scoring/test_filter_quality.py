@@ -102,15 +102,24 @@ def test_a_channel_that_its_norm_silences_is_dead_only_where_norms_are_folded() 
     assert score(graph, FilterQuality(fold_batch_norm=False)).values[own].min() > 0
 
 
-def test_folding_gives_the_scores_of_the_folded_network() -> None:
+def test_the_folded_norm_and_what_is_live_are_those_of_the_folded_network() -> None:
     net, plain = net_of(norm=True), net_of()
     fused = torch.nn.utils.fuse_conv_bn_eval(net[0], net[1])
     plain[0].load_state_dict(fused.state_dict())
     plain[2].load_state_dict(net[3].state_dict())
-    found = score(graph_of(net), FilterQuality(normalize="none")).values
-    np.testing.assert_allclose(
-        found, score(graph_of(plain), FilterQuality(normalize="none")).values, rtol=1e-5
-    )
+    terms = ("live", "folded norm", "distinct", "diverse", "read")
+    found = score(graph_of(net), FilterQuality(terms=terms, epsilon=0.3, normalize="none")).values
+    by_hand = score(graph_of(plain), FilterQuality(terms=terms, epsilon=0.3, normalize="none")).values
+    np.testing.assert_allclose(found, by_hand, rtol=1e-5)
+    same = FilterQuality(terms=("live", "norm", "distinct", "diverse", "read"), epsilon=0.3, normalize="none")
+    np.testing.assert_allclose(by_hand, score(graph_of(plain), same).values, rtol=1e-5)
+
+
+def test_the_norm_is_that_of_the_weights_as_they_are() -> None:
+    net = net_of(norm=True)
+    graph = graph_of(net)
+    values = score(graph, FilterQuality(terms="norm", normalize="none")).values[units(graph, "0.weight")]
+    np.testing.assert_allclose(values, net[0].weight.detach().double().flatten(1).norm(dim=1), rtol=1e-6)
 
 
 def test_a_channel_is_read_as_long_as_one_of_its_readers_does() -> None:
@@ -212,7 +221,7 @@ def test_networks_without_convolutions_are_scored_too(chain: Graph) -> None:
     np.testing.assert_allclose(values, weight.norm(dim=1), rtol=1e-6)
 
 
-@pytest.mark.parametrize("terms", ["live", "norm", "distinct", "diverse", "read"])
+@pytest.mark.parametrize("terms", ["live", "norm", "folded norm", "distinct", "diverse", "read"])
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_weights_that_are_not_finite_are_named_whatever_the_terms(terms: str, bad: float) -> None:
     net = net_of()
