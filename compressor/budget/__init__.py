@@ -1,9 +1,10 @@
-"""How many channels may stay: ratios (`Uniform`, `Global`), fractions of costs (`Macs`, …), thresholds.
+"""How many channels may stay: ratios (`Uniform`, `Global`), fractions of costs (`Macs` … `All`), thresholds.
 
 `ratio` is what is removed, `fraction` is what is left. Every budget takes the limits of `Budget`
 (`ignore`, `max_ratio`, `ratios`, `min_channels`, `round_to`) as keywords.
 """
 
+from compressor.budget.all_of import All
 from compressor.budget.base import Budget
 from compressor.budget.by_degeneracy import ByDegeneracy
 from compressor.budget.cost_fraction import Bytes, CostFraction, Macs, Params
@@ -18,6 +19,7 @@ from compressor.budget.uniform import Uniform
 from compressor.budget.widths import Widths
 
 __all__ = [
+    "All",
     "Budget",
     "ByDegeneracy",
     "Bytes",

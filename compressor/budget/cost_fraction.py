@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from compressor.budget.base import Budget
+from compressor.budget.bounds import Bound, unmet
 from compressor.budget.explain import what_holds
 from compressor.budget.ladder import Ladder, Lost, Order, by_score
-from compressor.budget.numbers import check_fraction, exact
+from compressor.budget.numbers import check_fraction
 from compressor.budget.search import fewest
 from compressor.core.graph import Graph
 from compressor.errors import BudgetError, UnreachableBudgetError
 from compressor.profiling.cost import Cost, macs, params, weight_bytes
 from compressor.profiling.priced import Priced
 
-__all__ = ["Bytes", "CostFraction", "Macs", "Params"]
+__all__ = ["Bytes", "CostFraction", "Macs", "Params", "fewest_for"]
 
 Self = TypeVar("Self", bound="CostFraction")
 
@@ -49,42 +48,15 @@ class CostFraction(Budget):
 
     def lost(self, ladder: Ladder) -> Lost:
         """The ranks lost by the fewest steps that meet the fraction."""
-        cost = self.cost(ladder.graph)
-        whole = cost.total()
-        if not whole:
-            raise BudgetError(f"{self!r}: the model has no {cost.name} at all, so there is nothing to limit")
-        target = exact(self.fraction) * whole
-        if isinstance(whole, int):
-            target = math.floor(target)
-        at = cost.along(ladder.order)
-        lost = fewest(ladder.steps(self.order), ladder.start, at, target)
-        if lost is None:
-            least = at(ladder.end).item()
-            raise UnreachableBudgetError(
-                f"{self!r} asks for at most {_amount(target)} of {_amount(whole)} {cost.name}, and "
-                f"{_amount(least)} is the least that can be left (fraction {least / whole:.4g}). "
-                f"What holds the most:{self.holding(ladder)}\n"
-                f"Ask for a larger fraction, or relax what holds them."
-            )
-        self._check_fixed(ladder, at, target, whole)
-        return lost
+        return fewest_for(self, (self,), ladder, self.order)
+
+    def bound(self, ladder: Ladder) -> Bound:
+        """What is asked of this ladder; raises BudgetError where the model has nothing of the cost."""
+        return Bound.of(self.cost(ladder.graph), self.fraction, ladder, repr(self))
 
     def holding(self, ladder: Ladder) -> str:
         """What is left when all that may go is gone, and why it stays, in lines."""
         return what_holds(ladder, self.cost(ladder.graph))
-
-    def _check_fixed(
-        self, ladder: Ladder, at: Callable[[Lost], npt.NDArray[Any]], target: float, whole: float
-    ) -> None:
-        """Refuse `ratios` that go beyond the fraction by more than one channel of each layer."""
-        fixed = np.array([a.kind == "ratios" for a in ladder.allowances]) & (ladder.before == 0)
-        eased = np.where(fixed, np.maximum(ladder.start - 1, 0), ladder.start)
-        if (eased < ladder.start).any() and at(eased) < target:
-            raise BudgetError(
-                f"{self!r}: its `ratios` alone leave a fraction of "
-                f"{at(ladder.start).item() / whole:.4g}; "
-                "lower them, or ask for no larger fraction than that"
-            )
 
     def part(self: Self, share: float) -> Self:
         """The fraction that leaves fraction^share."""
@@ -130,5 +102,37 @@ class Bytes(CostFraction):
         return weight_bytes(graph)
 
 
-def _amount(value: float) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+def fewest_for(budget: Budget, parts: Sequence[CostFraction], ladder: Ladder, order: Order) -> Lost:
+    """The ranks lost [n_groups] by the fewest steps in this order that meet all `parts` of a budget.
+
+    Raises UnreachableBudgetError where that cannot be, with each part that cannot be met, and BudgetError
+    where `ratios` alone go beyond all of them by more than one channel of each layer.
+    """
+    bounds = [part.bound(ladder) for part in parts]
+    lost = fewest(ladder.steps(order), ladder.start, lambda lost: unmet(bounds, lost), 0)
+    if lost is None:
+        raise UnreachableBudgetError(_out_of_reach(budget, parts, bounds, ladder))
+    fixed = np.array([a.kind == "ratios" for a in ladder.allowances]) & (ladder.before == 0)
+    eased = np.where(fixed, np.maximum(ladder.start - 1, 0), ladder.start)
+    if (eased < ladder.start).any() and all(bound.at(eased) < bound.target for bound in bounds):
+        left = ", ".join(f"{bound.at(ladder.start).item() / bound.whole:.4g}" for bound in bounds)
+        raise BudgetError(
+            f"{budget!r}: its `ratios` alone leave a fraction of {left}; lower them, or ask for no larger "
+            "fraction than that"
+        )
+    return lost
+
+
+def _out_of_reach(
+    budget: Budget, parts: Sequence[CostFraction], bounds: Sequence[Bound], ladder: Ladder
+) -> str:
+    """Which parts cannot be met, how far one gets with each, and what holds them."""
+    lines = []
+    for part, bound in zip(parts, bounds, strict=True):
+        if bound.at(ladder.end) > bound.target:
+            holding = part.holding(ladder)
+            lines.append(f"{part!r} {bound.asks(ladder.end)}. What holds the most:{holding}")
+        elif part is not budget:
+            lines.append(f"{part!r} could be met: {bound.asks(ladder.end)}")
+    head = [] if parts[0] is budget else [f"{budget!r}: not all of it can be met"]
+    return "\n".join([*head, *lines, "Ask for a larger fraction, or relax what holds them."])

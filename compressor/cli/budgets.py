@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from compressor.budget import Budget, Bytes, Global, Latency, Macs, Memory, Params, Uniform
+from compressor.budget import All, Budget, Bytes, Global, Latency, Macs, Memory, Params, Uniform
 from compressor.budget.numbers import check_fraction
 from compressor.profiling import LatencyTable
 from compressor.runtimes.extras import require_onnx
@@ -28,7 +28,7 @@ _BUDGETS: Mapping[str, type[Macs | Params | Memory | Bytes | Uniform | Global]] 
 
 @dataclass(frozen=True)
 class BudgetOptions:
-    """How much: exactly one of the first seven, and limits."""
+    """How much: one of the first seven, or several of the first five at once; and limits."""
 
     macs: Annotated[
         float | None,
@@ -36,7 +36,7 @@ class BudgetOptions:
             "--macs",
             metavar="FRACTION",
             help="Leave at most this fraction of the multiply-accumulates (papers say FLOPs).",
-            rich_help_panel="Budget (exactly one)",
+            rich_help_panel="Budget (one, or several fractions)",
         ),
     ] = None
     params: Annotated[
@@ -45,7 +45,7 @@ class BudgetOptions:
             "--params",
             metavar="FRACTION",
             help="Leave at most this fraction of the parameters.",
-            rich_help_panel="Budget (exactly one)",
+            rich_help_panel="Budget (one, or several fractions)",
         ),
     ] = None
     memory: Annotated[
@@ -54,7 +54,7 @@ class BudgetOptions:
             "--memory",
             metavar="FRACTION",
             help="Leave at most this fraction of the bytes that activations take at once.",
-            rich_help_panel="Budget (exactly one)",
+            rich_help_panel="Budget (one, or several fractions)",
         ),
     ] = None
     bytes: Annotated[
@@ -63,7 +63,7 @@ class BudgetOptions:
             "--bytes",
             metavar="FRACTION",
             help="Leave at most this fraction of the bytes of the saved weights.",
-            rich_help_panel="Budget (exactly one)",
+            rich_help_panel="Budget (one, or several fractions)",
         ),
     ] = None
     latency: Annotated[
@@ -73,7 +73,7 @@ class BudgetOptions:
             metavar="FRACTION",
             help="Leave at most this fraction of the latency in onnxruntime on this machine, measured layer "
             "by layer; the result is measured at the end. Needs compressor[onnx].",
-            rich_help_panel="Budget (exactly one)",
+            rich_help_panel="Budget (one, or several fractions)",
         ),
     ] = None
     uniform: Annotated[
@@ -82,7 +82,7 @@ class BudgetOptions:
             "--uniform",
             metavar="RATIO",
             help="Remove this ratio of the channels of every group.",
-            rich_help_panel="Budget (exactly one)",
+            rich_help_panel="Budget (one, or several fractions)",
         ),
     ] = None
     global_: Annotated[
@@ -91,7 +91,7 @@ class BudgetOptions:
             "--global",
             metavar="RATIO",
             help="Remove this ratio of all channels, the least important first.",
-            rich_help_panel="Budget (exactly one)",
+            rich_help_panel="Budget (one, or several fractions)",
         ),
     ] = None
     steps: Annotated[
@@ -184,24 +184,26 @@ def check_budget(options: BudgetOptions) -> None:
         budget_of(options)
         return
     require_onnx()
-    name, value = _asked(options)
+    asked = _asked(options)
     if options.fast_widths and options.round_to != 1:
         raise typer.BadParameter("give --round-to or --fast-widths, not both", param_hint="--fast-widths")
-    if name == "latency":
-        check_fraction("Latency(fraction)", value)
+    if "latency" in asked:
+        check_fraction("Latency(fraction)", asked["latency"])
     plain = replace(options, fast_widths=False, latency=None)
-    budget_of(replace(plain, macs=value) if name == "latency" else plain)
+    budget_of(replace(plain, macs=asked["latency"]) if list(asked) == ["latency"] else plain)
 
 
 def budget_of(options: BudgetOptions, table: LatencyTable | None = None) -> Budget:
-    """The budget of the options; raises typer.BadParameter unless there is exactly one.
+    """The budget of the options; raises typer.BadParameter unless they make one.
 
     `table` is needed where `needs_table` says so.
 
     >>> budget_of(BudgetOptions(macs=0.5, ratio=["layer3.*=0.2"], round_to=8))
     Macs(0.5, ratios={'layer3.*': 0.2}, round_to=8)
+    >>> budget_of(BudgetOptions(macs=0.5, memory=0.6))
+    All((Macs(0.5), Memory(0.6)))
     """
-    name, value = _asked(options)
+    asked = _asked(options)
     limits: dict[str, Any] = {
         "ignore": tuple(options.ignore or ()),
         "ratios": dict(map(_ratio, options.ratio or ())),
@@ -209,33 +211,41 @@ def budget_of(options: BudgetOptions, table: LatencyTable | None = None) -> Budg
         "min_channels": options.min_channels,
         "round_to": options.round_to,
     }
-    if not needs_table(options):
-        return _BUDGETS[name](value, **limits)
-    assert table is not None
+    if options.fast_widths and "latency" not in asked:
+        limits["round_to"] = table
+    if len(asked) == 1:
+        return _budget(*asked.popitem(), table, limits)
+    parts = [_budget(name, value, table, {}) for name, value in asked.items()]
+    return All(parts, **limits)  # type: ignore[arg-type] # _asked lets fractions be several only
+
+
+def _budget(name: str, value: float, table: LatencyTable | None, limits: dict[str, Any]) -> Budget:
     if name == "latency":
+        assert table is not None
         return Latency(value, table, **limits)
-    return _BUDGETS[name](value, **{**limits, "round_to": table})
+    return _BUDGETS[name](value, **limits)
 
 
-def _asked(options: BudgetOptions) -> tuple[str, float]:
-    asked = {
+def _asked(options: BudgetOptions) -> dict[str, float]:
+    """The budgets that are given, by name: one, or several fractions of costs."""
+    fractions = {
         "macs": options.macs,
         "params": options.params,
         "memory": options.memory,
         "bytes": options.bytes,
         "latency": options.latency,
-        "uniform": options.uniform,
-        "global": options.global_,
     }
-    given = {name: value for name, value in asked.items() if value is not None}
-    if len(given) != 1:
+    ratios = {"uniform": options.uniform, "global": options.global_}
+    given = {name: value for name, value in {**fractions, **ratios}.items() if value is not None}
+    if not given or (len(given) > 1 and not given.keys() <= fractions.keys()):
         found = " and ".join(f"--{name}" for name in given) or "none"
         raise typer.BadParameter(
-            "give exactly one budget: --macs, --params, --memory, --bytes or --latency with the fraction "
-            f"that is left, --uniform or --global with the ratio that is removed; found {found}",
+            "give one budget, or several fractions that all have to be met: --macs, --params, --memory, "
+            "--bytes, --latency with the fraction that is left; or one of --uniform and --global with the "
+            f"ratio that is removed; found {found}",
             param_hint="--macs",
         )
-    return next(iter(given.items()))
+    return given
 
 
 def _ratio(text: str) -> tuple[str, float]:

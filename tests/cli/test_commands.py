@@ -85,6 +85,10 @@ def test_plan_prints_the_summary(run: Run, here: Path) -> None:
         (["--bytes", "0.6"], cp.budget.Bytes(0.6)),
         (["--uniform", "0.3"], cp.budget.Uniform(0.3)),
         (["--global", "0.3"], cp.budget.Global(0.3)),
+        (
+            ["--macs", "0.7", "--memory", "0.8", "--round-to", "2"],
+            cp.budget.All([cp.budget.Macs(0.7), cp.budget.Memory(0.8)], round_to=2),
+        ),
         (["--macs", "0.7", "--ignore", "conv1"], cp.budget.Macs(0.7, ignore="conv1")),
         (["--macs", "0.7", "--max-ratio", "0.3"], cp.budget.Macs(0.7, max_ratio=0.3)),
         (["--macs", "0.7", "--min-channels", "5"], cp.budget.Macs(0.7, min_channels=5)),

@@ -35,9 +35,9 @@ USAGE = {
     "a limit for floats": ((*PROFILE, "-i", "2x3:float32:5"), "only integer types"),
     "both kinds of input": ((*PROFILE, *IMAGE, "--input-file", "x.npy"), "one of the two"),
     "two budgets": ((*PLAN, "--macs", "0.5", "--global", "0.3"), "found --macs and --global"),
-    "no budget": (PLAN, "give exactly one budget"),
-    "latency and MACs": ((*PLAN, "--macs", "0.5", "--latency", "0.5"), "found --macs and --latency"),
-    "a latency of nothing": ((*PLAN, "--fast-widths"), "give exactly one budget"),
+    "no budget": (PLAN, "give one budget, or several fractions"),
+    "latency and a ratio": ((*PLAN, "--uniform", "0.5", "--latency", "0.5"), "found --latency and --uniform"),
+    "a latency of nothing": ((*PLAN, "--fast-widths"), "give one budget, or several fractions"),
     "widths and a multiple": (
         (*PLAN, "--macs", "0.5", "--fast-widths", "--round-to", "8"),
         "give --round-to or --fast-widths",
@@ -81,6 +81,10 @@ ERRORS = {
         "--classes 'none.txt' cannot be read",
     ),
     "unreachable budget": ((*PLAN, "--macs", "0.001"), "is the least that can be left"),
+    "one of several out of reach": (
+        (*PLAN, "--macs", "0.5", "--params", "0.001"),
+        "not all of it can be met Macs(0.5) could be met: asks for at most",
+    ),
     "a percentage": ((*PLAN, "--macs", "50"), "for 50 % give 0.5"),
     "a pattern for nothing": ((*PLAN, "--macs", "0.5", "--ignore", "cnv1"), "did you mean 'conv1'"),
     "inputs that do not fit": ((*PROFILE, "-i", "1x4x8x8"), "does not run on the inputs"),

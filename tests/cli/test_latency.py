@@ -43,6 +43,16 @@ def test_macs_with_fast_widths_round_to_the_table(run, here: Path, tiny: nn.Modu
     assert cp.Plan.load(here / "net.plan.json") == expected
 
 
+def test_latency_goes_together_with_other_fractions(run, here: Path, tiny: nn.Module) -> None:
+    options = ("--latency", "0.9", "--params", "0.7", "--latency-table", "t.json", "-o", "net.plan.json")
+    assert run("plan", *NET, *options).code == 0
+    graph = cp.capture(tiny, torch.zeros(2, 3, 8, 8))
+    table = latency_table(graph, runtime=RUNTIME, path=here / "t.json")
+    both = cp.budget.All([cp.budget.Params(0.7), cp.budget.Latency(0.9, table)])
+    expected = cp.plan(cp.score(graph, cp.scoring.Norm(power=2)), both)
+    assert cp.Plan.load(here / "net.plan.json") == expected
+
+
 def test_prune_measures_what_became_of_the_promise(run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = (*NET, "--latency", "0.8", "--latency-table", "t.json")
     kept = run("prune", *options, "-o", "small")
