@@ -21,6 +21,11 @@ BENCHMARKS = {
     "one_shot": ("accuracy of ResNet-56 right after pruning, with and without recovery", 1, 40),
     "low_precision": ("bytes, accuracy and speed of a pruned ResNet-20 in float32, int8 and fp16", 1, 2),
     "phone": ("size, memory, time and instructions of pruned networks as files, fp32 and int8", 4, 20),
+    "filter_widths": (
+        "widths by spectra, kernels that share a basis: accuracy, MACs, time, ResNet-20",
+        1,
+        25,
+    ),
     "imbalanced": ("rates of every class on imbalanced medical images, by method", 1, 60),
     "app_claim": ("memory, time and accuracy of a VGG-16 before and after, as files", 2, 45),
 }
