@@ -12,9 +12,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from compressor.design.measures import EnergyRank, EntropyRank, SpectralMeasure
+from compressor.design.measures import EnergyRank, SpectralMeasure
 from compressor.errors import InputError
-from compressor.filters import Moments, kernel_matrix
+from compressor.filters import kernel_matrix
+from compressor.filters.quality import effective_shapes, variance_entropy
 
 __all__ = ["BasisSize", "ByEnergy", "ByEntropy", "KernelBasis", "kernel_basis", "kernel_spectrum"]
 
@@ -23,7 +24,7 @@ __all__ = ["BasisSize", "ByEnergy", "ByEntropy", "KernelBasis", "kernel_basis", 
 class KernelBasis:
     """`kernels` [k, *k], orthonormal, and `mixing` [O, I, k]; w[o, i] ≈ Σ_j mixing[o, i, j] kernels[j].
 
-    `energy_lost` is the share of Σ w² that the mixtures miss. Both are in float64 on the weight's device.
+    `energy_lost` is the share of Σ w² that the mixtures miss. Both are in float64 on the CPU.
     """
 
     kernels: Tensor
@@ -52,7 +53,7 @@ def kernel_basis(weight: Tensor, size: int) -> KernelBasis:
     >>> basis.kernels.shape, basis.mixing.shape, torch.allclose(basis.weight, weight.double(), atol=1e-6)
     (torch.Size([1, 3, 3]), torch.Size([8, 4, 1]), True)
     """
-    matrix = kernel_matrix(weight).double()
+    matrix = _wide(weight)
     if isinstance(size, bool) or not 1 <= size <= matrix.shape[1]:
         raise InputError(
             f"a basis of {size!r} kernels: 1 to {matrix.shape[1]} are expected for kernels of "
@@ -76,7 +77,11 @@ def kernel_spectrum(weight: Tensor) -> Tensor:
     >>> kernel_spectrum(torch.ones(2, 3, 2, 2)).round().tolist()
     [24.0, 0.0, 0.0, 0.0]
     """
-    return _right_singular(kernel_matrix(weight).double())[0].square()
+    return _right_singular(_wide(weight))[0].square()
+
+
+def _wide(weight: Tensor) -> Tensor:
+    return kernel_matrix(weight).to(device="cpu", dtype=torch.float64)
 
 
 def _right_singular(matrix_NK: Tensor) -> tuple[Tensor, Tensor]:
@@ -106,7 +111,7 @@ class ByEntropy:
 
     def __call__(self, weight: Tensor, /) -> int:
         """The number for a weight [O, I, *k]."""
-        shapes = EntropyRank()(Moments.of(kernel_matrix(weight)).spectrum)
+        shapes = effective_shapes(variance_entropy(kernel_matrix(weight)))
         # Rounding must not ask for a kernel more.
         return max(1, math.ceil(shapes - 1e-9))
 

@@ -82,7 +82,9 @@ def output_error(model: nn.Module, other: nn.Module, *args: Any, **kwargs: Any) 
     outputs = []
     for network in (model, other):
         with running(network):
-            outputs.append([t.detach().double() for t in output_tensors(network(*args, **kwargs))])
+            outputs.append(
+                [t.detach().to("cpu", torch.float64) for t in output_tensors(network(*args, **kwargs))]
+            )
     shapes = [[tuple(tensor.shape) for tensor in found] for found in outputs]
     if shapes[0] != shapes[1]:
         raise InputError(f"outputs of the shapes {shapes[0]} and {shapes[1]} cannot be compared")

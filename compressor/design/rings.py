@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from compressor.errors import InputError
@@ -55,7 +56,8 @@ def energy_outside(weight: Tensor, rings: int) -> float:
     >>> energy_outside(torch.ones(4, 2, 3, 3), 1)  # 8 of 9
     0.8888888888888888
     """
-    energy = kernel_matrix(weight).double().square().reshape(weight.shape)
+    wide = kernel_matrix(weight).to(device="cpu", dtype=torch.float64)
+    energy = wide.square().reshape(weight.shape)
     total = float(energy.sum())
     centre(energy, rings).zero_()
     return float(energy.sum()) / total if total else 0.0

@@ -18,7 +18,7 @@ from compressor.errors import InputError
 from compressor.filters import Moments
 from compressor.filters.bank import require_finite
 from compressor.observing import LayerCall, run_batches
-from compressor.scoring.weights import channel_slices
+from compressor.scoring.weights import channel_slices, weights_of
 
 __all__ = ["ActivationSpectra", "FilterSpectra", "Spectra", "WriterSpectrum", "output_axes", "written_axes"]
 
@@ -78,18 +78,17 @@ class FilterSpectra(Spectra):
 
     def of(self, graph: Graph) -> tuple[WriterSpectrum, ...]:
         """The spectra of filters; InputError, with the name of the weight, where one is not finite."""
-        tensors, scales = named_tensors(graph.model), norm_scales(graph) if self.fold_batch_norm else {}
+        tensors, scales = weights_of(graph), norm_scales(graph) if self.fold_batch_norm else {}
         found = []
         for axis in written_axes(graph):
-            weight = tensors[axis.tensor].detach()
-            require_finite(weight, axis.tensor)
-            rows = channel_slices(weight, axis).double()
+            require_finite(tensors[axis.tensor], axis.tensor)
+            rows = channel_slices(tensors[axis.tensor], axis).to(device="cpu", dtype=torch.float64)
             if axis.tensor in scales:
                 require_finite(scales[axis.tensor], f"the scale of the batch norm behind {axis.tensor}")
-                rows = rows * scales[axis.tensor].to(rows.device)[:, None]
+                rows = rows * scales[axis.tensor][:, None]
             peak = float(rows.abs().max())
             for group, channels in _cells(graph, axis):
-                own = rows[torch.from_numpy(channels).to(rows.device)].flatten(1)
+                own = rows[torch.from_numpy(channels)].flatten(1)
                 alive = own.abs().amax(1) >= self.dead * peak if peak else torch.zeros(len(own)).bool()
                 found.append(_written(axis.tensor, group, own[alive], len(own)))
         return tuple(found)
@@ -205,6 +204,6 @@ def _eigenvalues(symmetric: Tensor) -> Tensor:
     """Descending; what is rounding below the largest is 0."""
     if not len(symmetric):
         return torch.zeros(0, dtype=torch.float64)
-    values = torch.linalg.eigvalsh(symmetric).flip(0).clamp(min=0).cpu()
+    values = torch.linalg.eigvalsh(symmetric).flip(0).clamp(min=0)
     floor = len(values) * torch.finfo(torch.float64).eps * values[0]
     return torch.where(values > floor, values, torch.zeros_like(values))

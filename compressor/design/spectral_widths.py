@@ -35,7 +35,8 @@ class SpectralWidths(Budget):
     def __post_init__(self) -> None:
         if not isinstance(self.ranks, SpectralRanks):
             raise BudgetError(
-                f"SpectralWidths(ranks) = {self.ranks!r}: SpectralRanks(ParticipationRatio()) is expected"
+                f"SpectralWidths(ranks) = {self.ranks!r}: SpectralRanks(ParticipationRatio()) is expected; "
+                "for a cost that is given write Macs(0.5, order=SpectralRanks())"
             )
         if isinstance(self.way, bool) or not 0 < self.way <= 1:
             raise BudgetError(f"SpectralWidths(way={self.way!r}): above 0 and at most 1 is expected")

@@ -114,8 +114,12 @@ def suggest_widths(
     layers that write one residual stream. `round_to` is that of the budget. `scorer` chooses which channels
     the plan keeps, by default `scoring.DEFAULT`.
 
-    *Source: A. Hirani, W. H. Abdulla, 2024, arXiv 2410.21644: the number of filters "is a data-dependent
-    process" without a theory; spectra of filter matrices are this library's proposal.*
+    A layer has no more directions than it reads: a wide layer behind a narrow one is proposed to be narrow
+    (the expansions of a MobileNet), though its activation makes more of its channels than filters show. Where
+    that is not meant, leave such layers to `ignore` of the budget.
+
+    *Source: A. Hirani, W. H. Abdulla, 2024, arXiv 2410.21644, finds no theory of the number of filters, a
+    "data-dependent process"; spectra of filter matrices are this library's proposal.*
 
     Raises InputError where no layer has a spectrum or a weight is not finite, and what budgets raise:
     NothingToPruneError, UnreachableBudgetError.
@@ -262,11 +266,11 @@ def _notes(graph: Graph, found: Sequence[GroupRank], ranks: SpectralRanks) -> It
     empty = [group.group for group in found if group.is_measured and group.rank == 0]
     if empty:
         yield f"nothing but zeros, the least width suggested: {', '.join(empty)}"
-    without = [group.group for group in found if not group.is_measured]
+    without = list(dict.fromkeys(group.group for group in found if not group.is_measured))
     if without:
         yield (
             "no spectrum across channels (depthwise, or heads and dims of attention), taken to be in full "
-            f"use: {', '.join(without)}"
+            f"use: {', '.join(without[:3])}{f' and {len(without) - 3} more' if len(without) > 3 else ''}"
         )
 
 

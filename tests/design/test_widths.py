@@ -216,7 +216,9 @@ def test_heads_of_attention_stay_and_are_named() -> None:
     net = nn.Sequential(nn.Linear(3, 16), layer, nn.Linear(16, 2)).eval()
     x = torch.randn(1, 5, 3)
     proposal = suggest_widths(net, x)
-    assert "heads and dims of attention" in str(proposal)
+    assert "heads and dims of attention), taken to be in full use: 1.self_attn.in_proj_weight" in str(
+        proposal
+    )
     small = cp.apply(net, proposal.plan)
     assert cp.profile(small, x).macs == proposal.suggested_macs
     halved = cp.prune(net, x, budget=cp.budget.Macs(0.5, order=SpectralRanks()))
