@@ -54,7 +54,7 @@ def kernel_basis(weight: Tensor, size: int) -> KernelBasis:
     (torch.Size([1, 3, 3]), torch.Size([8, 4, 1]), True)
     """
     matrix = _wide(weight)
-    if isinstance(size, bool) or not 1 <= size <= matrix.shape[1]:
+    if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= matrix.shape[1]:
         raise InputError(
             f"a basis of {size!r} kernels: 1 to {matrix.shape[1]} are expected for kernels of "
             f"{' x '.join(map(str, weight.shape[2:]))}"

@@ -125,8 +125,9 @@ class SharedBasis(KernelChange):
             return "its kernels have one place only"
         if conv.groups > 1 and conv.in_channels == conv.groups:
             return "it is depthwise: there is nothing to mix"
-        if isinstance(self.size, bool) or not 1 <= self.size <= math.prod(conv.kernel_size):
-            return f"a basis has 1 to {math.prod(conv.kernel_size)} kernels"
+        size, most = self.size, math.prod(conv.kernel_size)
+        if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= most:
+            return f"a basis has 1 to {most} kernels"
         return None
 
     def of(self, conv: _ConvNd) -> nn.Module:

@@ -15,7 +15,7 @@ from compressor.design.kernel_changes import KernelChange, SharedBasis, SmallerK
 from compressor.design.kernel_rewriting import convolutions, output_error, rewrite_kernels, untouchable
 from compressor.design.rings import energy_outside, n_rings
 from compressor.errors import InputError
-from compressor.filters.bank import require_finite
+from compressor.filters import FilterBank
 from compressor.profiling import profile
 from compressor.profiling.tables import aligned
 
@@ -140,20 +140,30 @@ def suggest_kernels(
         )
     layers = []
     for name, conv in found.items():
-        require_finite(conv.weight.detach(), f"the weight of {name}")
+        FilterBank(conv.weight.detach(), name or "(model)")  # its checks, with the name
         macs = work.get(name, 0)
         why = untouchable(model, conv) or (None if macs else "it does not run on the example inputs")
         offers, shapes, note = ([], None, why) if why else _offers(conv, discard, basis)
         layers.append(_best(name, conv, macs, offers, shapes, note, (1 - least_saving) * macs))
     changes = {row.layer: row.change for row in layers if row.change is not None}
-    small = rewrite_kernels(model, changes)
     return KernelProposal(
         model=whole.model,
         layers=tuple(layers),
         macs=whole.macs,
         suggested_macs=whole.macs - sum(row.macs - row.suggested_macs for row in layers),
-        output_error=output_error(model, small, *args, **kwargs),
+        output_error=_error(model, rewrite_kernels(model, changes), *args, **kwargs),
     )
+
+
+def _error(model: nn.Module, small: nn.Module, *args: Any, **kwargs: Any) -> float:
+    try:
+        return output_error(model, small, *args, **kwargs)
+    except Exception as error:
+        raise InputError(
+            f"{type(model).__name__} does not run with its kernels changed: {type(error).__name__}: {error}. "
+            "Where forward reads attributes of a convolution itself, keep it one: suggest_kernels(..., "
+            "basis=None), or rewrite_kernels with the changes of your choice"
+        ) from error
 
 
 def _offers(

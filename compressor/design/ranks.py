@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -97,7 +99,7 @@ class SpectralRanks:
         """The effective rank of each group of a graph."""
         written: dict[int, list[WriterRank]] = {}
         for found in self.spectra.of(graph):
-            rank = min(self.measure(found.spectrum), float(found.alive))
+            rank = min(self._number(self.measure, found.spectrum), float(found.alive))
             own = WriterRank(found.tensor, rank, found.rows, found.rows - found.alive)
             written.setdefault(found.group, []).append(own)
         return tuple(
@@ -109,8 +111,15 @@ class SpectralRanks:
         """For each group the key of every step, see `keys_by_rank`: what an `order` of a budget returns."""
         return keys_by_rank(ladder, self.of(ladder.graph))
 
+    def _number(self, rule: Callable[[Any], float], values: Any) -> float:
+        rank = float(rule(values))
+        if not 0 <= rank < math.inf:
+            raise InputError(f"{rule!r} gives {rank}, and a rank is a finite number that is not negative")
+        return rank
+
     def _of_group(self, name: str, size: int, writers: list[WriterRank]) -> GroupRank:
-        rank = float(self.reconcile([writer.rank for writer in writers])) if writers else float(size)
+        ranks = [writer.rank for writer in writers]
+        rank = self._number(self.reconcile, ranks) if writers else float(size)
         return GroupRank(name, size, min(rank, float(size)), tuple(writers))
 
 

@@ -52,7 +52,8 @@ class FilterSpectra(Spectra):
 
     With `fold_batch_norm` each filter is multiplied by the scale of the batch norm behind it, as a filter
     that is scaled to nothing writes nothing. Filters whose largest weight is below `dead` times the layer's
-    are left out, see `WriterSpectrum.alive`. F is not centred: parallel filters are one direction.
+    are left out, see `WriterSpectrum.alive`. F is not centred: parallel filters are one direction. A weight
+    that is computed (weight norm) is taken as the parameter of its shape.
 
     Depthwise convolutions have no such spectrum, as each of their filters reads a channel of its own; nor
     have heads and dims of attention, which share their rows.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -228,14 +229,15 @@ def _layers(graph: Graph, found: Sequence[GroupRank], removed: Mask) -> tuple[La
     """A row for each convolution, matrix and recurrent weight; MACs of a module are in its first row."""
     own = {(g, writer.tensor): writer for g, group in enumerate(found) for writer in group.writers}
     now, then = (macs(graph).by_module(gone) for gone in (None, removed))
-    rows = []
-    for axis in _listed(graph):
+    rows, listed = [], _listed(graph)
+    times = Counter(_module(axis) for axis in listed)
+    for axis in listed:
         positions = np.unique(graph.group_of[axis.units[axis.units >= 0]]).tolist()
         writers = [own[g, axis.tensor] for g in positions if (g, axis.tensor) in own]
-        module = axis.tensor.rpartition(".")[0]
+        module = _module(axis)
         rows.append(
             LayerWidth(
-                layer=axis.tensor.removesuffix(".weight"),
+                layer=module if times[module] == 1 else axis.tensor,
                 group=", ".join(graph.groups[g].name for g in positions) or None,
                 now=axis.size,
                 rank=sum(writer.rank for writer in writers) if writers else None,
@@ -253,6 +255,12 @@ def _listed(graph: Graph) -> list[Axis]:
     measured = {axis.tensor for axis in written_axes(graph)}
     convolutions = {f"{name}.weight" for name, m in graph.model.named_modules() if isinstance(m, _ConvNd)}
     return [axis for axis in output_axes(graph) if axis.tensor in measured | convolutions]
+
+
+def _module(axis: Axis) -> str:
+    """The path of the module that multiplies by the weight."""
+    module, _, computed = axis.tensor.partition(".parametrizations.")
+    return module if computed else axis.tensor.rpartition(".")[0]
 
 
 def _notes(graph: Graph, found: Sequence[GroupRank], ranks: SpectralRanks) -> Iterator[str]:

@@ -73,7 +73,7 @@ def test_the_number_of_shapes_is_ten_to_the_entropy() -> None:
     assert ByEntropy()(rows) == 2
 
 
-@pytest.mark.parametrize("size", [0, 10, True])
+@pytest.mark.parametrize("size", [0, 10, True, 1.5])
 def test_a_size_that_no_basis_has_is_refused(size: int) -> None:
     with pytest.raises(InputError, match="1 to 9 are expected"):
         kernel_basis(torch.randn(2, 2, 3, 3), size)

@@ -148,6 +148,21 @@ def test_what_cannot_be_changed_is_listed_with_the_reason() -> None:
     assert "unused: it does not run on the example inputs" in text
 
 
+class ReadsWeight(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 40, 3)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.conv(x.to(self.conv.weight.dtype))
+
+
+def test_a_forward_that_reads_the_weight_of_a_convolution_is_named() -> None:
+    with pytest.raises(InputError, match="does not run with its kernels changed: AttributeError"):
+        suggest_kernels(ReadsWeight(), X.float(), basis=lambda weight: 1)
+    assert suggest_kernels(ReadsWeight(), X.float(), basis=None).changes == {}
+
+
 def test_a_table_that_is_read() -> None:
     net = Net().eval()
     assert str(suggest_kernels(net, X)).splitlines()[:8] == [

@@ -278,6 +278,21 @@ def test_options_that_are_none_are_refused() -> None:
         SpectralWidths(way=0)
 
 
+@pytest.mark.parametrize("rank", [float("nan"), -1.0])
+def test_a_measure_that_gives_no_rank_is_refused(rank: float) -> None:
+    with pytest.raises(InputError, match="a rank is a finite number"):
+        suggest_widths(planted(2, 8), X, ranks=SpectralRanks(lambda spectrum: rank))
+
+
+def test_a_layer_with_a_computed_weight_has_its_own_name() -> None:
+    torch.manual_seed(0)
+    normed = nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 8, 3))
+    proposal = suggest_widths(nn.Sequential(normed, nn.ReLU(), nn.Conv2d(8, 2, 1)), X)
+    first, last = proposal.layers
+    assert (first.layer, last.layer) == ("0", "2")
+    assert first.macs + last.macs == proposal.macs
+
+
 def test_nan_weights_are_named() -> None:
     net = planted(2, 8)
     net.get_parameter("2.weight").data[0, 0, 0, 0] = float("nan")
