@@ -9,7 +9,15 @@ from compressor.filters.moments import Moments
 from compressor.filters.onnx_files import banks_of_onnx, read_onnx
 from compressor.filters.phenotypes import Phenotype, phenotype
 from compressor.filters.quality import Bounds, Population, Quality, Verdict
-from compressor.filters.store import Layer, Store, StoreWriter, StreamedLayer
+from compressor.filters.store import (
+    Layer,
+    Store,
+    StoreWriter,
+    StreamedLayer,
+    extract,
+    import_filter_db,
+    verify_store,
+)
 
 __all__ = [
     "Basis",
@@ -28,9 +36,12 @@ __all__ = [
     "banks",
     "banks_of_onnx",
     "conv_depths",
+    "extract",
+    "import_filter_db",
     "kernel_matrix",
     "phenotype",
     "read_onnx",
     "report",
     "report_of",
+    "verify_store",
 ]

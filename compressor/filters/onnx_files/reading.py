@@ -22,7 +22,7 @@ from compressor.runtimes.onnx_graph import inner_graphs
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["OnnxBanks", "Unread", "banks_of_onnx", "read_onnx"]
+__all__ = ["OnnxBanks", "Unread", "banks_of_onnx", "external_files", "read_onnx"]
 
 log = logging.getLogger(__name__)
 
@@ -134,6 +134,17 @@ def read_onnx(
         placed.append(replace(bank, layer_id=layer_id, conv_depth=depth, conv_depth_norm=norm))
     facts = facts_of(proto, banks.values(), depths)
     return OnnxBanks(file, tuple(placed), tuple(depths[output] for output in kept), facts, tuple(unread))
+
+
+def external_files(path: str | os.PathLike[str]) -> tuple[Path, ...]:
+    """The files beside an ONNX file that hold values of its initializers, by their names in order."""
+    from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+
+    file = Path(path)
+    stored = [tensor for tensor in _loaded(file).graph.initializer if uses_external_data(tensor)]
+    return tuple(
+        file.parent / name for name in sorted({ExternalDataInfo(tensor).location for tensor in stored})
+    )
 
 
 def _checked_size(kernel_size: int | Sequence[int] | None) -> None:

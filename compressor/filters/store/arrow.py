@@ -134,8 +134,7 @@ def unreadable(path: Path, error: Exception, what: str = "a part of a store") ->
     """The error for a Parquet file that cannot be read."""
     return FileError(
         f"{path}: {what} cannot be read ({type(error).__name__}: {error}); the file is truncated or was "
-        "changed. "
-        "Store.verify() names all such files; write their models again"
+        "changed. verify_store(folder) names all such files; write their models again"
     )
 
 

@@ -52,9 +52,8 @@ class Exactness:
         flat = given.detach().flatten(1) if given.ndim > 1 else given
         if flat.ndim != 2 or flat.shape[1] != width or not flat.is_floating_point():
             raise InputError(
-                f"{named}: kernels are a floating [n, {width}] or [n, "
-                f"{', '.join(map(str, kernel_size))}], got "
-                f"{given.dtype} {list(given.shape)}"
+                f"{named}: kernels are a floating [n, {width}] or [n, {', '.join(map(str, kernel_size))}], "
+                f"got {given.dtype} {list(given.shape)}"
             )
         stored = flat.to(self.dtype)
         require_finite(flat, named)

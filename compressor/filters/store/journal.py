@@ -17,6 +17,7 @@ from compressor.errors import FileError
 from compressor.version import __version__
 
 __all__ = [
+    "FOLDERS",
     "HEAD",
     "JOURNAL",
     "Entry",
@@ -37,7 +38,7 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 FORMAT, VERSION = "compressor filter store", 1
-HEAD, JOURNAL = "store.json", "models.jsonl"
+HEAD, JOURNAL, FOLDERS = "store.json", "models.jsonl", ("kernels", "layers")
 
 
 @dataclass(frozen=True)
@@ -112,8 +113,7 @@ def read_head(folder: Path) -> Head:
             raise ValueError(f"its format is {said['format']!r}")
         if said["version"] != VERSION:
             raise FileError(
-                f"{file}: a store of version {said['version']!r}, and this library reads version "
-                f"{VERSION}: "
+                f"{file}: a store of version {said['version']!r}, and this library reads version {VERSION}: "
                 "extract the filters again, or use the library that wrote it"
             )
         return Head(tuple(map(int, said["kernel_size"])), np.dtype(said["dtype"]).name)
@@ -147,8 +147,7 @@ def read_entries(folder: Path) -> tuple[list[Entry], int]:
         if (entry.part, entry.first_key) != (part, first):
             raise FileError(
                 f"{file}: line {part + 1} is of part {entry.part} from key {entry.first_key}, expected "
-                f"{part} from "
-                f"{first}: lines are missing or out of order"
+                f"{part} from {first}: lines are missing or out of order"
             )
     return entries, len(content) - len(torn)
 
@@ -216,7 +215,6 @@ def _entry(file: Path, number: int, line: bytes) -> Entry:
         return Entry(**said)
     except (ValueError, TypeError, KeyError) as error:
         raise FileError(
-            f"{file}: line {number} was changed or damaged ({type(error).__name__}: {error}); take the "
-            "file back "
-            "from a copy, or write the store again"
+            f"{file}: line {number} was changed or damaged ({type(error).__name__}: {error}); take the file "
+            "back from a copy, or write the store again"
         ) from error

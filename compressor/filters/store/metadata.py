@@ -31,9 +31,8 @@ def kinds_of(model: str, layers: Iterable[Layer], before: Mapping[str, str]) -> 
             kind = _KINDS.get(type(value))
             if kind is None:
                 raise InputError(
-                    f"model {model!r}: meta data {name!r} is a {type(value).__name__}; a column takes "
-                    "str, bool, "
-                    "int, float or None"
+                    f"model {model!r}: meta data {name!r} is a {type(value).__name__}; a column takes str, "
+                    "bool, int, float or None"
                 )
             known = kinds.get(name, before.get(name, "none"))
             kinds[name] = _common(model, name, kind, known)
@@ -47,9 +46,8 @@ def _check_name(model: str, name: object, spelt: Mapping[str, str], before: Mapp
     other = spelt.get(name.lower())
     if name in COLUMNS or (other is not None and other != name):
         raise InputError(
-            f"model {model!r}: meta data {name!r} has the name of the column {other!r}, upper and lower "
-            "case are "
-            "one to SQL; choose another name"
+            f"model {model!r}: meta data {name!r} has the name of the column {other!r}, upper and lower case "
+            "are one to SQL; choose another name"
         )
 
 

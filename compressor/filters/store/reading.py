@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
@@ -20,6 +20,7 @@ from compressor.filters.store import journal
 from compressor.filters.store.arrow import layer_rows, layer_table, opened, rows_of
 from compressor.filters.store.layer import Layer
 from compressor.filters.store.naming import listed
+from compressor.filters.store.queries import query
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -58,7 +59,10 @@ class Store:
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> Store:
-        """The store in a folder. Files are looked at for their sizes only; `verify` reads them."""
+        """The store in a folder.
+
+        Of its files the sizes are looked at; `verify_store` reads them.
+        """
         path = Path(folder)
         head = journal.read_head(path)
         entries, _ = journal.read_entries(path)
@@ -125,6 +129,49 @@ class Store:
             for layer in layers:
                 yield self._bank(file, layer)
 
+    def query(
+        self,
+        sql: str,
+        *,
+        tables: Mapping[str, pa.Table] | None = None,
+        memory_limit: str = "1GB",
+        temp_directory: str | os.PathLike[str] | None = None,
+    ) -> pa.Table:
+        """What a SELECT gives over the table `layers`, and over other `tables` by their names.
+
+        Names with other signs than letters stand in double quotes: "Visual Category". See `query`, which
+        also says what is raised.
+
+        >>> import tempfile
+        >>> from compressor.filters.store import extract
+        >>> nets = {name: [FilterBank(torch.randn(8, 4, 3, 3), "conv")] for name in "abc"}
+        >>> tasks = {name: {"task": "Style" if name == "b" else "Segmentation"} for name in nets}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     store = extract(nets, folder, metadata=tasks).store
+        ...     store.query("select task, sum(count) as n from layers group by task order by n").to_pylist()
+        ...     store.select("task = 'Segmentation'").models
+        [{'task': 'Style', 'n': 32}, {'task': 'Segmentation', 'n': 64}]
+        ('a', 'c')
+        """
+        given = {"layers": self.table, **(tables or {})}
+        return query(given, sql, memory_limit=memory_limit, temp_directory=temp_directory)
+
+    def select(self, condition: str, *, tables: Mapping[str, pa.Table] | None = None) -> Store:
+        """The layers that a condition in SQL holds for, in their order, as a store.
+
+        It may ask other `tables`: "key in (select key from sketches where ...)". Raises InputError where it
+        holds for none, and as `query` does.
+        """
+        found = self.query(f"SELECT key FROM layers WHERE ({condition})", tables=tables)
+        keys = set(found.column("key").to_pylist())
+        if not keys:
+            raise InputError(
+                f"{self.folder}: of {len(self.layers)} layers none is such that {condition}; to see what "
+                "values "
+                'there are: store.query("select distinct ... from layers")'
+            )
+        return self.of(layer for layer in self.layers if layer.key in keys)
+
     def of(self, layers: Iterable[Layer]) -> Store:
         """The same store with some of its layers only."""
         return replace(self, layers=tuple(layers))
@@ -144,9 +191,9 @@ class Store:
     def _bank(self, file: object, layer: Layer) -> FilterBank:
         if layer.out_channels is None or layer.in_channels is None:
             raise InputError(
-                f"layer {layer.key} ({layer}) is known by its kernels only, not which filters they "
-                "belong to, as in "
-                "the first release of CNN Filter DB; store.kernels(layer) and store.chunks(layer) read them"
+                f"layer {layer.key} ({layer}) is known by its kernels only, not which filters they belong "
+                "to, as in the first release of CNN Filter DB; store.kernels(layer) and store.chunks(layer) "
+                "read them"
             )
         kernels = self._kernels(file, layer)
         return FilterBank(

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,35 +19,10 @@ from compressor.filters.store.arrow import KernelFile, Rows, write_layers
 from compressor.filters.store.exactness import Exactness
 from compressor.filters.store.layer import Layer, Plain
 from compressor.filters.store.metadata import kinds_of
+from compressor.filters.store.resuming import ASIDE, locked, resumed
+from compressor.filters.store.streamed import StreamedLayer
 
-__all__ = ["StoreWriter", "StreamedLayer"]
-
-log = logging.getLogger(__name__)
-
-_ASIDE, _LOCK = ".writing", ".lock"
-_FOLDERS = ("kernels", "layers")
-
-
-@dataclass(frozen=True)
-class StreamedLayer:
-    """A layer whose kernels come in parts, for those that memory should not hold whole.
-
-    `parts` are arrays or tensors [n, K] or [n, *kernel_size] of any n, `count` kernels in all. The rest is
-    that of a `Layer`; `out_channels` and `in_channels` are None where only the kernels are known.
-    """
-
-    name: str
-    count: int
-    parts: Iterable[Any]
-    out_channels: int | None = None
-    in_channels: int | None = None
-    layer_id: int | None = None
-    conv_depth: int | None = None
-    conv_depth_norm: float | None = None
-    groups: int = 1
-    transposed: bool = False
-    folded: bool = False
-    metadata: Mapping[str, Plain] = field(default_factory=dict)
+__all__ = ["StoreWriter"]
 
 
 class StoreWriter:
@@ -97,9 +70,9 @@ class StoreWriter:
         self._exactness = Exactness(dtype, allow_rounding=allow_rounding)
         self._head = journal.Head(size, self._exactness.numpy.name)
         imported("pyarrow", extra="filters", needed_for="a store of filters")
-        self._lock = _locked(self.folder)
+        self._lock = locked(self.folder)
         try:
-            self._entries = {entry.model: entry for entry in _resumed(self.folder, self._head)}
+            self._entries = {entry.model: entry for entry in resumed(self.folder, self._head)}
         except BaseException:
             self.close()
             raise
@@ -160,7 +133,7 @@ class StoreWriter:
         self._check_new(model)
         first_key = sum(entry.layers for entry in self._entries.values())
         said = {"model": model, "part": len(self), "source": source, "source_sha256": source_sha256}
-        aside = self.folder / _ASIDE
+        aside = self.folder / ASIDE
         try:
             aside.mkdir()
             written = self._write(aside, first_key, said, layers, metadata or {})
@@ -204,7 +177,7 @@ class StoreWriter:
                 where = f"{said['model']}: {layer.name}"
                 key, group = first_key + len(written), file.groups
                 count, peak = file.write(key, self._rows(layer, where))
-                _check_count(layer, count, where)
+                layer.check_count(count, where)
                 place = {"key": key, "peak": peak, "row_group": group, "row_groups": file.groups - group}
                 written.append(self._row(layer, {**said, **place}, metadata))
         finally:
@@ -246,7 +219,7 @@ class StoreWriter:
             files[name] = {"bytes": draft.stat().st_size, "sha256": journal.sha256_of(draft)}
             journal.fsync_file(draft)
             os.replace(draft, self.folder / name)
-        for name in _FOLDERS:
+        for name in journal.FOLDERS:
             journal.fsync_folder(self.folder / name)
         return journal.Entry(
             model=first.model,
@@ -260,20 +233,6 @@ class StoreWriter:
         )
 
 
-def _check_count(layer: StreamedLayer, count: int, where: str) -> None:
-    if count != layer.count or not count:
-        raise InputError(f"{where}: {layer.count} kernels were announced and {count} came")
-    if (layer.out_channels is None) != (layer.in_channels is None):
-        raise InputError(f"{where}: output and input channels are both known, or neither is")
-    if layer.out_channels is not None and layer.in_channels is not None:
-        product = layer.out_channels * layer.in_channels
-        if product != count:
-            raise InputError(
-                f"{where}: {layer.out_channels} filters of {layer.in_channels} kernels are {product}, "
-                f"got {count}"
-            )
-
-
 def _streamed(given: FilterBank | StreamedLayer, model: str) -> StreamedLayer:
     if isinstance(given, StreamedLayer):
         return given
@@ -283,64 +242,4 @@ def _streamed(given: FilterBank | StreamedLayer, model: str) -> StreamedLayer:
         raise InputError(
             f"{given.name} is a bank of the model {given.model!r} and was to be stored as {model!r}"
         )
-    out, into = given.weight.shape[:2]
-    return StreamedLayer(
-        name=given.name,
-        count=given.count,
-        parts=(given.weight.flatten(0, 1),),
-        out_channels=out,
-        in_channels=into,
-        layer_id=given.layer_id,
-        conv_depth=given.conv_depth,
-        conv_depth_norm=given.conv_depth_norm,
-        groups=given.groups,
-        transposed=given.transposed,
-        folded=given.folded,
-    )
-
-
-def _locked(folder: Path) -> Any:
-    """A lock on the folder that ends with the process."""
-    filelock = imported("filelock", extra="filters", needed_for="writing a store of filters")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(folder / _LOCK)
-        lock.acquire(timeout=0)
-    except filelock.Timeout as error:
-        raise FileError(
-            f"{folder}: another process is writing to this store; wait for it, or end it"
-        ) from error
-    except OSError as error:
-        raise FileError(f"{folder}: no store can be written here: {error}") from error
-    return lock
-
-
-def _resumed(folder: Path, head: journal.Head) -> list[journal.Entry]:
-    """The models that are in the store; what an interrupted process left beside them is removed."""
-    found = {path.name for path in folder.iterdir()} - {_LOCK, f".{journal.HEAD}"}
-    if journal.HEAD not in found:
-        if found:
-            raise FileError(
-                f"{folder} is no store of filters and holds {sorted(found)[0]}; name an empty folder"
-            )
-        for name in _FOLDERS:
-            (folder / name).mkdir()
-        journal.write_head(folder, head)
-        return []
-    there = journal.read_head(folder)
-    if there != head:
-        raise InputError(f"{folder} is a store of {there}, and {head} was asked for; name another folder")
-    entries, whole_bytes = journal.read_entries(folder)
-    journal.cut(folder, whole_bytes)
-    listed = {name for entry in entries for name in entry.files}
-    shutil.rmtree(folder / _ASIDE, ignore_errors=True)
-    for path in (path for name in _FOLDERS for path in (folder / name).iterdir()):
-        if path.relative_to(folder).as_posix() not in listed:
-            log.info("%s: removed, it was left by a process that ended while it wrote", path)
-            path.unlink()
-    missing = sorted(name for name in listed if not (folder / name).is_file())
-    if missing:
-        raise FileError(
-            f"{folder}: the file {missing[0]} is missing; Store.open(folder).verify() names them all"
-        )
-    return entries
+    return StreamedLayer.of(given)

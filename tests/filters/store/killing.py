@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from compressor.filters import FilterBank
-from compressor.filters.store import StoreWriter, journal, writing
+from compressor.filters.store import StoreWriter, journal
 from tests.filters.store.zoo import banks_of, metadata_of
 
 __all__ = ["STEPS", "extract_all", "killed_at"]
@@ -74,7 +75,7 @@ def _within_the_line() -> None:
 
 
 def _before_tidying() -> None:
-    writing.shutil.rmtree = lambda *args, **options: _die()
+    shutil.rmtree = lambda *args, **options: _die()
 
 
 STEPS: dict[str, Callable[[], None]] = {
