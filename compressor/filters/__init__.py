@@ -3,9 +3,14 @@
 from compressor.filters.bank import FilterBank, kernel_matrix
 from compressor.filters.basis import Basis
 from compressor.filters.depths import conv_depths
+from compressor.filters.divergence import divergence
+from compressor.filters.drift import Drift, Kernels, drift, drift_of_histograms, pooled_basis
+from compressor.filters.histograms import Histogram, data_limits, fixed_limits
+from compressor.filters.layer_drifts import LayerDrift, LayerDrifts, compare
 from compressor.filters.model_report import FilterReport, report, report_of
 from compressor.filters.modules import banks
 from compressor.filters.moments import Moments
+from compressor.filters.noise import Noise, noise_floor
 from compressor.filters.onnx_files import banks_of_onnx, read_onnx
 from compressor.filters.phenotypes import Phenotype, phenotype
 from compressor.filters.quality import Bounds, Population, Quality, Verdict
@@ -22,10 +27,16 @@ from compressor.filters.store import (
 __all__ = [
     "Basis",
     "Bounds",
+    "Drift",
     "FilterBank",
     "FilterReport",
+    "Histogram",
+    "Kernels",
     "Layer",
+    "LayerDrift",
+    "LayerDrifts",
     "Moments",
+    "Noise",
     "Phenotype",
     "Population",
     "Quality",
@@ -35,11 +46,19 @@ __all__ = [
     "Verdict",
     "banks",
     "banks_of_onnx",
+    "compare",
     "conv_depths",
+    "data_limits",
+    "divergence",
+    "drift",
+    "drift_of_histograms",
     "extract",
+    "fixed_limits",
     "import_filter_db",
     "kernel_matrix",
+    "noise_floor",
     "phenotype",
+    "pooled_basis",
     "read_onnx",
     "report",
     "report_of",
