@@ -22,6 +22,8 @@ from compressor.scoring.weights import channel_slices, weights_of
 
 __all__ = ["ActivationSpectra", "FilterSpectra", "Spectra", "WriterSpectrum", "output_axes", "written_axes"]
 
+_AT_ONCE = 1 << 22  # values of a weight that are held in float64 at a time
+
 
 @dataclass(frozen=True, eq=False)
 class WriterSpectrum:
@@ -83,15 +85,15 @@ class FilterSpectra(Spectra):
         found = []
         for axis in written_axes(graph):
             require_finite(tensors[axis.tensor], axis.tensor)
-            rows = channel_slices(tensors[axis.tensor], axis).to(device="cpu", dtype=torch.float64)
-            if axis.tensor in scales:
-                require_finite(scales[axis.tensor], f"the scale of the batch norm behind {axis.tensor}")
-                rows = rows * scales[axis.tensor][:, None]
-            peak = float(rows.abs().max())
+            rows = channel_slices(tensors[axis.tensor], axis)
+            scale = scales.get(axis.tensor, torch.ones(len(rows), dtype=torch.float64))
+            require_finite(scale, f"the scale of the batch norm behind {axis.tensor}")
+            peaks = torch.linalg.vector_norm(rows, torch.inf, dim=1).to("cpu", torch.float64) * scale.abs()
             for group, channels in _cells(graph, axis):
-                own = rows[torch.from_numpy(channels)].flatten(1)
-                alive = own.abs().amax(1) >= self.dead * peak if peak else torch.zeros(len(own)).bool()
-                found.append(_written(axis.tensor, group, own[alive], len(own)))
+                units = torch.from_numpy(channels)
+                alive = units[peaks[units].amax(1) >= self.dead * peaks.max()] if peaks.any() else units[:0]
+                values = _squared_singular(rows, scale, alive)
+                found.append(WriterSpectrum(axis.tensor, group, values, len(units), len(alive)))
         return tuple(found)
 
 
@@ -190,9 +192,24 @@ def _cells(graph: Graph, axis: Axis) -> Iterator[tuple[int, UnitArray]]:
                 yield group, order.reshape(len(units), -1)
 
 
-def _written(tensor: str, group: int, alive_RK: Tensor, rows: int) -> WriterSpectrum:
-    narrow = alive_RK if alive_RK.shape[0] <= alive_RK.shape[1] else alive_RK.T
-    return WriterSpectrum(tensor, group, _eigenvalues(narrow @ narrow.T), rows, len(alive_RK))
+def _squared_singular(rows: Tensor, scale: Tensor, units: Tensor) -> Tensor:
+    """Of the matrix with a row for each unit [n, times]: its channels, scaled, one behind another."""
+    matrix, factors = rows[units.to(rows.device)], scale[units].unsqueeze(2)  # [n, times, K], [n, times, 1]
+    if not len(units):
+        return torch.zeros(0, dtype=torch.float64)
+    # Added up over parts of the longer side, so that only parts are held in float64.
+    is_wide = len(units) <= matrix[0].numel()
+    step = max(1, _AT_ONCE // (matrix[..., 0].numel() if is_wide else matrix[0].numel()))
+    gram = torch.zeros((), dtype=torch.float64)
+    for start in range(0, matrix.shape[2] if is_wide else len(matrix), step):
+        part = slice(start, start + step)
+        if is_wide:
+            wide = (matrix[..., part].to("cpu", torch.float64) * factors).flatten(1)
+            gram = gram + wide @ wide.T
+        else:
+            tall = (matrix[part].to("cpu", torch.float64) * factors[part]).flatten(1)
+            gram = gram + tall.T @ tall
+    return _eigenvalues(gram)
 
 
 def _options(own: object, usual: object) -> str:

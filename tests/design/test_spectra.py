@@ -155,6 +155,33 @@ def test_the_gates_of_a_hidden_unit_are_one_row() -> None:
     assert_spectrum(found["lstm.weight_ih_l0"].spectrum, rows)
 
 
+class Shuffled(nn.Module):
+    """Four channels of the first convolution make one of what the second reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.out = nn.Conv2d(3, 24, 3), nn.BatchNorm2d(24), nn.Conv2d(6, 2, 1)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.out(F.pixel_shuffle(self.norm(self.conv(x)), 2))
+
+
+def test_channels_that_go_together_are_one_row_each_with_its_scale() -> None:
+    net = scrambled(Shuffled())
+    (found,) = FilterSpectra(dead=0.0).of(cp.capture(net, X))
+    scale = weight_of(net, "norm") / (net.get_buffer("norm.running_var") + 1e-5).sqrt()
+    assert found.rows == 6
+    assert_spectrum(found.spectrum, (weight_of(net, "conv").flatten(1) * scale[:, None]).reshape(6, -1))
+
+
+@pytest.mark.parametrize("shape", [(40, 3), (3, 40)])
+def test_large_weights_are_taken_in_parts(shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("compressor.design.spectra._AT_ONCE", 20)
+    net = scrambled(nn.Sequential(nn.Linear(shape[1], shape[0]), nn.ReLU(), nn.Linear(shape[0], 2)))
+    (found,) = FilterSpectra(dead=0.0).of(cp.capture(net, torch.ones(1, shape[1])))
+    assert_spectrum(found.spectrum, weight_of(net, "0"))
+
+
 def test_weights_that_are_not_finite_are_named() -> None:
     net = two_layers()
     graph = cp.capture(net, X)
