@@ -5,6 +5,7 @@ from compressor.filters.basis import Basis
 from compressor.filters.depths import conv_depths
 from compressor.filters.divergence import divergence
 from compressor.filters.drift import Drift, Kernels, drift, drift_of_histograms, pooled_basis
+from compressor.filters.group_drifts import GroupDrifts, drifts, published_drifts
 from compressor.filters.histograms import Histogram, data_limits, fixed_limits
 from compressor.filters.layer_drifts import LayerDrift, LayerDrifts, compare
 from compressor.filters.model_report import FilterReport, report, report_of
@@ -30,6 +31,7 @@ __all__ = [
     "Drift",
     "FilterBank",
     "FilterReport",
+    "GroupDrifts",
     "Histogram",
     "Kernels",
     "Layer",
@@ -52,6 +54,7 @@ __all__ = [
     "divergence",
     "drift",
     "drift_of_histograms",
+    "drifts",
     "extract",
     "fixed_limits",
     "import_filter_db",
@@ -59,6 +62,7 @@ __all__ = [
     "noise_floor",
     "phenotype",
     "pooled_basis",
+    "published_drifts",
     "read_onnx",
     "report",
     "report_of",

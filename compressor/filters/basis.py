@@ -18,8 +18,11 @@ import torch
 from torch import Tensor
 
 from compressor.errors import FileError, InputError
+from compressor.filters.bank import require_finite
 from compressor.filters.moments import Moments
+from compressor.filters.quality.sparsity import check_kernels
 from compressor.filters.scaling import scaled_kernels
+from compressor.observing.precision import widened
 
 __all__ = ["Basis"]
 
@@ -74,6 +77,7 @@ class Basis:
     @classmethod
     def of_kernels(cls, kernels_NK: Tensor) -> Basis:
         """The principal axes of kernels [N, K], each divided by its largest absolute element first."""
+        check_kernels(kernels_NK)
         return cls.of_moments(Moments.of(scaled_kernels(kernels_NK)))
 
     @classmethod
@@ -83,6 +87,7 @@ class Basis:
             raise InputError(
                 f"principal axes take two kernels or more, got {moments.count}; pool layers, or give a basis"
             )
+        require_finite(moments.scatter_KK, "the scatter of the kernels")
         variances_K, axes_KK = torch.linalg.eigh(moments.covariance)
         variances_K = variances_K.flip(0).clamp(min=0)
         total = float(variances_K.sum())
@@ -159,10 +164,11 @@ class Basis:
         return math.sqrt(self.width) + float(self.mean_K.norm())
 
     def coefficients(self, kernels_NK: Tensor) -> Tensor:
-        """The coefficients [N, K] of kernels [N, K], scaled first; float64, on the kernels' device."""
+        """The coefficients [N, K] of kernels [N, K], scaled first, in float64 where there is one."""
         self.require_width(kernels_NK.shape[-1], "kernels")
-        centred_NK = scaled_kernels(kernels_NK).double() - self.mean_K.to(kernels_NK.device)
-        return centred_NK @ self.components_KK.T.to(kernels_NK.device)
+        scaled_NK = widened(scaled_kernels(kernels_NK))
+        mean_K, components_KK = (part.to(scaled_NK) for part in (self.mean_K, self.components_KK))
+        return (scaled_NK - mean_K) @ components_KK.T
 
     def require_width(self, width: int, named: str) -> None:
         """Nothing where `width` is K; raises InputError for others."""

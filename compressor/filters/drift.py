@@ -16,7 +16,15 @@ from compressor.filters.moments import Moments
 from compressor.filters.noise import Noise, noise_floor
 from compressor.filters.scaling import scaled_kernels
 
-__all__ = ["Drift", "Kernels", "drift", "drift_of_histograms", "kernel_groups", "pooled_basis"]
+__all__ = [
+    "Drift",
+    "Kernels",
+    "drift",
+    "drift_of_histograms",
+    "kernel_groups",
+    "pooled_basis",
+    "pooled_histogram",
+]
 
 # Legend of shape suffixes: N kernels, K elements of a kernel.
 
@@ -73,7 +81,7 @@ def drift(
 
     Without a `basis` the principal axes of both sets together. Published numbers take one basis for all
     groups of a study, and so should numbers that are compared: `pooled_basis` of all, or a reference basis.
-    `limits` are `fixed_limits` by default; `data_limits` are the published ones. Kernels of zeros, which
+    `limits` are `fixed_limits` by default; `published_drifts` has the published ones. Kernels of zeros, which
     pruning in place writes, are left out and counted; `keep_zeros=True` has them in, as published. `seed`
     is of the noise floor.
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from compressor.errors import InputError
+from compressor.filters.bank import require_finite
 from compressor.filters.basis import Basis
 from compressor.filters.scaling import kernel_peaks, scaled_kernels
 
@@ -82,6 +83,7 @@ class Histogram:
         Raises InputError where a coefficient lies outside the limits, or is not finite.
         """
         basis.require_width(kernels_NK.shape[-1], "kernels")
+        require_finite(kernels_NK, "the kernels")
         limits = fixed_limits(basis) if limits is None else _check_limits(limits)
         if bins < 2:
             raise InputError(f"a histogram has 2 bins or more, got {bins}")

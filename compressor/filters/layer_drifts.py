@@ -106,18 +106,14 @@ def compare(
     reasons = {
         name: _reason(first.get(name), second.get(name), basis) for name in dict.fromkeys([*first, *second])
     }
-    kept = [name for name, reason in reasons.items() if not reason]
     bases: dict[tuple[int, ...], Basis] = {}
-    for name in kept:
-        size = first[name].kernel_size
-        if size not in bases:
-            alike = [
-                bank.kernels
-                for other in kept
-                for bank in (first[other], second[other])
-                if bank.kernel_size == size
-            ]
-            bases[size] = basis or pooled_basis(alike, keep_zeros=keep_zeros)
+    for size in dict.fromkeys(first[name].kernel_size for name, reason in reasons.items() if not reason):
+        alike = [name for name, reason in reasons.items() if not reason and first[name].kernel_size == size]
+        kernels = [side[name].kernels for name in alike for side in (first, second)]
+        try:
+            bases[size] = basis or pooled_basis(kernels, keep_zeros=keep_zeros)
+        except InputError:  # all of one shape, a depthwise layer of one channel perhaps: no axes
+            reasons |= dict.fromkeys(alike, "all kernels of this size have one shape")
     rows = []
     for name, reason in reasons.items():
         bank = first.get(name) or second[name]

@@ -101,9 +101,11 @@ class Moments:
 
 
 def _of_part(rows: Tensor) -> Moments:
-    wide = rows.detach().to(device="cpu", dtype=torch.float64)
+    # Where the rows are, but for devices without float64: only the sums travel.
+    rows = rows.detach().cpu() if rows.device.type == "mps" else rows.detach()
+    wide = rows.to(torch.float64)
     if not len(wide):
         return Moments.none(wide.shape[1])
     mean = wide.mean(dim=0)
     centred = wide - mean
-    return Moments(len(wide), mean, centred.T @ centred)
+    return Moments(len(wide), mean.cpu(), (centred.T @ centred).cpu())

@@ -134,6 +134,12 @@ def test_bad_input_is_refused(kernels: torch.Tensor) -> None:
         Basis.of_kernels(kernels[:1])
     with pytest.raises(InputError, match="one shape have no principal axes"):
         Basis.of_kernels(torch.ones(5, 9) * torch.arange(1.0, 6)[:, None])
+    with pytest.raises(InputError, match="kernels holds 1 value that is NaN"):
+        Basis.of_kernels(torch.tensor([[1.0, math.nan], [1.0, 2.0]]))
+    with pytest.raises(InputError, match="matrix of kernels"):
+        Basis.of_kernels(torch.randn(4, 2, 3, 3))
+    with pytest.raises(InputError, match="scatter of the kernels holds"):
+        Basis.of_moments(Moments(5, torch.zeros(2), torch.full((2, 2), math.inf)))
     with pytest.raises(InputError, match="25 elements do not fit basis"):
         Basis.of_kernels(kernels).coefficients(torch.randn(4, 25))
     with pytest.raises(InputError, match="orthonormal"):

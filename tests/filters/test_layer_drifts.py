@@ -103,6 +103,13 @@ def test_nothing_in_common_is_a_table_of_reasons() -> None:
     assert repr(table) == "LayerDrifts(0 layers compared, 0 above noise, 2 left out)"
 
 
+def test_layers_of_one_shape_are_named_and_the_others_compared(before: list[FilterBank]) -> None:
+    constant = FilterBank(torch.ones(4, 1, 3), "moving average")
+    table = compare([*before, constant], [before[1], constant])
+    assert [row.name for row in table.compared] == ["conv1"]
+    assert table["moving average"].reason == "all kernels of this size have one shape"
+
+
 def test_bad_input_is_refused(before: list[FilterBank]) -> None:
     with pytest.raises(InputError, match="after: no layers to compare"):
         compare(before, [])
