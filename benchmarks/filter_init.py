@@ -101,8 +101,22 @@ def _options() -> argparse.Namespace:
 def _schedule(options: argparse.Namespace) -> dict[str, Any]:
     """Numbers of images and epochs."""
     if options.quick:
-        return {"labels": [100], "first": [1], "deep": [1, 100], "redraw": [1, 64], "test": 250}
-    return {"labels": [500, 2000], "first": [20, 10], "deep": [6, 2000], "redraw": [3, 2000], "test": 2000}
+        return {
+            "labels": [100],
+            "first": [1],
+            "deep": [1, 100],
+            "redraw": [1, 64],
+            "test": 250,
+            "unlabelled": 300,
+        }
+    return {
+        "labels": [500, 2000],
+        "first": [20, 10],
+        "deep": [6, 2000],
+        "redraw": [3, 2000],
+        "test": 2000,
+        "unlabelled": 2000,
+    }
 
 
 def jobs(options: argparse.Namespace) -> list[Job]:
@@ -143,7 +157,7 @@ def _done(kind: str, options: argparse.Namespace) -> list[Row]:
 
 def _runner(shared: Path, options: argparse.Namespace) -> Callable[[Job], Row]:
     schedule = _schedule(options)
-    data = images(shared, test=schedule["test"])
+    data = images(shared, test=schedule["test"], unlabelled=schedule["unlabelled"])
     epochs, count = schedule["redraw"]
     model, pruning = cifar.load(shared, train=count, test=min(schedule["test"], 1000), name="resnet20_cifar")
     banks = cp.filters.banks(model, kernel_size=3)
@@ -186,15 +200,12 @@ def _first_table(rows: Sequence[Row], labels: int) -> results.Table:
         ("start", "trained %", "− He", "frozen %", "− He, frozen"),
         tuple(lines),
         (
-            f"CIFAR-10 (JPEG copy), {schedule['test']} test images, {epochs} epochs of SGD (momentum 0.9, "
-            "from 0.02, "
-            "cosine); a 5 x 5 and a 3 x 3 convolution, each with a batch norm, and a matrix. Mean ± "
-            "deviation over "
-            "seeds; differences are paired by seed, with their 95 % interval (t), bold where it leaves "
-            "out 0. "
-            "Filters are learnt from 2000 images without labels; reference: the second layer, from the 3 "
-            "x 3 "
-            "kernels of a ResNet-20 that was trained on all of CIFAR-10.",
+            f"CIFAR-10 (JPEG copy), {schedule['test']} test images, {epochs} epochs of SGD (momentum 0.9, from "
+            "0.02, cosine); a 5 x 5 and a 3 x 3 convolution, each with a batch norm, and a matrix. Mean ± "
+            "deviation over seeds; differences are paired by seed, with their 95 % interval (t), bold where "
+            f"it leaves out 0. Filters are learnt from {schedule['unlabelled']} images without labels; "
+            "reference: the second layer, from the 3 x 3 kernels of a ResNet-20 that was trained on all of "
+            "CIFAR-10.",
         ),
     )
 

@@ -35,7 +35,6 @@ __all__ = [
 
 IMAGES = Path("data/cifar10/cifar10_jpegq75_10k2k.npz")
 _BATCH = 50
-_UNLABELLED = 2000  # images that filters are learnt from, without their labels
 _DEPTH = 24
 
 
@@ -47,25 +46,23 @@ class Images:
     y: Tensor
     x_test: Tensor
     y_test: Tensor
+    unlabelled: list[Tensor]
+    """Batches of training images that filters are learnt from."""
 
     def some(self, count: int, seed: int) -> tuple[Tensor, Tensor]:
         """So many training images, drawn by the seed."""
         chosen = torch.randperm(len(self.y), generator=torch.Generator().manual_seed(seed))[:count]
         return self.x[chosen], self.y[chosen]
 
-    def unlabelled(self) -> list[Tensor]:
-        """Batches of training images."""
-        return list(self.x[:_UNLABELLED].split(250))
 
-
-def images(shared: Path, *, test: int) -> Images:
+def images(shared: Path, *, test: int, unlabelled: int) -> Images:
     """CIFAR-10 from the shared folder; raises Missing where it is not there."""
     if not (shared / IMAGES).is_file():
         raise zoo.Missing(f"the shared folder lacks {IMAGES}")
     split = load_cifar10_npz(shared / IMAGES)
     parts = split.train, split.test
     (x, y), (x_test, y_test) = ((normalize(part.images), part.labels) for part in parts)
-    return Images(x, y, x_test[:test], y_test[:test])
+    return Images(x, y, x_test[:test], y_test[:test], list(x[:unlabelled].split(250)))
 
 
 # -- the first layer, few labels ----------------------------------------------------------------------
@@ -110,7 +107,7 @@ def first_layer(
     design.initialise_(net, design.He(), seed=seed)
     name = arm.removesuffix(FROZEN)
     if name in FIRST:
-        design.initialise_(net, FIRST[name](data.unlabelled()), filters=["0"], seed=seed + 100)
+        design.initialise_(net, FIRST[name](data.unlabelled), filters=["0"], seed=seed + 100)
     else:
         design.initialise_(net, SECOND[name](banks), filters=["3"], seed=seed + 100)
     x, y = data.some(labels, seed)
@@ -176,7 +173,7 @@ def plain_net() -> nn.Sequential:
 def deep(data: Images, arm: str, labels: int, seed: int, recipe: Recipe) -> dict[str, Any]:
     """Loss of every epoch and accuracy; `spread` is the deviation of the logits before the training."""
     net = plain_net()
-    design.initialise_(net, DEEP[arm](data.unlabelled()[:4]), seed=seed)
+    design.initialise_(net, DEEP[arm](data.unlabelled[:4]), seed=seed)
     x, y = data.some(labels, seed)
     with torch.no_grad():
         spread = float(net(x[:250]).std())
