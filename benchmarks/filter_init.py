@@ -200,10 +200,10 @@ def _first_table(rows: Sequence[Row], labels: int) -> results.Table:
         ("start", "trained %", "− He", "frozen %", "− He, frozen"),
         tuple(lines),
         (
-            f"CIFAR-10 (JPEG copy), {schedule['test']} test images, {epochs} epochs of SGD (momentum 0.9, from "
-            "0.02, cosine); a 5 x 5 and a 3 x 3 convolution, each with a batch norm, and a matrix. Mean ± "
-            "deviation over seeds; differences are paired by seed, with their 95 % interval (t), bold where "
-            f"it leaves out 0. Filters are learnt from {schedule['unlabelled']} images without labels; "
+            f"CIFAR-10 (JPEG copy), {schedule['test']} test images, {epochs} epochs of SGD (momentum 0.9, "
+            "from 0.02, cosine); a 5 x 5 and a 3 x 3 convolution, each with a batch norm, and a matrix. Mean "
+            "± deviation over seeds; differences are paired by seed, with their 95 % interval (t), bold "
+            f"where it leaves out 0. Filters are learnt from {schedule['unlabelled']} images without labels; "
             "reference: the second layer, from the 3 x 3 kernels of a ResNet-20 that was trained on all of "
             "CIFAR-10.",
         ),

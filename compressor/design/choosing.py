@@ -85,5 +85,11 @@ def _check_writable(path: str, module: WeightLayer) -> None:
             "of it; "
             "load the model outside of torch.inference_mode()"
         )
+    if not module.weight.is_floating_point():
+        raise ModelError(
+            f"{shown(path, module)}: its weight is {module.weight.dtype}, and filters are drawn as real "
+            "numbers; name "
+            "the other layers"
+        )
     if module.weight.is_meta:
         raise ModelError(f"{shown(path, module)}: its weight is on the meta device: load the weights first")

@@ -35,7 +35,7 @@ def initialise_(
     filters: Filters | None = None,
     seed: int | torch.Generator = 0,
 ) -> tuple[Redrawn, ...]:
-    """Which filters were drawn anew, in place: those of every convolution and matrix, or the ones named.
+    """Which filters were drawn anew, in place: of every convolution and Linear module, or the ones named.
 
     `filters` are paths of layers, or flags [O] of their filters by path, or the flags of the only layer.
     Filters that are not chosen keep every bit; a chosen one's bias becomes 0. A filter is a row of a matrix,

@@ -11,7 +11,7 @@ from torch import Tensor
 from compressor.design.initialiser import Initialiser
 from compressor.design.layer import Part
 from compressor.design.noise import GAIN_OF_RELU, check_gain
-from compressor.design.reading import windows_read
+from compressor.design.reading import check_batches, windows_read
 from compressor.errors import InputError
 
 __all__ = ["Learnt"]
@@ -30,6 +30,7 @@ class Learnt(Initialiser):
     def __post_init__(self) -> None:
         name = type(self).__name__
         check_gain(name, self.gain)
+        check_batches(name, self.batches)
         for option in ("windows", "per_example"):
             value = getattr(self, option)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:

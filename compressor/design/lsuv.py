@@ -13,7 +13,7 @@ from torch import Tensor
 from compressor.design.initialiser import Initialiser, drawn
 from compressor.design.layer import Layer, Part
 from compressor.design.orthogonal import Orthogonal
-from compressor.design.reading import first_calls
+from compressor.design.reading import check_batches, first_calls
 from compressor.errors import InputError
 from compressor.observing import LayerCall
 
@@ -52,6 +52,7 @@ class LSUV(Initialiser):
     passes: int = 10
 
     def __post_init__(self) -> None:
+        check_batches("LSUV", self.batches)
         if not 0 < self.tolerance < 1:
             raise InputError(f"LSUV: tolerance must be between 0 and 1, got {self.tolerance!r}")
         if self.passes < 1:

@@ -12,6 +12,7 @@ from compressor.design.initialiser import Initialiser
 from compressor.design.layer import Part
 from compressor.design.noise import GAIN_OF_RELU, check_gain
 from compressor.errors import InputError
+from compressor.filters.bank import require_finite
 
 __all__ = ["Orthogonal", "ResidualOrthogonal"]
 
@@ -72,6 +73,7 @@ class ResidualOrthogonal(Initialiser):
     def draw(self, part: Part, generator: torch.Generator) -> Tensor:
         """An orthonormal basis of random directions in what the kept filters leave, scaled."""
         kept = part.kept.flatten(1).double()
+        require_finite(kept, f"what stays of {part.layer.name}")
         _, values, directions = torch.linalg.svd(kept, full_matrices=False)
         # The usual tolerance of a rank: rounding of the weights is of the size of their largest.
         least = values.amax() * max(kept.shape) * torch.finfo(part.filters.dtype).eps if len(values) else 0.0

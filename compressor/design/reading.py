@@ -14,11 +14,19 @@ from compressor.filters.bank import require_finite
 from compressor.observing import LayerCall, Places, inputs_at, loaded, n_places, observed, running
 from compressor.observing.batches import device_of, output_of
 
-__all__ = ["first_calls", "order_of_calls", "windows_read"]
+__all__ = ["check_batches", "first_calls", "order_of_calls", "windows_read"]
 
 
 class _Enough(BaseException):
     """Ends a forward pass once the layer was called; no forward is to catch it."""
+
+
+def check_batches(name: str, batches: object) -> None:
+    """Raise InputError for a tensor: its rows would be taken for batches."""
+    if isinstance(batches, Tensor):
+        raise InputError(
+            f"{name}: batches are a DataLoader or a list, got a tensor; write [tensor] for one batch"
+        )
 
 
 def order_of_calls(model: nn.Module, batches: Iterable[object]) -> tuple[str, ...]:

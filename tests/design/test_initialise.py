@@ -228,6 +228,8 @@ def test_weights_that_cannot_be_written_are_refused() -> None:
         initialise_(parametrizations.weight_norm(nn.Linear(3, 3)), He())
     with pytest.raises(ModelError, match="meta device"):
         initialise_(nn.Linear(3, 3, device="meta"), He())
+    with pytest.raises(ModelError, match=r"its weight is torch\.complex64"):
+        initialise_(nn.Linear(3, 3, dtype=torch.complex64), He())
     with torch.inference_mode():
         made = nn.Linear(3, 3)
     with pytest.raises(ModelError, match="inference mode"):

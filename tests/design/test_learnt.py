@@ -241,5 +241,7 @@ def test_bad_options_are_refused(option: str, value: float) -> None:
     for how in HOWS:
         with pytest.raises(InputError, match=f"{how.__name__}: {option} must be"):
             how([images()], **{option: value})
+        with pytest.raises(InputError, match=rf"{how.__name__}: batches are .* write \[tensor\]"):
+            how(images())
     with pytest.raises(InputError, match="iterations"):
         ConvKMeans([images()], iterations=0)

@@ -131,6 +131,8 @@ def test_outputs_without_a_variance_are_refused(x: Tensor) -> None:
 def test_no_batches_and_bad_options_are_refused() -> None:
     with pytest.raises(InputError, match="batches gave no batch"):
         initialise_(nn.Linear(4, 8), LSUV([]))
+    with pytest.raises(InputError, match="LSUV: batches are a DataLoader or a list, got a tensor"):
+        LSUV(torch.ones(3, 4))
     with pytest.raises(InputError, match="tolerance"):
         LSUV([], tolerance=0.0)
     with pytest.raises(InputError, match="passes"):

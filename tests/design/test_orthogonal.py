@@ -84,6 +84,14 @@ def test_filters_that_stay_must_leave_a_direction() -> None:
         initialise_(layer, ResidualOrthogonal(), filters=torch.arange(12) == 0)
 
 
+def test_nan_among_the_filters_that_stay_is_named() -> None:
+    layer = nn.Linear(6, 4)
+    with torch.no_grad():
+        layer.weight[1, 2] = torch.nan
+    with pytest.raises(InputError, match="what stays of Linear holds 1 value that is NaN"):
+        initialise_(layer, ResidualOrthogonal(), filters=torch.arange(4) == 0)
+
+
 def test_all_filters_at_once_are_simply_orthogonal() -> None:
     layer = nn.Linear(6, 6)
     initialise_(layer, ResidualOrthogonal(1.0))
