@@ -112,8 +112,8 @@ def _schedule(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "labels": [500, 2000],
         "first": [20, 10],
-        "deep": [6, 2000],
-        "redraw": [3, 2000],
+        "deep": [4, 2000],
+        "redraw": [2, 2000],
         "test": 2000,
         "unlabelled": 2000,
     }

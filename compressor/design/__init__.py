@@ -32,7 +32,7 @@ from compressor.design.orthogonal import Orthogonal, ResidualOrthogonal
 from compressor.design.principal import PCA, ZCA
 from compressor.design.ranks import GroupRank, SpectralRanks, WriterRank
 from compressor.design.redrawn import Redrawn
-from compressor.design.reference import GaussianKernels, SampledKernels, unit_kernels
+from compressor.design.reference import GaussianKernels, HistogramKernels, SampledKernels, unit_kernels
 from compressor.design.reinitialise import Reinitialised, reinitialise, reinitialise_
 from compressor.design.rings import energy_outside
 from compressor.design.spectra import ActivationSpectra, FilterSpectra, Spectra, WriterSpectrum
@@ -61,6 +61,7 @@ __all__ = [
     "Glorot",
     "GroupRank",
     "He",
+    "HistogramKernels",
     "Initialiser",
     "Judged",
     "KMeans",

@@ -1,4 +1,4 @@
-"""Kernels drawn from those of a reference: one by one, or from a Gaussian with their moments."""
+"""Kernels drawn from those of a reference: one by one, from their moments, or from their histograms."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from compressor.design.initialiser import Initialiser
 from compressor.design.layer import Part
 from compressor.design.noise import GAIN_OF_RELU, check_gain
 from compressor.errors import InputError
-from compressor.filters import FilterBank, Moments
+from compressor.filters import Basis, FilterBank, Histogram, Moments
 
-__all__ = ["GaussianKernels", "SampledKernels", "unit_kernels"]
+__all__ = ["GaussianKernels", "HistogramKernels", "SampledKernels", "unit_kernels"]
 
 
 def unit_kernels(banks: Iterable[FilterBank]) -> dict[tuple[int, ...], Tensor]:
@@ -111,8 +111,7 @@ class GaussianKernels(Initialiser):
         if moments.width != taps or not part.kernel_size:
             raise InputError(
                 f"GaussianKernels: {part.layer.name} has kernels of {_shown(part.kernel_size)}, the "
-                "moments are of "
-                f"{moments.width} weights; name the layers that fit"
+                f"moments are of {moments.width} weights; name the layers that fit"
             )
         variances, axes = torch.linalg.eigh(moments.covariance)
         noise = torch.empty(
@@ -123,6 +122,70 @@ class GaussianKernels(Initialiser):
         if not size > 0:
             raise InputError("GaussianKernels: the moments are those of kernels of zeros")
         return _scaled(part, kernels / math.sqrt(size), self.gain)
+
+
+@dataclass(frozen=True)
+class HistogramKernels(Initialiser):
+    """Kernels whose coefficients in a basis follow the histograms of a reference, each component by itself.
+
+    A coefficient is drawn from a bin by its count, and evenly within the bin; a kernel is the basis' mean
+    plus its coefficients times the components, multiplied so that its mean square is He's in expectation.
+    In the basis of the reference coefficients are uncorrelated, so the covariance is that of the reference's
+    scaled kernels, up to the width of the bins; how they depend on each other beyond that is lost, and so
+    are the sizes of kernels against each other, as a basis scales each to a largest weight of 1.
+    A `Histogram` holds a few hundred numbers for any number of kernels, so this takes whole data sets.
+
+    *Source: coefficients and bins of P. Gavrikov, J. Keuper, 2022, arXiv 2203.15331.* As an initialisation
+    this is ours.
+
+    Raises InputError for a histogram of another basis, of no kernels, and for kernels of another size.
+
+    >>> from compressor.design import initialise_
+    >>> kernels = torch.randn(100, 9)
+    >>> basis = Basis.of_kernels(kernels)
+    >>> conv = torch.nn.Conv2d(3, 4, 3)
+    >>> _ = initialise_(conv, HistogramKernels(Histogram.of(kernels, basis), basis))
+    """
+
+    histogram: Histogram
+    basis: Basis
+    gain: float = GAIN_OF_RELU
+
+    def __post_init__(self) -> None:
+        check_gain("HistogramKernels", self.gain)
+        if self.histogram.axes != self.basis.axes:
+            raise InputError(
+                f"HistogramKernels: coefficients were counted along axes {self.histogram.axes}, the basis "
+                f"has {self.basis.axes}: give the basis that the histogram was made in"
+            )
+        if not self.histogram.count:
+            raise InputError("HistogramKernels: the histogram counts no kernel that is not zero")
+
+    def draw(self, part: Part, generator: torch.Generator) -> Tensor:
+        """The mean + Vᵀ c, for coefficients c drawn from the bins."""
+        if self.basis.width != math.prod(part.kernel_size) or not part.kernel_size:
+            raise InputError(
+                f"HistogramKernels: {part.layer.name} has kernels of {_shown(part.kernel_size)}, the basis "
+                f"is of {self.basis.width} weights; name the layers that fit"
+            )
+        low, width = self.histogram.limits[0], self.histogram.bin_width
+        shares_KB = self.histogram.counts_KB.double() / self.histogram.count
+        count, device = part.count * part.channels, generator.device
+        bins_KN = torch.multinomial(shares_KB.to(device), count, replacement=True, generator=generator)
+        within_KN = torch.empty_like(bins_KN, dtype=torch.float64).uniform_(generator=generator)
+        found_NK = (low + width * (bins_KN + within_KN)).T.cpu()
+        kernels_NK = self.basis.mean_K + found_NK @ self.basis.components_KK
+        return _scaled(part, kernels_NK / math.sqrt(self._mean_square(shares_KB)), self.gain)
+
+    def _mean_square(self, shares_KB: Tensor) -> float:
+        """That of a weight, over everything that can be drawn."""
+        low, width = self.histogram.limits[0], self.histogram.bin_width
+        middles_B = low + width * (torch.arange(shares_KB.shape[1], dtype=torch.float64) + 0.5)
+        means_K = shares_KB @ middles_B
+        squares_K = shares_KB @ middles_B.square() + width**2 / 12
+        mean_K = self.basis.mean_K + means_K @ self.basis.components_KK
+        spread = squares_K.sum() - means_K.square().sum()
+        return float(mean_K.square().sum() + spread) / self.basis.width
 
 
 def _scaled(part: Part, kernels_NK: Tensor, gain: float) -> Tensor:

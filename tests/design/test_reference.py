@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from compressor.design import GaussianKernels, SampledKernels, initialise_, unit_kernels
+from compressor.design import GaussianKernels, HistogramKernels, SampledKernels, initialise_, unit_kernels
 from compressor.errors import InputError
-from compressor.filters import FilterBank, Moments
+from compressor.filters import Basis, FilterBank, Histogram, Moments
 
 
 def bank(*shape: int, scale: float = 1.0, name: str = "bank") -> FilterBank:
@@ -61,6 +61,37 @@ def test_gaussian_kernels_have_the_moments() -> None:
     torch.testing.assert_close(found.mean_K, scale * expected.mean_K, rtol=0.05, atol=1e-3 * scale)
     largest = float(expected.covariance.abs().max()) * scale**2
     torch.testing.assert_close(found.covariance, scale**2 * expected.covariance, rtol=0, atol=0.03 * largest)
+
+
+def test_histogram_kernels_have_the_references_coefficients() -> None:
+    mixing = torch.randn(9, 9, dtype=torch.float64)
+    rows = torch.randn(20_000, 9, dtype=torch.float64) @ mixing + 0.5
+    basis = Basis.of_kernels(rows)
+    histogram = Histogram.of(rows, basis)
+    conv = nn.Conv2d(150, 200, 3).double()
+    initialise_(conv, HistogramKernels(histogram, basis))
+    kernels = conv.weight.detach().flatten(0, 1).flatten(1)
+    assert float(kernels.square().mean()) == pytest.approx(2 / 1350, rel=0.02)
+    # Undo the one factor: what was drawn are scaled kernels.
+    scaled = rows / rows.abs().amax(1, keepdim=True)
+    kernels = kernels * float((scaled.square().mean() / kernels.square().mean()).sqrt())
+    drawn = (kernels - basis.mean_K) @ basis.components_KK.T
+    expected = basis.coefficients(rows)
+    for component in range(9):
+        both = torch.stack([torch.histc(c[:, component], 20, -3.2, 3.2) / len(c) for c in (drawn, expected)])
+        assert float((both[0] - both[1]).abs().sum()) < 0.06  # of 2 where they had nothing in common
+    torch.testing.assert_close(drawn.mean(0), expected.mean(0), atol=0.03, rtol=0)
+
+
+def test_histograms_that_do_not_fit_are_refused() -> None:
+    rows = torch.randn(50, 9)
+    basis = Basis.of_kernels(rows)
+    with pytest.raises(InputError, match="give the basis that the histogram was made in"):
+        HistogramKernels(Histogram.of(rows, basis), Basis.cosines((3, 3)))
+    with pytest.raises(InputError, match="counts no kernel"):
+        HistogramKernels(Histogram.of(torch.zeros(4, 9), basis), basis)
+    with pytest.raises(InputError, match="kernels of 5 x 5, the basis is of 9 weights"):
+        initialise_(nn.Conv2d(3, 4, 5), HistogramKernels(Histogram.of(rows, basis), basis))
 
 
 def test_kernels_of_another_size_are_refused() -> None:
