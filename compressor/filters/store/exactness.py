@@ -47,7 +47,7 @@ class Exactness:
         Raises InputError, naming `named`, for another shape or kind, values that are not finite, and values
         that the dtype does not hold exactly unless that is allowed; then their number is logged.
         """
-        given = values if isinstance(values, Tensor) else torch.from_numpy(np.ascontiguousarray(values))
+        given = values if isinstance(values, Tensor) else _tensor(values, named)
         width = int(np.prod(kernel_size))
         flat = given.detach().flatten(1) if given.ndim > 1 else given
         if flat.ndim != 2 or flat.shape[1] != width or not flat.is_floating_point():
@@ -71,3 +71,11 @@ class Exactness:
         if not self.allow_rounding:
             raise InputError(f"{said}; dtype=torch.float64 keeps them, allow_rounding=True rounds them")
         log.warning("%s; they are rounded", said)
+
+
+def _tensor(values: object, named: str) -> Tensor:
+    array = np.ascontiguousarray(values)
+    try:
+        return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
+    except TypeError as error:
+        raise InputError(f"{named}: kernels are a floating array or tensor, got {array.dtype}") from error

@@ -201,4 +201,4 @@ class _Rows:
                 raise FileError(
                     f"{self.array.file.filename}: rows {start}:{stop} cannot be read ({error})"
                 ) from error
-            yield part.reshape(len(part), 9).astype(part.dtype.newbyteorder("="), copy=False)
+            yield part.reshape(len(part), 9)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,9 @@ __all__ = [
     "read_head",
     "sha256_of",
     "size_faults",
+    "unlisted",
     "write_head",
+    "write_through",
 ]
 
 log = logging.getLogger(__name__)
@@ -123,12 +125,17 @@ def read_head(folder: Path) -> Head:
 
 def append(folder: Path, entry: Entry) -> None:
     """Add a model: its files are in place, and this line is what makes them part of the store."""
-    line = _line(asdict(entry))
-    with (folder / JOURNAL).open("ab") as file:
-        file.write(line)
-        file.flush()
-        os.fsync(file.fileno())
-    fsync_folder(folder)
+    line, file = _line(asdict(entry)), folder / JOURNAL
+    before = file.stat().st_size
+    try:
+        with file.open("ab") as handle:
+            handle.write(line)
+            handle.flush()
+            os.fsync(handle.fileno())
+        fsync_folder(folder)
+    except BaseException:  # a full disk, or Ctrl-C: half a line would join the next one
+        cut(folder, before)
+        raise
 
 
 def read_entries(folder: Path) -> tuple[list[Entry], int]:
@@ -138,7 +145,9 @@ def read_entries(folder: Path) -> tuple[list[Entry], int]:
     Raises FileError for a line that was changed.
     """
     file = folder / JOURNAL
-    content = file.read_bytes() if file.is_file() else b""
+    if not file.is_file():
+        raise FileError(f"{file}: is missing, and with it the list of models; take it back from a copy")
+    content = file.read_bytes()
     *whole, torn = content.split(b"\n")
     if torn:
         log.warning("%s: its last line is torn, %d bytes; that model is not in the store", file, len(torn))
@@ -162,10 +171,17 @@ def size_faults(folder: Path, entry: Entry) -> Iterator[str]:
             yield f"{name}: has {file.stat().st_size} bytes, expected {said['bytes']} ({entry.model})"
 
 
+def unlisted(folder: Path, entries: Sequence[Entry]) -> list[str]:
+    """The files in the folders of a store that no line of the journal speaks of."""
+    listed = {name for entry in entries for name in entry.files}
+    paths = (path for kind in FOLDERS for path in (folder / kind).glob("*"))
+    return sorted({path.relative_to(folder).as_posix() for path in paths} - listed)
+
+
 def cut(folder: Path, whole_bytes: int) -> None:
     """Take away what follows the last whole line of the journal."""
     file = folder / JOURNAL
-    if file.is_file() and file.stat().st_size > whole_bytes:
+    if file.stat().st_size > whole_bytes:
         os.truncate(file, whole_bytes)
         fsync_file(file)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,29 +36,48 @@ def locked(folder: Path) -> Any:
 
 
 def resumed(folder: Path, head: journal.Head) -> list[journal.Entry]:
-    """The models that are in the store; what an interrupted process left beside them is removed."""
-    found = {path.name for path in folder.iterdir()} - {_LOCK, f".{journal.HEAD}"}
-    if journal.HEAD not in found:
-        if found:
-            raise FileError(
-                f"{folder} is no store of filters and holds {sorted(found)[0]}; name an empty folder"
-            )
-        for name in journal.FOLDERS:
-            (folder / name).mkdir()
-        journal.write_head(folder, head)
-        return []
+    """The models that are in the store, a new one if need be, freed of what an interrupted process left."""
+    _begin(folder, head)
     there = journal.read_head(folder)
     if there != head:
         raise InputError(f"{folder} is a store of {there}, and {head} was asked for; name another folder")
+    for name in journal.FOLDERS:
+        (folder / name).mkdir(exist_ok=True)
     entries, whole_bytes = journal.read_entries(folder)
-    journal.cut(folder, whole_bytes)
-    listed = {name for entry in entries for name in entry.files}
-    shutil.rmtree(folder / ASIDE, ignore_errors=True)
-    for path in (path for name in journal.FOLDERS for path in (folder / name).iterdir()):
-        if path.relative_to(folder).as_posix() not in listed:
-            log.info("%s: removed, it was left by a process that ended while it wrote", path)
-            path.unlink()
-    missing = sorted(name for name in listed if not (folder / name).is_file())
+    missing = sorted(name for entry in entries for name in entry.files if not (folder / name).is_file())
     if missing:
         raise FileError(f"{folder}: the file {missing[0]} is missing; verify_store(folder) names them all")
+    _remove_unfinished(folder, entries)
+    journal.cut(folder, whole_bytes)
     return entries
+
+
+def _begin(folder: Path, head: journal.Head) -> None:
+    """Make a store of an empty folder; the head comes last."""
+    found = {path.name for path in folder.iterdir()} - {_LOCK, f".{journal.HEAD}"}
+    if journal.HEAD in found:
+        return
+    empty = folder / journal.JOURNAL
+    if empty.is_file() and not empty.stat().st_size:
+        found -= {journal.JOURNAL}
+    if found:
+        raise FileError(f"{folder} is no store of filters and holds {sorted(found)[0]}; name an empty folder")
+    journal.write_through(empty, b"")
+    journal.write_head(folder, head)
+
+
+def _remove_unfinished(folder: Path, entries: Sequence[journal.Entry]) -> None:
+    """Remove the files of the part that was being written; others that are not listed are a fault."""
+    part = len(entries)
+    unfinished = {journal.kernel_file(part), journal.layer_file(part)}
+    strangers = journal.unlisted(folder, entries)
+    lost = sorted(set(strangers) - unfinished)
+    if lost:
+        raise FileError(
+            f"{folder}: no line of {journal.JOURNAL} speaks of {lost[0]}; lines were lost, and nothing is "
+            "written before the file is taken back from a copy, or those files are moved away"
+        )
+    shutil.rmtree(folder / ASIDE, ignore_errors=True)
+    for name in strangers:
+        log.info("%s: removed, it was left by a process that ended while it wrote", folder / name)
+        (folder / name).unlink()

@@ -70,11 +70,8 @@ def _changed(folder: Path, entry: journal.Entry) -> list[str]:
 
 
 def _strangers(folder: Path, entries: list[journal.Entry]) -> Iterator[str]:
-    said = {name for entry in entries for name in entry.files}
-    for path in sorted(path for kind in journal.FOLDERS for path in (folder / kind).glob("*")):
-        name = path.relative_to(folder).as_posix()
-        if name not in said:
-            yield (
-                f"{name}: no line of {journal.JOURNAL} speaks of it; it was left by a process that ended "
-                "while it wrote (StoreWriter(folder) removes it), or lines were lost"
-            )
+    for name in journal.unlisted(folder, entries):
+        yield (
+            f"{name}: no line of {journal.JOURNAL} speaks of it; it was left by a process that ended while "
+            "it wrote (StoreWriter(folder) removes it), or lines were lost"
+        )

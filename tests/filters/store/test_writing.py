@@ -12,7 +12,8 @@ import torch
 
 from compressor.errors import FileError, InputError
 from compressor.filters import FilterBank
-from compressor.filters.store import Store, StoreWriter, StreamedLayer, arrow
+from compressor.filters.store import Store, StoreWriter, StreamedLayer, arrow, verify_store
+from compressor.filters.store import journal as journal_file
 from tests.filters.store.conftest import NAMES
 from tests.filters.store.zoo import banks_of, metadata_of
 
@@ -256,3 +257,75 @@ def test_a_store_of_another_version_or_dtype_is_named(folder: Path) -> None:
         head.write_text(text)
         with pytest.raises(FileError, match="is no head of a store"):
             Store.open(folder)
+
+
+def test_a_store_that_was_only_begun_is_finished(tmp_path: Path) -> None:
+    (tmp_path / "models.jsonl").touch()  # what comes first
+    (tmp_path / ".store.json").write_text("{")
+    with StoreWriter(tmp_path):
+        pass
+    for kind in ("kernels", "layers"):  # what comes last
+        (tmp_path / kind).rmdir()
+    with StoreWriter(tmp_path) as writer:
+        writer.add("net", banks_of("net"))
+    assert Store.open(tmp_path).models == ("net",)
+
+
+def test_files_that_lost_their_lines_are_not_taken_for_unfinished_ones(folder: Path) -> None:
+    journal = folder / "models.jsonl"
+    whole = journal.read_bytes()
+    journal.write_bytes(whole.split(b"\n")[0] + b"\n")
+    with pytest.raises(
+        FileError, match=r"no line of models\.jsonl speaks of kernels/000002\.parquet; lines were lost"
+    ):
+        StoreWriter(folder)
+    journal.unlink()
+    for read in (Store.open, StoreWriter):
+        with pytest.raises(FileError, match=r"models\.jsonl: is missing, and with it the list of models"):
+            read(folder)
+    journal.write_bytes(whole)
+    assert verify_store(folder).models == 3
+
+
+def test_a_line_that_cannot_be_written_whole_is_taken_back(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsync_folder = journal_file.fsync_folder
+
+    def full(path: Path) -> None:
+        if path == folder:
+            raise OSError(28, "No space left on device")
+        fsync_folder(path)
+
+    with StoreWriter(folder) as writer:
+        monkeypatch.setattr(journal_file, "fsync_folder", full)
+        with pytest.raises(FileError, match=r"model 'net' cannot be written: .*No space left"):
+            writer.add("net", banks_of("net"))
+        monkeypatch.undo()
+        assert "net" not in writer
+        writer.add("other", banks_of("other"))
+        writer.add("net", banks_of("net"))
+    assert Store.open(folder).models == (*NAMES, "other", "net")
+    assert verify_store(folder).models == 5
+
+
+def test_kernels_of_zeros_and_layers_of_one_kernel_are_stored(tmp_path: Path) -> None:
+    with StoreWriter(tmp_path) as writer:
+        writer.add(
+            "net", [FilterBank(torch.zeros(4, 2, 3, 3), "zeros"), FilterBank(torch.ones(1, 1, 3, 3), "one")]
+        )
+    zeros, one = Store.open(tmp_path).banks()
+    assert not zeros.weight.any()
+    assert one.count == 1
+    assert [layer.peak for layer in Store.open(tmp_path).layers] == [0.0, 1.0]
+
+
+@pytest.mark.parametrize("dtype", [">f4", "<f2", ">f8"])
+def test_arrays_of_any_byte_order_are_taken(tmp_path: Path, dtype: str) -> None:
+    rows = np.arange(18.0).reshape(2, 9).astype(dtype)
+    with StoreWriter(tmp_path) as writer:
+        writer.add("net", [StreamedLayer("conv", 2, [rows])])
+        with pytest.raises(InputError, match="kernels are a floating array or tensor, got <U1"):
+            writer.add("text", [StreamedLayer("conv", 2, [np.full((2, 9), "a")])])
+    store = Store.open(tmp_path)
+    assert store.kernels(store.layers[0]).tolist() == rows.tolist()
