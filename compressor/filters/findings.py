@@ -140,15 +140,15 @@ def _low_diversity(layers: Sequence[LayerReport]) -> Iterator[Finding]:
 
 
 def _apart(layers: Sequence[LayerReport]) -> Iterator[Finding]:
-    drifts = [(x, x.drift) for x in layers if x.drift is not None]
+    drifts = [(x, x.drift) for x in layers if x.drift is not None and x.drift.above_noise]
     if len(drifts) < 4:
         return
     usual = statistics.median(drift.value for _, drift in drifts)
-    found = [(x, d) for x, d in drifts if d.value > _APART * max(usual, d.floor)]
+    found = [(x, d) for x, d in drifts if d.value > _APART * max(usual, d.noise.high)]
     yield from _found(
-        f"Other kernels than the reference (D above {_APART:g} times the median {usual:.3f} and the noise)",
+        f"Other kernels than the reference (D above {_APART:g} times the noise and the median, {usual:.3f})",
         [x for x, _ in found],
-        [f"(D {d.value:.2f}, noise {d.floor:.2f})" for _, d in found],
+        [f"(D {d.value:.2f}, noise {d.noise.high:.2f})" for _, d in found],
         "They do another kind of work; look at their panels before cutting them as the others.",
     )
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -12,11 +14,14 @@ from torch import Tensor, nn
 from compressor.core.graph import Graph
 from compressor.errors import InputError
 from compressor.filters.bank import FilterBank
+from compressor.filters.basis import Basis
+from compressor.filters.figures.of_report import write_figures
 from compressor.filters.findings import CAVEAT, Finding, findings, trend
 from compressor.filters.modules import banks
 from compressor.filters.quality import Quality, quality
 from compressor.filters.report_layers import LayerReport
 from compressor.filters.report_tables import markdown_table, text_table
+from compressor.filters.standing import Standing, standing
 
 __all__ = ["FilterReport", "report", "report_of"]
 
@@ -30,11 +35,16 @@ class FilterReport:
     Columns: S the share of kernels that are small beside the largest weight of the layer, at several bounds;
     H the variance entropy, H / T_H its ratio to random kernels, `shapes` 10^H; `orth` 1 for filters at right
     angles, 0 for parallel ones; `dead` filters and, of its input channels, those that no filter looks at;
-    `pairs` of about parallel filters and the largest |cos| of any two. See `quality`.
+    `pairs` of about parallel filters and the largest |cos| of any two; D how far the kernels' shapes are from
+    those of the reference, noise below `floor`. See `quality` and `divergence`.
+
+    `standing` says which basis shapes are told in, and what D is taken to; it is None where no kernels have a
+    shape.
     """
 
     model: str
     layers: tuple[LayerReport, ...]
+    standing: Standing | None = None
 
     def __repr__(self) -> str:
         return f"FilterReport({self.model}: {len(self.layers)} layers)"
@@ -77,12 +87,30 @@ class FilterReport:
         """Plain data, ready for JSON: None where something is not defined, never NaN."""
         return {
             "model": self.model,
+            "basis": None if self.standing is None else self.standing.to_dict(),
             "layers": [layer.to_dict() for layer in self.layers],
             "findings": [
                 {"what": f.what, "layers": list(f.layers), "details": list(f.details), "advice": f.advice}
                 for f in self.findings
             ],
         }
+
+    def figures(
+        self, folder: str | os.PathLike[str], *, formats: Sequence[str] = ("png",)
+    ) -> tuple[Path, ...]:
+        """The paths of the figures, written to a folder that is made where it is missing.
+
+        `depth`: measures by layer. Where there is a basis: `basis`, its shapes; `coefficients`, how the
+        kernels of the first, middle and last third of the layers are distributed along each, and those of the
+        layer that is farthest from the reference; `phenotypes`, a cloud of kernels for each layer, 49 to a
+        file. Formats are "png", "svg" and "pdf". Raises MissingExtraError without Matplotlib.
+
+        >>> import tempfile, torch
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     [path.name for path in report(nn.Conv2d(3, 8, 3)).figures(folder)]
+        ['depth.png', 'basis.png', 'coefficients.png', 'phenotypes.png']
+        """
+        return write_figures(self, folder, formats=formats)
 
     def _title(self) -> str:
         weights = sum(layer.bank.weight.numel() for layer in self.layers)
@@ -93,6 +121,8 @@ class FilterReport:
 
     def _texts(self) -> Iterable[str]:
         found = self.findings
+        if self.standing is not None:
+            yield str(self.standing)
         yield from filter(None, [trend(self.layers)])
         yield from map(str, found)
         if not found:
@@ -108,14 +138,21 @@ def report(
     kernel_size: int | tuple[int, ...] | None = None,
     include_transposed: bool = False,
     model_name: str = "",
+    basis: Basis | None = None,
+    reference: Iterable[FilterBank] | None = None,
     measure: Callable[[FilterBank], Quality] = quality,
 ) -> FilterReport:
     """What the filters of a model are like, layer by layer, and what stands out.
 
     The model is left as it was. `x` and the next three options are those of `banks`, whose errors are raised:
     with example inputs layers come in the order in which they run, with their depth. Batch norms folded in
-    say what the network computes with: a norm's scale revives filters, and kills them. `measure` is what is
-    measured of a layer, such as `partial(quality, epsilon=0.02)`.
+    say what the network computes with: a norm's scale revives filters, and kills them.
+
+    - `basis`: the shapes that kernels are told in, say those of a data base; else the principal axes of the
+      reference's kernels. Numbers in different bases do not compare.
+    - `reference`: banks, of another model say, that each layer's kernels are compared with; else with those
+      of the other layers.
+    - `measure`: what is measured of a layer, such as `partial(quality, epsilon=0.02)`.
 
     >>> import torch
     >>> net = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3))
@@ -134,16 +171,21 @@ def report(
         fold_batch_norm=fold_batch_norm,
         model_name=name,
     )
-    return report_of(found, model=name, measure=measure)
+    return report_of(found, model=name, basis=basis, reference=reference, measure=measure)
 
 
 def report_of(
-    found: Iterable[FilterBank], *, model: str = "", measure: Callable[[FilterBank], Quality] = quality
+    found: Iterable[FilterBank],
+    *,
+    model: str = "",
+    basis: Basis | None = None,
+    reference: Iterable[FilterBank] | None = None,
+    measure: Callable[[FilterBank], Quality] = quality,
 ) -> FilterReport:
     """The same of banks from anywhere: ONNX files, a store, another model's.
 
     `model` stands in the title; the banks' own where they agree, if it is left out. Raises InputError for no
-    bank.
+    bank, and where no kernels fit the basis or the reference.
 
     >>> import torch
     >>> report_of([FilterBank(torch.randn(8, 4, 3, 3), "conv1")], model="net")
@@ -153,4 +195,7 @@ def report_of(
     if not layers:
         raise InputError("report_of takes one bank or more, got none")
     names = {layer.bank.model for layer in layers}
-    return FilterReport(model or (names.pop() if len(names) == 1 else f"{len(names)} models"), layers)
+    title = model or (names.pop() if len(names) == 1 else f"{len(names)} models")
+    compared = None if reference is None else tuple(reference)
+    found_standing, layers = standing(layers, basis=basis, reference=compared)
+    return FilterReport(title, layers, found_standing)

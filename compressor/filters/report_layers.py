@@ -6,32 +6,28 @@ from dataclasses import dataclass
 from typing import Any
 
 from compressor.filters.bank import FilterBank
+from compressor.filters.drift import Drift
+from compressor.filters.histograms import Histogram
 from compressor.filters.phenotypes import Phenotype
 from compressor.filters.quality import Quality
 
-__all__ = ["LayerDrift", "LayerReport"]
-
-
-@dataclass(frozen=True)
-class LayerDrift:
-    """The distance D of a layer's kernels to a report's reference, and what D is for equal distributions."""
-
-    value: float
-    floor: float
+__all__ = ["LayerReport"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LayerReport:
     """A bank, its measures, and how it stands to the reference of the report.
 
-    Kernels of one element have no shapes: entropy, its ratio and `effective_shapes` are None there. `drift`
-    and `phenotype` are None for kernels of another size than the basis has.
+    Kernels of one element have no shapes: entropy, its ratio and `effective_shapes` are None there. `drift`,
+    `histogram` and `phenotype` are None for kernels of another size than the basis of the report, `drift`
+    also for layers of zeros.
     """
 
     bank: FilterBank
     quality: Quality
     phenotype: Phenotype | None = None
-    drift: LayerDrift | None = None
+    histogram: Histogram | None = None
+    drift: Drift | None = None
 
     def __repr__(self) -> str:
         return f"LayerReport({self.bank.name}: {self.verdict_words})"
@@ -102,5 +98,5 @@ class LayerReport:
             "degenerate": measured.degenerate,
             "phenotype": self.phenotype.value if self.phenotype else None,
             "drift": self.drift.value if self.drift else None,
-            "drift_floor": self.drift.floor if self.drift else None,
+            "drift_floor": self.drift.noise.high if self.drift else None,
         }

@@ -72,7 +72,7 @@ def _drift(layers: Sequence[LayerReport]) -> list[_Column]:
         return []
     return [
         _Column("D", lambda layer: _number(layer.drift.value if layer.drift else None)),
-        _Column("floor", lambda layer: _number(layer.drift.floor if layer.drift else None)),
+        _Column("floor", lambda layer: _number(layer.drift.noise.high if layer.drift else None)),
     ]
 
 
