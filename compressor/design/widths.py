@@ -31,8 +31,9 @@ __all__ = ["LayerWidth", "WidthProposal", "suggest_widths"]
 class LayerWidth:
     """One layer of a proposal: how many channels it writes now and would write, and its MACs.
 
-    `rank` is the effective rank of its own filters, None where it has no spectrum of its own, `dead` how many
-    of them are dead; `group` names the channels that go together, None where none may go.
+    `rank` is the effective rank of its own filters (a sum where they fall into several groups or cells), None
+    where it has no spectrum of its own, `dead` how many of them are dead; `group` names the channels that go
+    together, None where none may go.
     """
 
     layer: str
@@ -227,13 +228,12 @@ class _Measured(Spectra):
 
 def _layers(graph: Graph, found: Sequence[GroupRank], removed: Mask) -> tuple[LayerWidth, ...]:
     """A row for each convolution, matrix and recurrent weight; MACs of a module are in its first row."""
-    own = {(g, writer.tensor): writer for g, group in enumerate(found) for writer in group.writers}
     now, then = (macs(graph).by_module(gone) for gone in (None, removed))
     rows, listed = [], _listed(graph)
     times = Counter(_module(axis) for axis in listed)
     for axis in listed:
         positions = np.unique(graph.group_of[axis.units[axis.units >= 0]]).tolist()
-        writers = [own[g, axis.tensor] for g in positions if (g, axis.tensor) in own]
+        writers = [w for g in positions for w in found[g].writers if w.tensor == axis.tensor]
         module = _module(axis)
         rows.append(
             LayerWidth(

@@ -186,6 +186,23 @@ def test_a_model_without_filters_is_refused() -> None:
         suggest_widths(net, torch.zeros(1, 2, dtype=torch.int64))
 
 
+def test_the_groups_of_a_convolution_keep_as_many_filters_each() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(4, 16, 3, groups=2), nn.ReLU(), nn.Conv2d(16, 4, 1, groups=2))
+    first = net[0]
+    assert isinstance(first, nn.Conv2d)
+    halves = []
+    for rank in (2, 4):
+        half = nn.Conv2d(2, 8, 3)
+        plant_(half, rank)
+        halves.append(half.weight.data)
+    first.weight.data = torch.cat(halves)
+    proposal = suggest_widths(net, torch.ones(1, 4, 12, 12))
+    # The larger of the two ranks for both halves.
+    assert channels(proposal) == [8, 4]
+    assert proposal.layers[0].rank == pytest.approx(6)
+
+
 def test_one_filter_stays() -> None:
     net = nn.Sequential(nn.Conv2d(3, 1, 1), nn.ReLU(), nn.Conv2d(1, 2, 1))
     with pytest.raises(NothingToPruneError):
