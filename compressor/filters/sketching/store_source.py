@@ -1,0 +1,56 @@
+"""A store of filters as a source of sketches."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from compressor.filters.store import Store
+from compressor.filters.store.journal import JOURNAL
+from compressor.filters.store.layer import Layer
+
+__all__ = ["Stored"]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The layers of a store, read a row group at a time; their peaks are known, so that once is enough."""
+
+    store: Store
+
+    @property
+    def identity(self) -> str:
+        """A digest of the store's journal, which holds a checksum of each file, and of the layers chosen."""
+        digest = hashlib.sha256((self.store.folder / JOURNAL).read_bytes())
+        digest.update(repr([layer.key for layer in self.store.layers]).encode())
+        return digest.hexdigest()[:16]
+
+    @property
+    def parts(self) -> tuple[StoredPart, ...]:
+        """One part for each layer."""
+        return tuple(StoredPart(self.store.of([layer])) for layer in self.store.layers)
+
+
+@dataclass(frozen=True)
+class StoredPart:
+    """A store of one layer as a part of a source."""
+
+    store: Store
+
+    @property
+    def layer(self) -> Layer:
+        """The layer."""
+        return self.store.layers[0]
+
+    @property
+    def peak(self) -> Tensor:
+        """Its largest |weight|, from the table of layers."""
+        return torch.tensor(self.layer.peak, dtype=self.store.dtype)
+
+    def chunks(self) -> Iterator[Tensor]:
+        """Its row groups."""
+        return self.store.chunks(self.layer)
