@@ -22,7 +22,7 @@ from benchmarks.filter_plain import BASELINES
 from benchmarks.zoo import ROOT
 from compressor.filters import FilterBank, Layer
 from compressor.filters.basis import Basis
-from compressor.filters.sketching import Setting, Stored, sketch, sketch_all
+from compressor.filters.sketching import SketchSetting, sketch, sketch_all
 from compressor.filters.sketching.folder import RunFolder
 from compressor.filters.sketching.tally import Peak, Tally
 from compressor.filters.store import Store, StoreWriter, StreamedLayer
@@ -34,9 +34,9 @@ KERNELS = FILTERS * CHANNELS  # of a layer; those of CNN Filter DB have 68,334 o
 _CHUNK = 1 << 17
 
 
-def setting() -> Setting:
+def setting() -> SketchSetting:
     """Principal axes of other kernels of the same kind: a dense basis, like any that is fitted."""
-    return Setting(Basis.of_kernels(kernels(-1, 0, 10_000) @ kernels(-2, 0, 9)))
+    return SketchSetting(Basis.of_kernels(kernels(-1, 0, 10_000) @ kernels(-2, 0, 9)))
 
 
 def kernels(seed: int, start: int, count: int, *, sparse: float = 0.0) -> Tensor:
@@ -247,7 +247,7 @@ def parquet(count: int, *, workers: int) -> dict[str, Any]:
             for chunk_NK in store.chunks(layer):
                 del chunk_NK
     with _timed(row, "read and sketch"):
-        sketch_all(Stored(store), setting(), into=folder / "run", workers=workers, progress=True)
+        sketch_all(store, setting(), into=folder / "run", workers=workers, progress=True)
     row["table bytes"] = (folder / "run" / "sketches.parquet").stat().st_size
     shutil.rmtree(folder)
     return row

@@ -15,6 +15,15 @@ from compressor.filters.noise import Noise, noise_floor
 from compressor.filters.onnx_files import banks_of_onnx, read_onnx
 from compressor.filters.phenotypes import Phenotype, phenotype
 from compressor.filters.quality import Bounds, Population, Quality, Verdict
+from compressor.filters.sketching import (
+    Sketch,
+    Sketches,
+    SketchSetting,
+    group_on_cluster,
+    sketch,
+    sketch_all,
+    sketch_on_cluster,
+)
 from compressor.filters.store import (
     Layer,
     Store,
@@ -42,6 +51,9 @@ __all__ = [
     "Phenotype",
     "Population",
     "Quality",
+    "Sketch",
+    "SketchSetting",
+    "Sketches",
     "Store",
     "StoreWriter",
     "StreamedLayer",
@@ -57,6 +69,7 @@ __all__ = [
     "drifts",
     "extract",
     "fixed_limits",
+    "group_on_cluster",
     "import_filter_db",
     "kernel_matrix",
     "noise_floor",
@@ -66,5 +79,8 @@ __all__ = [
     "read_onnx",
     "report",
     "report_of",
+    "sketch",
+    "sketch_all",
+    "sketch_on_cluster",
     "verify_store",
 ]

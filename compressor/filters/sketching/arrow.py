@@ -17,7 +17,7 @@ from compressor.extras import imported
 from compressor.filters.basis import Basis
 from compressor.filters.moments import Moments
 from compressor.filters.quality.sparsity import Comparison
-from compressor.filters.sketching.setting import Setting
+from compressor.filters.sketching.setting import SketchSetting
 from compressor.filters.sketching.sketch import Sketch
 from compressor.filters.store.arrow import layer_table
 from compressor.filters.store.layer import COLUMNS, Layer
@@ -34,7 +34,7 @@ _PREFIX = "sketch_"
 
 
 def table_of(
-    setting: Setting,
+    setting: SketchSetting,
     layers: Sequence[Layer],
     sketches: Sequence[Sketch],
     skipped: Sequence[tuple[Layer, str]],
@@ -55,8 +55,8 @@ def table_of(
 
 def read_table(
     table: pa.Table,
-) -> tuple[Setting, tuple[Layer, ...], tuple[Sketch, ...], list[tuple[Layer, str]]]:
-    """Setting, layers, sketches and what was skipped; raises FileError for another table."""
+) -> tuple[SketchSetting, tuple[Layer, ...], tuple[Sketch, ...], list[tuple[Layer, str]]]:
+    """SketchSetting, layers, sketches and what was skipped; raises FileError for another table."""
     said = json.loads((table.schema.metadata or {}).get(FORMAT.encode(), b"{}"))
     if said.get("version") != VERSION:
         raise FileError(
@@ -100,7 +100,7 @@ def read(path: Path) -> pa.Table:
         ) from error
 
 
-def setting_to(setting: Setting) -> dict[str, Any]:
+def setting_to(setting: SketchSetting) -> dict[str, Any]:
     """The setting as plain values; floats keep every bit."""
     return {
         "basis": setting.basis.to_plain(),
@@ -112,16 +112,16 @@ def setting_to(setting: Setting) -> dict[str, Any]:
     }
 
 
-def setting_from(said: dict[str, Any]) -> Setting:
+def setting_from(said: dict[str, Any]) -> SketchSetting:
     """The setting of such values."""
     values = dict(said)
     values["basis"] = Basis.from_plain(values["basis"])
     values["epsilons"] = tuple(values["epsilons"])
     values["comparison"] = Comparison(values["comparison"])
-    return Setting(**values)
+    return SketchSetting(**values)
 
 
-def _columns(library: ModuleType, setting: Setting, sketches: Sequence[Sketch]) -> Any:
+def _columns(library: ModuleType, setting: SketchSetting, sketches: Sequence[Sketch]) -> Any:
     whole, number, width = library.int64(), library.float64(), setting.width
     for name in _COUNTERS:
         yield name, [getattr(sketch, name) for sketch in sketches], whole
@@ -139,7 +139,7 @@ def _columns(library: ModuleType, setting: Setting, sketches: Sequence[Sketch]) 
         yield f"{name}_scatter", packed, library.list_(number, width * (width + 1) // 2)
 
 
-def _sketch(setting: Setting, row: dict[str, Any]) -> Sketch:
+def _sketch(setting: SketchSetting, row: dict[str, Any]) -> Sketch:
     sparse = [row[f"sparse_{how.name.lower()}"] for how in Comparison]
     rest: dict[str, Any] = {name: row[name] for name in _COUNTERS}
     rest |= {name: _moments(setting.width, row, name) for name in _POPULATIONS}

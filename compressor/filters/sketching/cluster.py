@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from compressor.errors import InputError
 from compressor.extras import imported
+from compressor.filters.bank import FilterBank
 from compressor.filters.sketching.layers import Part, Source
 from compressor.filters.sketching.running import in_tasks, pickled, sketch_all, sketch_or_error
-from compressor.filters.sketching.setting import Setting
+from compressor.filters.sketching.setting import SketchSetting
 from compressor.filters.sketching.sketch import Sketch
+from compressor.filters.sketching.store_source import source_of
 from compressor.filters.sketching.table import Sketches
-from compressor.filters.store.layer import Layer
+from compressor.filters.store import Layer, Store
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -25,8 +27,8 @@ Label = TypeVar("Label", bound=Hashable)
 
 
 def sketch_on_cluster(
-    source: Source,
-    setting: Setting,
+    source: Source | Store | Iterable[FilterBank],
+    setting: SketchSetting,
     client: Client,
     *,
     into: str | Path | None = None,
@@ -53,8 +55,8 @@ def sketch_on_cluster(
 
 
 def group_on_cluster(
-    source: Source,
-    setting: Setting,
+    source: Source | Store | Iterable[FilterBank],
+    setting: SketchSetting,
     client: Client,
     *,
     by: Callable[[Layer], Label | None],
@@ -67,7 +69,7 @@ def group_on_cluster(
     if split_every < 2:
         raise InputError(f"split_every must be 2 or more, got {split_every}")
     submit = _connected(client).submit
-    parts = tuple(source.parts)
+    parts = tuple(source_of(source).parts)
     futures = [
         submit(
             _grouped,

@@ -12,7 +12,7 @@ from typing import Any
 from compressor.errors import FileError, InputError
 from compressor.filters.sketching import arrow
 from compressor.filters.sketching.layers import Source, key_of
-from compressor.filters.sketching.setting import Setting
+from compressor.filters.sketching.setting import SketchSetting
 from compressor.filters.sketching.sketch import Sketch
 from compressor.filters.store.layer import Layer
 
@@ -29,7 +29,7 @@ class RunFolder:
     with what differs in source or setting, FileError for files that cannot be read.
     """
 
-    def __init__(self, folder: Path, source: Source, setting: Setting) -> None:
+    def __init__(self, folder: Path, source: Source, setting: SketchSetting) -> None:
         self._folder, self._setting = folder, setting
         self._keys = {key_of(part.layer): place for place, part in enumerate(source.parts)}
         run = {

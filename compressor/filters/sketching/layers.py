@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -31,6 +31,7 @@ class Part(Protocol):
         """Its kernels [n, K] in order, in pieces that fit in memory; may be called again."""
 
 
+@runtime_checkable
 class Source(Protocol):
     """Layers in an order that stays."""
 

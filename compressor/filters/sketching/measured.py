@@ -74,10 +74,10 @@ def quality_of_sketch(
 
     >>> import torch
     >>> from compressor.filters import FilterBank
-    >>> from compressor.filters.sketching import Setting, sketch
+    >>> from compressor.filters.sketching import SketchSetting, sketch
     >>> from compressor.filters.basis import Basis
     >>> bank = FilterBank(torch.randn(64, 32, 3, 3, generator=torch.manual_seed(0)), "conv1")
-    >>> setting = Setting(Basis.cosines((3, 3)))
+    >>> setting = SketchSetting(Basis.cosines((3, 3)))
     >>> quality_of_sketch(sketch(bank, setting), "conv1", kernel_size=(3, 3))
     SketchQuality(conv1: random)
     """

@@ -18,13 +18,15 @@ import torch
 from tqdm import tqdm
 
 from compressor.errors import CompressorError, InputError, MeasurementError
+from compressor.filters.bank import FilterBank
 from compressor.filters.sketching.folder import RunFolder
 from compressor.filters.sketching.layers import Part, Source
-from compressor.filters.sketching.setting import Setting
+from compressor.filters.sketching.setting import SketchSetting
 from compressor.filters.sketching.sketch import Sketch
 from compressor.filters.sketching.sketching import sketch_part
+from compressor.filters.sketching.store_source import source_of
 from compressor.filters.sketching.table import Sketches, Skipped
-from compressor.filters.store.layer import Layer
+from compressor.filters.store import Layer, Store
 
 __all__ = ["in_tasks", "pickled", "sketch_all", "sketch_or_error"]
 
@@ -36,8 +38,8 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def sketch_all(
-    source: Source,
-    setting: Setting,
+    source: Source | Store | Iterable[FilterBank],
+    setting: SketchSetting,
     *,
     into: str | Path | None = None,
     workers: int = 1,
@@ -45,7 +47,7 @@ def sketch_all(
     progress: bool = False,
     skip_unreadable: bool = False,
 ) -> Sketches:
-    """A sketch of each layer of the source, in its order.
+    """A sketch of each layer of a store, of banks, or of another source, in their order.
 
     `workers` processes share the layers (1: this process alone). An `executor` (of Dask, MPI, ...) brings its
     own, and `workers` says how many: see `sketch_on_cluster`. Each needs memory for a chunk of a layer,
@@ -60,6 +62,7 @@ def sketch_all(
     """
     if workers < 1:
         raise InputError(f"workers must be 1 or more, got {workers}")
+    source = source_of(source)
     folder = RunFolder(Path(into), source, setting) if into is not None else None
     run = _Run(tuple(source.parts), setting, folder)
     with tqdm(total=run.kernels, unit="kernel", unit_scale=True, disable=not progress) as bar:
@@ -76,7 +79,7 @@ class _Run:
     """What is done, what is not, and what is not written yet."""
 
     parts: tuple[Part, ...]
-    setting: Setting
+    setting: SketchSetting
     folder: RunFolder | None
     done: dict[int, tuple[Layer, Sketch]] = field(default_factory=dict)
     skipped: dict[int, str] = field(default_factory=dict)
@@ -160,7 +163,7 @@ def in_tasks(parts: Sequence[Part], places: Iterable[int]) -> Iterator[list[int]
 def _outcomes(
     tasks: Iterator[list[int]],
     parts: Sequence[Part],
-    setting: Setting,
+    setting: SketchSetting,
     pool: Executor | None,
     *,
     at_once: int,
@@ -215,12 +218,12 @@ def pickled(*values: object) -> bytes:
     return pickle.dumps(values[0] if len(values) == 1 else values, protocol=pickle.HIGHEST_PROTOCOL)
 
 
-def _sketch_parts(parts: Sequence[Part], setting: Setting) -> list[Sketch | Exception]:
+def _sketch_parts(parts: Sequence[Part], setting: SketchSetting) -> list[Sketch | Exception]:
     """Runs in a worker: an error of one layer does not take the others with it."""
     return [sketch_or_error(part, setting) for part in parts]
 
 
-def sketch_or_error(part: Part, setting: Setting) -> Sketch | Exception:
+def sketch_or_error(part: Part, setting: SketchSetting) -> Sketch | Exception:
     """The sketch of a part, or what went wrong, with the name of its layer."""
     try:
         return sketch_part(part, setting)

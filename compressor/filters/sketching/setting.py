@@ -14,11 +14,11 @@ from compressor.filters.histograms import BINS, fixed_limits
 from compressor.filters.quality.sparsity import EPSILONS, Comparison
 from compressor.filters.sketching.binning import Binning
 
-__all__ = ["Setting"]
+__all__ = ["SketchSetting"]
 
 
 @dataclass(frozen=True, repr=False)
-class Setting:
+class SketchSetting:
     """The basis, bins and thresholds of sketches.
 
     `limit` is where the bins end, on both sides: coefficients of scaled kernels cannot lie outside √K + ‖μ‖,
@@ -63,7 +63,7 @@ class Setting:
 
     def __repr__(self) -> str:
         return (
-            f"Setting(basis {self.basis.identity}, {self.bins} bins over ±{self.range_limit:.4g}, "
+            f"SketchSetting(basis {self.basis.identity}, {self.bins} bins over ±{self.range_limit:.4g}, "
             f"{len(self.epsilons)} thresholds, clean at {self.comparison.value} {self.epsilon:g})"
         )
 
@@ -90,13 +90,13 @@ class Setting:
         """What a kernel's peak is compared with, by comparison and ε, in the arithmetic of `peak`'s type."""
         return {how: tuple(threshold(peak, epsilon, how) for epsilon in self.epsilons) for how in Comparison}
 
-    def differences(self, other: Setting) -> list[str]:
+    def differences(self, other: SketchSetting) -> list[str]:
         """One line for each thing that differs, empty where sketches of both merge.
 
-                >>> from compressor.filters.basis import Basis
-                >>> basis = Basis.cosines((3, 3))
-                >>> Setting(basis).differences(Setting(basis, bins=100))
-                ['bins: 70 and 100']
+        >>> from compressor.filters.basis import Basis
+        >>> basis = Basis.cosines((3, 3))
+        >>> SketchSetting(basis).differences(SketchSetting(basis, bins=100))
+        ['bins: 70 and 100']
         """
         if self is other:
             return []

@@ -18,7 +18,7 @@ from compressor.filters.moments import Moments
 from compressor.filters.quality.entropy import entropy_of_moments
 from compressor.filters.quality.populations import Population
 from compressor.filters.quality.sparsity import Comparison
-from compressor.filters.sketching.setting import Setting
+from compressor.filters.sketching.setting import SketchSetting
 
 __all__ = ["Sketch"]
 
@@ -37,7 +37,7 @@ class Sketch:
     *Source: P. Gavrikov, J. Keuper, 2022, arXiv 2203.15331, for what is counted; merging: see `Moments`.*
     """
 
-    setting: Setting
+    setting: SketchSetting
     _: KW_ONLY
     layers: int
     peak: float
@@ -63,7 +63,7 @@ class Sketch:
         return f"Sketch({self.count} kernels of {layers}, peak {self.peak:.4g})"
 
     @classmethod
-    def none(cls, setting: Setting) -> Sketch:
+    def none(cls, setting: SketchSetting) -> Sketch:
         """The sketch of no kernels at all, neutral in `merge`."""
         nothing = Moments.none(setting.width)
         return cls(
@@ -80,7 +80,7 @@ class Sketch:
         )
 
     @classmethod
-    def merged(cls, sketches: Iterable[Sketch], *, setting: Setting) -> Sketch:
+    def merged(cls, sketches: Iterable[Sketch], *, setting: SketchSetting) -> Sketch:
         """The sketch of all of them together."""
         return reduce(cls.merge, sketches, cls.none(setting))
 
@@ -172,7 +172,7 @@ class Sketch:
         if differences:
             raise InputError(
                 f"sketches that were made differently do not merge or compare; {'; '.join(differences)}: "
-                "sketch both with one Setting"
+                "sketch both with one SketchSetting"
             )
 
     def _require_kernels(self, what: str) -> None:

@@ -7,28 +7,28 @@ from torch import Tensor
 from compressor.errors import InputError
 from compressor.filters.bank import FilterBank
 from compressor.filters.sketching.layers import BankPart, Part
-from compressor.filters.sketching.setting import Setting
+from compressor.filters.sketching.setting import SketchSetting
 from compressor.filters.sketching.sketch import Sketch
 from compressor.filters.sketching.tally import Peak, Tally
 
 __all__ = ["sketch", "sketch_part"]
 
 
-def sketch(bank: FilterBank, setting: Setting) -> Sketch:
+def sketch(bank: FilterBank, setting: SketchSetting) -> Sketch:
     """The sketch of a bank's kernels; see `Sketch`.
 
     Raises InputError where kernels have another number of elements than those of the setting's basis.
 
     >>> import torch
     >>> from compressor.filters.basis import Basis
-    >>> setting = Setting(Basis.cosines((3, 3)))
+    >>> setting = SketchSetting(Basis.cosines((3, 3)))
     >>> sketch(FilterBank(torch.eye(9).reshape(9, 1, 3, 3), "conv1"), setting)
     Sketch(9 kernels of 1 layer, peak 1)
     """
     return sketch_part(BankPart(bank), setting)
 
 
-def sketch_part(part: Part, setting: Setting) -> Sketch:
+def sketch_part(part: Part, setting: SketchSetting) -> Sketch:
     """The sketch of one layer of a source, read in chunks: its peak first, where it is not known."""
     layer, named = part.layer, str(part.layer)
     peak = part.peak if part.peak is not None else _peak(part, named)

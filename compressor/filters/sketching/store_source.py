@@ -1,19 +1,21 @@
-"""A store of filters as a source of sketches."""
+"""A store of filters as a source of sketches, and what else may be given for one."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from compressor.filters.bank import FilterBank
+from compressor.filters.sketching.layers import Banks, Source
 from compressor.filters.store import Store
 from compressor.filters.store.journal import JOURNAL
 from compressor.filters.store.layer import Layer
 
-__all__ = ["Stored"]
+__all__ = ["Stored", "source_of"]
 
 
 @dataclass(frozen=True)
@@ -54,3 +56,14 @@ class StoredPart:
     def chunks(self) -> Iterator[Tensor]:
         """Its row groups."""
         return self.store.chunks(self.layer)
+
+
+def source_of(given: Source | Store | Iterable[FilterBank]) -> Source:
+    """A source as it is, and one of a store or of banks.
+
+    >>> source_of([FilterBank(torch.randn(8, 4, 3, 3), "conv1")]).parts[0].layer
+    Layer(0, : conv1, 32 kernels)
+    """
+    if isinstance(given, Store):
+        return Stored(given)
+    return given if isinstance(given, Source) else Banks.of(given)

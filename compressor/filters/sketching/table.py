@@ -15,7 +15,7 @@ from compressor.filters.quality.verdicts import Bounds
 from compressor.filters.sketching import arrow
 from compressor.filters.sketching.layers import key_of
 from compressor.filters.sketching.measured import SketchQuality, quality_of_sketch
-from compressor.filters.sketching.setting import Setting
+from compressor.filters.sketching.setting import SketchSetting
 from compressor.filters.sketching.sketch import Sketch
 from compressor.filters.store import Layer
 
@@ -43,17 +43,17 @@ class Sketches:
 
     >>> import torch
     >>> from compressor.filters.bank import FilterBank
-    >>> from compressor.filters.sketching import Banks, sketch_all
-    >>> setting = Setting(Basis.cosines((3, 3)))
+    >>> from compressor.filters.sketching import sketch_all
+    >>> setting = SketchSetting(Basis.cosines((3, 3)))
     >>> banks = [FilterBank(torch.randn(8, 4, 3, 3), f"conv{i}", model="small") for i in range(3)]
-    >>> sketches = sketch_all(Banks.of(banks), setting)
+    >>> sketches = sketch_all(banks, setting)
     >>> sketches
     Sketches(96 kernels of 3 layers of 1 model)
     >>> sketches.group(lambda layer: layer.model)
     {'small': Sketch(96 kernels of 3 layers, peak ...)}
     """
 
-    setting: Setting
+    setting: SketchSetting
     layers: tuple[Layer, ...]
     sketches: tuple[Sketch, ...]
     _: KW_ONLY

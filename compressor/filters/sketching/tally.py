@@ -13,7 +13,7 @@ from compressor.errors import InputError
 from compressor.filters.bank import require_finite
 from compressor.filters.moments import Moments
 from compressor.filters.quality.sparsity import Comparison
-from compressor.filters.sketching.setting import Setting, threshold
+from compressor.filters.sketching.setting import SketchSetting, threshold
 from compressor.filters.sketching.sketch import Sketch
 
 __all__ = ["Peak", "Tally"]
@@ -69,7 +69,7 @@ class Tally:
 
     def __init__(
         self,
-        setting: Setting,
+        setting: SketchSetting,
         peak: Tensor,
         *,
         named: str,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from compressor.filters.basis import Basis
-from compressor.filters.sketching import Setting
+from compressor.filters.sketching import SketchSetting
 from compressor.filters.store.layer import Layer
 
 KERNELS = 64 * 32
@@ -24,8 +25,8 @@ def basis_of(width: int = 9, *, seed: int = 0) -> Basis:
     return Basis(torch.full((width,), 0.01), torch.linalg.qr(square)[0], torch.full((width,), 1 / width))
 
 
-def setting_of(width: int = 9, *, seed: int = 0) -> Setting:
-    return Setting(basis_of(width, seed=seed))
+def setting_of(width: int = 9, *, seed: int = 0) -> SketchSetting:
+    return SketchSetting(basis_of(width, seed=seed))
 
 
 def kernels_of(seed: int, count: int = KERNELS) -> Tensor:
@@ -60,6 +61,8 @@ class MadePart:
         return None
 
     def chunks(self) -> Iterator[Tensor]:
+        if self.fault == "wait":
+            time.sleep(0.2)
         if self.fault == "raise":
             raise ZeroDivisionError("planted")
         if self.fault.startswith("die"):

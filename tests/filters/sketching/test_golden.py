@@ -11,7 +11,7 @@ import torch
 from compressor.filters import FilterBank
 from compressor.filters.basis import Basis
 from compressor.filters.quality import Comparison, Population
-from compressor.filters.sketching import Banks, Setting, Sketches, sketch_all
+from compressor.filters.sketching import Sketches, SketchSetting, sketch_all
 from compressor.filters.sketching.measured import quality_of_sketch
 
 ONE_KERNEL, CONSTANT = "single_kernel_1x1", ("all_zero_8x4", "all_one_8x4")
@@ -31,7 +31,7 @@ def banks_of(golden: dict[str, np.ndarray], size: int = 3) -> list[FilterBank]:
 
 
 def sketched(golden: dict[str, np.ndarray], size: int = 3, **options: Comparison) -> Sketches:
-    return sketch_all(Banks.of(banks_of(golden, size)), Setting(Basis.cosines((size, size)), **options))
+    return sketch_all(banks_of(golden, size), SketchSetting(Basis.cosines((size, size)), **options))
 
 
 @pytest.fixture(scope="module")

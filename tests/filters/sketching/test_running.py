@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import torch
 
 from compressor.errors import FileError, InputError, MeasurementError
 from compressor.filters import FilterBank
-from compressor.filters.sketching import Banks, Setting, Sketches, sketch_all
+from compressor.filters.sketching import Banks, Sketches, SketchSetting, sketch_all
 from tests.filters.sketching.synthetic import Made, basis_of, kernels_of, setting_of
 
 ROOT = Path(__file__).parents[3]
@@ -27,19 +28,28 @@ def assert_equal(one: Sketches, other: Sketches) -> None:
 def test_several_processes_make_the_table_of_one(tmp_path: Path) -> None:
     made = sketch_all(Made.of(10), SETTING)
     assert len(made) == 10 and [layer.key for layer in made.layers] == list(range(10))
-    # Small tasks, so that both workers have some: the order they end in is not that of the layers.
+    threads = os.environ.get("OMP_NUM_THREADS")
     assert_equal(sketch_all(Made.of(10), SETTING, workers=2, into=tmp_path), made)
     assert_equal(Sketches.read(tmp_path / "sketches.parquet"), made)
+    assert os.environ.get("OMP_NUM_THREADS") == threads
 
 
-def test_banks_are_sketched_without_being_touched() -> None:
+def test_layers_that_end_in_another_order_are_put_in_theirs(
+    pool: ProcessPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("compressor.filters.sketching.running._TASK_KERNELS", 1)
+    source = Made.of(6, faults={0: "wait"})
+    assert_equal(sketch_all(source, SETTING, executor=pool, workers=2), sketch_all(Made.of(6), SETTING))
+
+
+def test_banks_are_sketched_without_being_touched(pool: ProcessPoolExecutor) -> None:
     weight = kernels_of(0).reshape(64, 32, 3, 3)
     address, view = weight.data_ptr(), weight.numpy()
     before = view.copy()
-    made = sketch_all(Banks.of([FilterBank(weight, "conv")]), SETTING, workers=2)
+    made = sketch_all([FilterBank(weight, "conv")], SETTING, executor=pool)
     # torch's way between processes would have moved the weight into shared memory, away from its views.
     assert weight.data_ptr() == address and not weight.is_shared() and (view == before).all()
-    assert_equal(made, sketch_all(Banks.of([FilterBank(weight, "conv")]), SETTING))
+    assert_equal(made, sketch_all([FilterBank(weight, "conv")], SETTING))
 
 
 KILLED = """
@@ -99,7 +109,7 @@ def test_only_what_is_missing_is_sketched_again(tmp_path: Path) -> None:
 def test_another_run_is_refused_with_what_differs(tmp_path: Path) -> None:
     sketch_all(Made.of(2), SETTING, into=tmp_path)
     for source, setting, difference in (
-        (Made.of(2), Setting(basis_of(), bins=64), "bins: 70 and 64"),
+        (Made.of(2), SketchSetting(basis_of(), bins=64), "bins: 70 and 64"),
         (Made.of(2), setting_of(seed=1), "basis: "),
         (Made.of(3), SETTING, "layers: 2 and 3; kernels: 4096 and 6144"),
         (Made(Made.of(2).parts, identity="changed"), SETTING, "source: made and changed"),
@@ -119,12 +129,15 @@ def test_files_of_a_run_that_cannot_be_read_are_named(tmp_path: Path) -> None:
         sketch_all(Made.of(2), SETTING, into=tmp_path)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_layer_that_cannot_be_read_is_named_or_left_out_on_request(workers: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("several", [False, True])
+def test_a_layer_that_cannot_be_read_is_named_or_left_out_on_request(
+    several: bool, pool: ProcessPoolExecutor, tmp_path: Path
+) -> None:
     source = Made.of(4, faults={1: "raise", 2: "nan"})
+    executor = pool if several else None
     with pytest.raises(MeasurementError, match="model0: conv could not be sketched"):
-        sketch_all(source, SETTING, workers=workers, into=tmp_path)
-    made = sketch_all(source, SETTING, workers=workers, into=tmp_path, skip_unreadable=True)
+        sketch_all(source, SETTING, executor=executor, into=tmp_path)
+    made = sketch_all(source, SETTING, executor=executor, into=tmp_path, skip_unreadable=True)
     assert [layer.key for layer in made.layers] == [0, 3]
     assert [skipped.layer.key for skipped in made.skipped] == [1, 2]
     assert "planted" in made.skipped[0].reason and "1 value that is NaN" in made.skipped[1].reason

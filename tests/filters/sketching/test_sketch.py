@@ -16,7 +16,7 @@ from compressor.filters.drift import drift, pooled_basis
 from compressor.filters.histograms import Histogram
 from compressor.filters.quality import EPSILONS, Comparison, Population, quality, sparsity, variance_entropy
 from compressor.filters.scaling import scaled_kernels
-from compressor.filters.sketching import Setting, Sketch, sketch
+from compressor.filters.sketching import Sketch, SketchSetting, sketch
 from compressor.filters.sketching.measured import quality_of_sketch
 from tests.filters.sketching.synthetic import basis_of, kernels_of, setting_of
 from tests.filters.sketching.test_tally import assert_close, assert_same_counts
@@ -101,7 +101,7 @@ def test_the_clean_kernels_follow_the_settings_comparison() -> None:
     kernels[:, 0] = torch.tensor([1.0, 0.01, 0.5, 0.001])
     bank = FilterBank(kernels.reshape(2, 2, 3, 3), "conv")
     for how, count in ((Comparison.BELOW, 3), (Comparison.AT_MOST, 2)):
-        assert sketch(bank, Setting(basis_of(), comparison=how)).clean.count == count
+        assert sketch(bank, SketchSetting(basis_of(), comparison=how)).clean.count == count
 
 
 def test_exact_zeros_can_be_left_out_of_coefficients_and_moments() -> None:
@@ -161,11 +161,11 @@ def test_sketches_made_differently_do_not_merge() -> None:
     bank = bank_of(0)
     for other, difference in (
         (setting_of(seed=1), "basis: "),
-        (Setting(basis_of(), bins=80), "bins: 70 and 80"),
-        (Setting(basis_of(), limit=4.0), "limit: 3.2 and 4.0"),
-        (Setting(basis_of(), epsilons=(0.01,)), "epsilons: "),
-        (Setting(basis_of(), epsilon=0.02), "epsilon of clean kernels: 0.01 and 0.02"),
-        (Setting(basis_of(), comparison=Comparison.AT_MOST), "comparison of clean kernels: < and <="),
+        (SketchSetting(basis_of(), bins=80), "bins: 70 and 80"),
+        (SketchSetting(basis_of(), limit=4.0), "limit: 3.2 and 4.0"),
+        (SketchSetting(basis_of(), epsilons=(0.01,)), "epsilons: "),
+        (SketchSetting(basis_of(), epsilon=0.02), "epsilon of clean kernels: 0.01 and 0.02"),
+        (SketchSetting(basis_of(), comparison=Comparison.AT_MOST), "comparison of clean kernels: < and <="),
     ):
         with pytest.raises(InputError, match="made differently do not merge or compare; " + difference):
             sketch(bank, SETTING).merge(sketch(bank, other))
@@ -186,7 +186,7 @@ def test_sketches_made_differently_do_not_merge() -> None:
 )
 def test_settings_without_sense_are_refused(options: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        Setting(basis_of(), **options)
+        SketchSetting(basis_of(), **options)
 
 
 def test_what_was_not_counted_is_not_answered() -> None:

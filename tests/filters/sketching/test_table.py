@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,7 +11,7 @@ import torch
 
 from compressor.errors import FileError, InputError
 from compressor.filters import FilterBank
-from compressor.filters.sketching import Banks, Setting, Sketches, sketch_all
+from compressor.filters.sketching import Sketches, SketchSetting, sketch_all
 from compressor.filters.sketching.sketch import Sketch
 from compressor.filters.sketching.store_source import Stored
 from compressor.filters.store import Store, StoreWriter
@@ -76,12 +77,14 @@ def test_tables_merge_once(made: Sketches) -> None:
     with pytest.raises(InputError, match=r"model0: conv \(layer_id 0\) is in twice: a layer counts once"):
         made.merge(one)
     with pytest.raises(InputError, match="model1: conv was sketched in another way; bins: 70 and 64"):
-        one.merge(sketch_all(Made.of(6), Setting(basis_of(), bins=64)).chosen(lambda layer: layer.key >= 4))
+        one.merge(
+            sketch_all(Made.of(6), SketchSetting(basis_of(), bins=64)).chosen(lambda layer: layer.key >= 4)
+        )
     with pytest.raises(InputError, match="6 layers and 5 sketches"):
         Sketches(SETTING, made.layers, made.sketches[1:])
 
 
-def test_a_store_gives_the_sketches_of_its_banks(tmp_path: Path) -> None:
+def test_a_store_gives_the_sketches_of_its_banks(pool: ProcessPoolExecutor, tmp_path: Path) -> None:
     banks = [
         FilterBank(kernels_of(seed).reshape(64, 32, 3, 3), f"conv{seed}", model="net", layer_id=seed)
         for seed in range(3)
@@ -89,8 +92,8 @@ def test_a_store_gives_the_sketches_of_its_banks(tmp_path: Path) -> None:
     with StoreWriter(tmp_path / "store") as writer:
         writer.add("net", banks, metadata={"task": "Classification"})
     store = Store.open(tmp_path / "store")
-    stored = sketch_all(Stored(store), SETTING, workers=2, into=tmp_path / "run")
-    for (_, one), (_, other) in zip(stored, sketch_all(Banks.of(banks), SETTING), strict=True):
+    stored = sketch_all(store, SETTING, executor=pool, into=tmp_path / "run")
+    for (_, one), (_, other) in zip(stored, sketch_all(banks, SETTING), strict=True):
         assert torch.equal(one.counts_KB, other.counts_KB) and torch.equal(
             one.raw.scatter_KK, other.raw.scatter_KK
         )
