@@ -9,8 +9,9 @@ from torch import Tensor
 
 from compressor.errors import InputError
 from compressor.filters.quality.cosines import cosine_blocks, unit_filters
+from compressor.filters.quality.orthogonality import SumOfCosines
 
-__all__ = ["Duplicates", "duplicates"]
+__all__ = ["Duplicates", "duplicates", "duplicates_and_orthogonality"]
 
 # Legend of shape suffixes: O filters of a layer, F weights of a filter.
 
@@ -50,6 +51,17 @@ def duplicates(weight: Tensor, *, above: float = 0.95, groups: int = 1, limit: i
     >>> found, found.nearest_O.tolist()
     (Duplicates(1 pair of 4 filters with |cos| >= 0.95, largest 1.0000), [2, -1, 0, 2])
     """
+    return duplicates_and_orthogonality(weight, above=above, groups=groups, limit=limit)[0]
+
+
+def duplicates_and_orthogonality(
+    weight: Tensor, *, above: float = 0.95, groups: int = 1, limit: int = 1000
+) -> tuple[Duplicates, float | None]:
+    """What `duplicates` and `orthogonality` say, from one pass over the cosines.
+
+    >>> duplicates_and_orthogonality(torch.eye(3).reshape(3, 3, 1))[1]
+    1.0
+    """
     if not 0 < above <= 1:
         raise InputError(f"above is a bound of |cos|, more than 0 and at most 1, got {above!r}")
     if limit < 0:
@@ -62,8 +74,10 @@ def duplicates(weight: Tensor, *, above: float = 0.95, groups: int = 1, limit: i
     nearest_O = torch.full((filters,), -1, device=unit_OF.device)
     group_O = torch.arange(filters, device=unit_OF.device) // (filters // groups)
     count, listed = 0, _Longest(limit)
+    total = SumOfCosines(unit_OF)
     for block in cosine_blocks(unit_OF):
         cosines_AB = block.cosines_AB
+        total.add(block)
         if groups > 1:
             apart_AB = group_O[block.rows, None] != group_O[block.columns]
             cosines_AB = cosines_AB.masked_fill_(apart_AB, 0)
@@ -77,7 +91,7 @@ def duplicates(weight: Tensor, *, above: float = 0.95, groups: int = 1, limit: i
         hits_P2 = (sizes_AB >= above - 1e-12).nonzero()
         count += len(hits_P2)
         listed.add(hits_P2, cosines_AB, block.rows.start, block.columns.start)
-    return Duplicates(above, largest_O, nearest_O, count, listed.pairs)
+    return Duplicates(above, largest_O, nearest_O, count, listed.pairs), total.orthogonality()
 
 
 def _raise_(largest_O: Tensor, nearest_O: Tensor, rows: slice, sizes_AB: Tensor, first: int) -> None:

@@ -10,10 +10,9 @@ from torch import Tensor
 from compressor.errors import InputError
 from compressor.filters.bank import FilterBank
 from compressor.filters.quality.dead import sparse_rows_and_columns
-from compressor.filters.quality.duplicates import Duplicates, duplicates
+from compressor.filters.quality.duplicates import Duplicates, duplicates_and_orthogonality
 from compressor.filters.quality.entropy import effective_shapes, entropy_of_kernels
 from compressor.filters.quality.norms import Norms, norms
-from compressor.filters.quality.orthogonality import orthogonality
 from compressor.filters.quality.populations import Population
 from compressor.filters.quality.sparsity import EPSILONS, Comparison, sparse_kernels, sparsities
 from compressor.filters.quality.threshold import RandomThreshold, entropy_ratio
@@ -187,6 +186,7 @@ def quality(
         for which in Population
         if sparse or which is not Population.CLEAN
     }
+    twins, orthogonal = duplicates_and_orthogonality(bank.weight, above=duplicates_above, groups=bank.groups)
     return Quality(
         bank.name,
         kernel_size=bank.kernel_size,
@@ -202,10 +202,10 @@ def quality(
         entropy_clean=entropies.get(Population.CLEAN, entropies[Population.RAW]),
         entropy_scaled_clean=entropies[Population.SCALED_CLEAN],
         threshold=threshold or threshold_for(bank.kernel_size),
-        orthogonality=orthogonality(bank.weight),
+        orthogonality=orthogonal,
         dead_filters=_where(dead_O),
         dead_channels=_where(dead_I),
-        duplicates=duplicates(bank.weight, above=duplicates_above, groups=bank.groups),
+        duplicates=twins,
         norms=norms(bank.weight),
         bounds=bounds or Bounds(),
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from compressor.filters.quality.cosines import cosine_blocks, unit_filters
+from compressor.filters.quality.cosines import CosineBlock, cosine_blocks, unit_filters
 
-__all__ = ["orthogonality", "published_orthogonality"]
+__all__ = ["SumOfCosines", "orthogonality", "published_orthogonality"]
 
 # Legend of shape suffixes: O filters of a layer, F weights of a filter.
 
@@ -27,12 +27,7 @@ def orthogonality(weight: Tensor) -> float | None:
     >>> orthogonality(torch.ones(1, 3, 3, 3)) is None
     True
     """
-    unit_OF = unit_filters(weight)
-    alive_RF = unit_OF[unit_OF.abs().amax(dim=1) > 0]
-    filters = len(alive_RF)
-    if filters < 2:
-        return None
-    return 1 - _sum_of_cosines(alive_RF) / (filters * (filters - 1))
+    return _summed(weight).orthogonality()
 
 
 def published_orthogonality(weight: Tensor) -> float | None:
@@ -46,17 +41,38 @@ def published_orthogonality(weight: Tensor) -> float | None:
     >>> round(published_orthogonality(torch.zeros(8, 4, 3, 3)), 6)
     0.857143
     """
-    unit_OF = unit_filters(weight)
-    filters = len(unit_OF)
-    if filters < 2:
+    total = _summed(weight)
+    if total.filters < 2:
         return None
-    zero = int((unit_OF.abs().amax(dim=1) == 0).sum())
-    return 1 - (_sum_of_cosines(unit_OF) + zero) / (filters * (filters - 1))
+    faults = total.value + total.filters - total.alive
+    return 1 - faults / (total.filters * (total.filters - 1))
 
 
-def _sum_of_cosines(unit_OF: Tensor) -> float:
-    """Σ |cos| over ordered pairs of different filters."""
-    total = torch.zeros((), dtype=unit_OF.dtype, device=unit_OF.device)
+class SumOfCosines:
+    """Σ |cos| over ordered pairs of different filters, block by block."""
+
+    def __init__(self, unit_OF: Tensor) -> None:
+        self.filters = len(unit_OF)
+        self.alive = int((unit_OF.abs().amax(dim=1) > 0).sum())
+        self._total = torch.zeros((), dtype=unit_OF.dtype, device=unit_OF.device)
+
+    def add(self, block: CosineBlock) -> None:
+        """Take a block in."""
+        self._total += block.cosines_AB.abs().sum() * (1 if block.on_diagonal else 2)
+
+    @property
+    def value(self) -> float:
+        """The sum so far."""
+        return float(self._total)
+
+    def orthogonality(self) -> float | None:
+        """1 − the mean over pairs of filters that are not zero; None where there is no pair."""
+        return None if self.alive < 2 else 1 - self.value / (self.alive * (self.alive - 1))
+
+
+def _summed(weight: Tensor) -> SumOfCosines:
+    unit_OF = unit_filters(weight)
+    total = SumOfCosines(unit_OF)
     for block in cosine_blocks(unit_OF):
-        total += block.cosines_AB.abs_().sum() * (1 if block.on_diagonal else 2)
-    return float(total)
+        total.add(block)
+    return total

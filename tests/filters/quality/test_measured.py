@@ -16,6 +16,7 @@ from compressor.filters.quality import (
     Quality,
     Verdict,
     fit_random_threshold,
+    orthogonality,
     quality,
     random_threshold,
     sparsities,
@@ -53,6 +54,7 @@ def test_every_measure_is_that_of_its_own_function(weight: torch.Tensor) -> None
     assert measured.dead_filters[0] == 5 and measured.dead_channels == (3,)
     assert measured.duplicates.pairs[0][:2] in {(0, 5), (2, 7)} and measured.duplicates.count == 2
     assert measured.effective_shapes == 10**measured.entropy
+    assert measured.orthogonality == orthogonality(weight)
 
 
 def test_a_row_for_tables_holds_plain_values(weight: torch.Tensor) -> None:
