@@ -36,9 +36,10 @@ class Basis:
     """A mean kernel μ, K orthonormal shapes, and the share of the variance along each: float64 on the CPU.
 
     The coefficients of a kernel f are c = V (f / max|f| − μ), V with a shape in each row (`components_KK`).
-    Distances of distributions of coefficients (`drift`) weigh components by their shares, and depend much
-    on the basis: 0.58 in one, 0.07 in another. So every such number names its basis by `identity`, a hash
-    of its contents, and what belongs to different bases is refused.
+    Distances of distributions of coefficients (`drift`) weigh components by their shares, and depend on the
+    basis: a ResNet-20 and random kernels lie 0.37 apart in the axes of both, 0.52 in the published ones,
+    0.32 in cosines. So every such number names its basis by `identity`, a hash of its contents, and what
+    belongs to different bases is refused.
 
     `count` kernels with a `total_variance` are what it was fitted to, 0 and None if to nothing.
 

@@ -177,9 +177,13 @@ def kernel_groups(kernels: Kernels, named: str) -> list[Tensor]:
             )
         require_finite(kernels, f"the matrix of {named} kernels")
         return [kernels.detach()]
-    banks = [kernels] if isinstance(kernels, FilterBank) else list(kernels)
+    given = [kernels] if isinstance(kernels, FilterBank) else kernels
+    banks = list(given) if isinstance(given, Iterable) else []
     if not banks or not all(isinstance(bank, FilterBank) for bank in banks):
-        raise InputError(f"{named} kernels: expected one bank at least, got {banks}; banks(model) makes them")
+        got = "none" if isinstance(kernels, Iterable) and not banks else type(kernels).__name__
+        raise InputError(
+            f"{named} kernels: expected one bank at least, got {got}; banks(model) makes those of a model"
+        )
     size_of = {bank.kernel_size: bank for bank in banks}
     if len(size_of) > 1:
         said = ", ".join(f"{'×'.join(map(str, size))} ({bank.name})" for size, bank in size_of.items())

@@ -90,7 +90,8 @@ def compare(
     together; or the `basis` given, for layers whose kernels it fits, others being left out. So the numbers
     of a table compare with each other. What is not compared (layers of one side only, sizes that changed,
     kernels of one element, layers of zeros) is in the table with the reason. Removing filters changes the
-    number of kernels, hence the noise floor; where it is impartial, D stays below it.
+    number of kernels, hence the noise floor; where it is impartial, D stays below it. D compares
+    distributions: kernels that moved and are distributed as before have none.
 
     Raises InputError where a side has no layers, or two of one name.
 

@@ -36,9 +36,8 @@ def noise_floor(p: Histogram, q: Histogram, basis: Basis, *, draws: int = 100, s
 
     The kernels of both are pooled and dealt again at random, as many to each side as there were (`draws`
     times): if there is no difference, every deal is as likely as the real one, so its mean D has no bias,
-    however few kernels there are. Only the counts are needed: a deal draws from each component's bins
-    without replacement
-    (with, from 1e8 kernels on, where that is the same).
+    however few kernels there are. Only the counts are needed: a deal draws from each component's bins without
+    replacement; from 1e8 kernels on with, which then is the same.
 
     For many kernels it tends to Σ_i â_i (B_i − 1)(1/n + 1/m), B_i the number of occupied bins: 69 (1/n + 1/m)
     at the most; few kernels have much more, since each bin that one side lacks counts ln 1e8.

@@ -106,6 +106,8 @@ def test_bad_input_is_refused() -> None:
         drift(sizes, some)
     with pytest.raises(InputError, match="the second kernels: expected one bank at least"):
         drift(some, [])
+    with pytest.raises(InputError, match=r"got Conv2d; banks\(model\) makes those"):
+        drift(torch.nn.Conv2d(3, 3, 3), some)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="a matrix"):
         drift(torch.randn(9), some)
     with pytest.raises(InputError, match="not empty"):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from compressor.errors import InputError
+from compressor.filters.bank import require_finite
 from compressor.filters.moments import Moments
 from compressor.filters.quality.populations import Population
 from compressor.filters.quality.sparsity import Comparison, check_kernels
@@ -57,6 +58,11 @@ def entropy_of_kernels(kernels_NK: Tensor) -> float:
     >>> entropy_of_kernels(torch.ones(5, 9))
     0.0
     """
+    if kernels_NK.dtype == torch.float64 and len(kernels_NK):
+        # Squares of the largest and smallest float64 leave its range; a power of two changes no digit of H.
+        _, exponent = math.frexp(float(kernels_NK.abs().max()))
+        if abs(exponent) > 400:
+            kernels_NK = kernels_NK / math.ldexp(1.0, exponent - 1)
     return entropy_of_moments(Moments.of(kernels_NK))
 
 
@@ -69,6 +75,7 @@ def entropy_of_moments(moments: Moments) -> float:
     # The mean of equal rows is off by rounding, and H knows no scale: without this line the "variance" of a
     # thousand kernels of 0.1, some 1e-30, has the entropy of noise. Float32 values that differ at all lie
     # 2⁻²⁴ apart, and the mean of float64 is good to 2⁻⁴⁶ up to millions of rows.
+    require_finite(moments.scatter_KK, "the scatter of the kernels")
     rounding = moments.count * float(moments.mean_K.square().sum()) * 2.0**-92
     if float(moments.scatter_KK.trace()) <= rounding:
         return 0.0

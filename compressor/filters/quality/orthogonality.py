@@ -17,7 +17,7 @@ def orthogonality(weight: Tensor) -> float | None:
 
     Anti-parallel filters count as parallel. None where fewer than two filters are not zero: there is no pair.
 
-    *Source: P. Gavrikov, J. Keuper, CVPR workshops 2022 (robust and normal filters), as in their code and
+    *Source: P. Gavrikov, J. Keuper, 2022, arXiv 2204.02481 (robust networks), as in their code and
     torchconvquality.* Departures: zero filters are left out, where they count there as orthogonal to all
     and as a fault of 1 on the diagonal; the diagonal is left out, where its rounding counts; None for one
     filter, where −∞ or NaN comes out. `published_orthogonality` has the published numbers.
@@ -36,7 +36,7 @@ def published_orthogonality(weight: Tensor) -> float | None:
     Filters of zeros stay zeros, so a layer of zeros has 1 − 1/(O − 1). None for one filter, where the
     original divides by zero and gives −∞ or NaN, as rounding has it.
 
-    *Source: P. Gavrikov, J. Keuper, CVPR workshops 2022, and torchconvquality.*
+    *Source: P. Gavrikov, J. Keuper, 2022, arXiv 2204.02481, and torchconvquality.*
 
     >>> round(published_orthogonality(torch.zeros(8, 4, 3, 3)), 6)
     0.857143

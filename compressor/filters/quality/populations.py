@@ -18,7 +18,7 @@ class Population(Enum):
     `RAW`: all, as they are (CNN Filter DB's notebook, torchconvquality's `variance_entropy`). `CLEAN`:
     without the sparse ones (torchconvquality's `variance_entropy_clean`). `SCALED_CLEAN`: without the
     sparse ones, each divided by its largest |weight|, so that large kernels do not drown the small (the
-    robustness study of 2022, where sparse is ≤).
+    study of robust networks, arXiv 2204.02481, where sparse is ≤).
 
     >>> import torch
     >>> kernels = torch.tensor([[4.0, 0.0], [0.0, -1.0], [0.001, 0.0]])

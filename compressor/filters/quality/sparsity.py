@@ -32,7 +32,7 @@ class Comparison(Enum):
     """How a kernel's largest |weight| is compared with the threshold t = ε · max|W| of its layer.
 
     `BELOW` (peak < t, t = ε · max|W|) is that of torchconvquality and of CNN Filter DB's notebook, `AT_MOST`
-    (peak ≤ t, t = max|W| / (1/ε)) that of the robustness study (CVPR workshops 2022). They differ for
+    (peak ≤ t, t = max|W| / (1/ε)) that of the study of robust networks (arXiv 2204.02481). They differ for
     kernels that lie on the threshold, and each is evaluated in the arithmetic of its source, so that these
     fall to the side where they fell there.
 
@@ -54,8 +54,8 @@ def sparse_kernels(
     the authors' first notebook says S = 0 there. Raises InputError for kernels that are no matrix, none at
     all, or not finite, and for an ε outside 0..1.
 
-    *Source: P. Gavrikov, J. Keuper, 2022, arXiv 2203.15331 (ε = 0.01); the `≤`: their "Robust Models are
-    less Over-Confident" companion study of robust filters, CVPR workshops 2022.*
+    *Source: P. Gavrikov, J. Keuper, 2022, arXiv 2203.15331 (ε = 0.01); the `≤`: their study of robust
+    networks, 2022, arXiv 2204.02481.*
 
     >>> sparse_kernels(torch.tensor([[1.0, 0.0], [0.009, -0.001], [0.0, 0.2]]))
     tensor([False,  True, False])
@@ -79,6 +79,8 @@ def sparse_peaks(
         raise InputError(
             f"epsilon must lie between 0 and 1 (0.01 for 1 % of the layer's peak), got {epsilon!r}"
         )
+    if not isinstance(comparison, Comparison):
+        raise InputError(f"comparison is Comparison.BELOW or Comparison.AT_MOST, got {comparison!r}")
     if peaks_N.dtype in (torch.float16, torch.bfloat16):
         peaks_N, layer_peak = peaks_N.float(), layer_peak.float()
     if comparison is Comparison.AT_MOST:

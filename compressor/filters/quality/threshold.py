@@ -16,9 +16,8 @@ class RandomThreshold:
 
     n is the number of kernels. A layer above it varies in all directions alike, as random kernels do: it
     learnt little. `elements` is K, the number of elements of the kernels it holds for; `least_kernels` the
-    n from which on it means something
-    (ours: where random layers reach half of the largest entropy, log10 K); `fitted` says where the constants
-    come from.
+    n from which on it means something, which is ours: where random layers reach half of the largest entropy,
+    log10 K. `fitted` says where the constants come from.
 
     *Source: P. Gavrikov, J. Keuper, 2022, arXiv 2203.15331 (the constants for K = 9, in full from their
     code).*

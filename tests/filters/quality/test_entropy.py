@@ -61,6 +61,26 @@ def test_the_bounds_are_reached() -> None:
     assert variance_entropy(line) == pytest.approx(0, abs=1e-12)
 
 
+@pytest.mark.parametrize("power", [-1000, -700, 700, 1022])
+def test_the_ends_of_float64_are_within_reach(power: int) -> None:
+    kernels = torch.randn(30, 9).clamp(-3, 3).double()
+    kernels[0, 0] = 3.99
+    scaled = torch.ldexp(kernels, torch.tensor(power))
+    for population in Population:
+        expected = variance_entropy(kernels, population=population)
+        assert variance_entropy(scaled, population=population) == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_smallest_number_that_there_is() -> None:
+    assert variance_entropy(torch.eye(3, dtype=torch.float64) * 5e-324) == pytest.approx(math.log10(2))
+
+
+def test_moments_that_overflowed_are_refused() -> None:
+    moments = Moments.of(torch.randn(5, 9, dtype=torch.float64) * 1e200)
+    with pytest.raises(InputError, match="scatter of the kernels holds 81 values"):
+        entropy_of_moments(moments)
+
+
 def test_what_is_far_from_zero_loses_no_digits() -> None:
     kernels = random_kernels(1, 50, 9)
     assert variance_entropy(kernels + 1e6) == pytest.approx(variance_entropy(kernels), abs=1e-7)

@@ -97,6 +97,8 @@ def test_bad_input_is_refused() -> None:
         sparsity(torch.empty(0, 9))
     with pytest.raises(InputError, match="kernels holds 1 value that is NaN"):
         sparsity(torch.tensor([[1.0, math.nan]]))
+    with pytest.raises(InputError, match=r"Comparison\.AT_MOST, got '<='"):
+        sparsity(torch.ones(1, 9), comparison="<=")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="epsilon must lie between 0 and 1"):
         sparsity(torch.ones(1, 9), epsilon=1.0)
     with pytest.raises(InputError, match="5 kernels do not make 2 filters"):
