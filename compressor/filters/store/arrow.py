@@ -34,6 +34,10 @@ Rows = npt.NDArray[np.floating[Any]]
 
 _GROUP_BYTES = 1 << 25
 _KEY = "layer"
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "float": np.dtype(np.float32),
+    "double": np.dtype(np.float64),
+}  # as Arrow names them
 
 
 def arrow() -> ModuleType:
@@ -65,19 +69,18 @@ class KernelFile:
 
     def __init__(self, path: Path, width: int, dtype: np.dtype[Any]) -> None:
         library = arrow()
-        self._names = [f"f{i}" for i in range(width)]
-        self._kind = library.from_numpy_dtype(dtype)
-        self._dtype = dtype
+        names = [f"f{i}" for i in range(width)]
+        kind = library.float64() if dtype == np.float64 else library.float32()
         self._at_once = rows_per_group(width, dtype)
         self.groups = 0
         """How many row groups are written."""
-        schema = library.schema([(_KEY, library.int64()), *((name, self._kind) for name in self._names)])
+        self._schema = library.schema([(_KEY, library.int64()), *((name, kind) for name in names)])
         self._writer = parquet().ParquetWriter(
             path,
-            schema,
+            self._schema,
             compression="zstd",
             use_dictionary=[_KEY],
-            use_byte_stream_split=self._names,
+            use_byte_stream_split=names,
             write_statistics=[_KEY],
             write_page_checksum=True,
         )
@@ -97,9 +100,12 @@ class KernelFile:
 
     def _write_group(self, key: int, rows: Rows) -> None:
         library = arrow()
-        keys = library.array(np.full(len(rows), key, dtype=np.int64))
-        columns = [library.array(np.ascontiguousarray(rows[:, i])) for i in range(rows.shape[1])]
-        table = library.table([keys, *columns], schema=self._writer.schema)
+        columns = [np.full(len(rows), key, dtype=np.int64), *map(np.ascontiguousarray, rows.T)]
+        arrays = [
+            library.Array.from_buffers(kind, len(rows), [None, library.py_buffer(column)])
+            for kind, column in zip(self._schema.types, columns, strict=True)
+        ]
+        table = library.Table.from_arrays(arrays, schema=self._schema)
         self._writer.write_table(table, row_group_size=len(rows))
         self.groups += 1
 
@@ -114,20 +120,36 @@ def opened(path: Path) -> Any:
 
 def rows_of(file: Any, path: Path, layer: Layer) -> Iterable[Rows]:
     """The kernels of a layer, [n, K] for each of its row groups; FileError where they are not as said."""
+    count = 0
     for group in range(layer.row_group, layer.row_group + layer.row_groups):
         try:
             said = file.metadata.row_group(group).column(0).statistics
             if (said.min, said.max) != (layer.key, layer.key):
                 raise ValueError(f"its row group {group} holds the layers {said.min} to {said.max}")
-            table = file.read_row_group(group, use_threads=False)
-            rows = np.empty(
-                (table.num_rows, table.num_columns - 1), table.schema.field(1).type.to_pandas_dtype()
-            )
-            for i in range(rows.shape[1]):
-                rows[:, i] = table.column(i + 1).to_numpy()
+            rows = _rows(file.read_row_group(group, use_threads=False))
         except Exception as error:
             raise unreadable(path, error, f"layer {layer.key} ({layer})") from error
+        count += len(rows)
         yield rows
+    if count != layer.count:
+        raise FileError(
+            f"{path}: holds {count} kernels of layer {layer.key} ({layer}), expected {layer.count}"
+        )
+
+
+def _rows(table: pa.Table) -> Rows:
+    """The columns f0, f1, ... side by side; by their buffers, as pyarrow's way to NumPy imports pandas."""
+    dtype = _DTYPES[str(table.schema.field(1).type)]
+    rows: Rows = np.empty((table.num_rows, table.num_columns - 1), dtype)
+    for i in range(rows.shape[1]):
+        start = 0
+        for chunk in table.column(i + 1).chunks:
+            if chunk.null_count:
+                raise ValueError(f"its column f{i} lacks {chunk.null_count} values")
+            values = np.frombuffer(chunk.buffers()[1], dtype, count=chunk.offset + len(chunk))
+            rows[start : start + len(chunk), i] = values[chunk.offset :]
+            start += len(chunk)
+    return rows
 
 
 def unreadable(path: Path, error: Exception, what: str = "a part of a store") -> FileError:
@@ -154,9 +176,9 @@ def layer_table(layers: Sequence[Layer]) -> pa.Table:
 
 def layer_rows(path: Path) -> list[Layer]:
     """The layers of a table in a file; raises FileError where it cannot be read."""
+    file = opened(path)
     try:
-        found = parquet().read_table(path, page_checksum_verification=True, use_threads=False).to_pylist()
-        return [_layer(row) for row in found]
+        return [_layer(row) for row in file.read(use_threads=False).to_pylist()]
     except Exception as error:
         raise unreadable(path, error, "the table of layers") from error
 

@@ -177,16 +177,13 @@ class Store:
         return replace(self, layers=tuple(layers))
 
     def _file(self, layer: Layer) -> Path:
+        if not isinstance(layer, Layer):
+            raise InputError(f"a layer of a store is one of store.layers, got {type(layer).__name__}")
         return self.folder / journal.kernel_file(layer.part)
 
     def _kernels(self, file: object, layer: Layer) -> Tensor:
         parts = list(rows_of(file, self._file(layer), layer))
-        rows = torch.from_numpy(parts[0] if len(parts) == 1 else np.concatenate(parts))
-        if len(rows) != layer.count:
-            raise FileError(
-                f"{self._file(layer)}: holds {len(rows)} kernels of {layer}, expected {layer.count}"
-            )
-        return rows
+        return torch.from_numpy(parts[0] if len(parts) == 1 else np.concatenate(parts))
 
     def _bank(self, file: object, layer: Layer) -> FilterBank:
         if layer.out_channels is None or layer.in_channels is None:

@@ -87,12 +87,12 @@ def test_a_program_in_a_pickle_is_named_and_not_run(
         assert (tmp_path / "run").exists()
 
 
-def _setting(array: object, **state: object) -> bytes:
+def _setting(**state: object) -> bytes:
     """A pickle of an array whose state is written by hand: version, shape, dtype, order, data."""
 
     class Forged:
         def __reduce__(self) -> object:
-            made = np._core.multiarray._reconstruct, (np.ndarray, (0,), b"b")
+            made = np.array([]).__reduce__()[0], (np.ndarray, (0,), b"b")
             return *made, (1, state["shape"], state["dtype"], False, state["data"])
 
     return pickle.dumps(Forged())
@@ -103,11 +103,11 @@ def test_bytes_are_never_taken_for_objects_and_lists_never_for_numbers() -> None
     numbers, objects = np.dtype("f8"), np.dtype("O")
     for dtype, data in ((objects, b"\x41" * 16), (numbers, [1.0, 2.0]), (numbers, b"\x00" * 15)):
         with pytest.raises(FileError, match="does not hold 2 numbers"):
-            plain_array(_setting(None, shape=(2,), dtype=dtype, data=data), "a block")
+            plain_array(_setting(shape=(2,), dtype=dtype, data=data), "a block")
     with pytest.raises(FileError, match=r"an array of \[3\] holds 2 values"):
-        plain_array(_setting(None, shape=(3,), dtype=objects, data=["a", "b"]), "a block")
+        plain_array(_setting(shape=(3,), dtype=objects, data=["a", "b"]), "a block")
     with pytest.raises(FileError, match="without a dtype or a shape"):
-        plain_array(_setting(None, shape=(-2,), dtype=objects, data=["a", "b"]), "a block")
+        plain_array(_setting(shape=(-2,), dtype=objects, data=["a", "b"]), "a block")
 
 
 @pytest.mark.parametrize(

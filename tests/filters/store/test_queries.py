@@ -81,7 +81,7 @@ def test_anything_but_one_select_is_refused(store: Store, tmp_path: Path, sql: s
 
 def test_a_query_reads_no_files_and_no_variables(store: Store, folder: Path) -> None:
     secret = pa.table({"x": [1]})
-    with pytest.raises(InputError, match="file system operations are disabled"):
+    with pytest.raises(InputError, match=r"disabled (by|through) configuration"):
         store.query(f"select * from '{folder / 'layers' / '000000.parquet'}'")
     with pytest.raises(InputError, match="secret does not exist"):
         store.query("select * from secret")
@@ -92,7 +92,7 @@ def test_memory_is_limited_and_what_does_not_fit_goes_to_the_disk(tmp_path: Path
     table = {"numbers": pa.table({"i": range(400_000)})}
     text = f"i::varchar || '{'x' * 200}'"
     sql = f"select count(*) as n from (select distinct i, {text} as s from numbers order by s)"
-    with pytest.raises(InputError, match="memory"):
+    with pytest.raises(InputError, match="Out of Memory"):
         query(table, sql, memory_limit="1MB", temp_directory=tmp_path)
     assert query(table, sql, memory_limit="200MB", temp_directory=tmp_path).to_pylist() == [{"n": 400_000}]
     with pytest.raises(InputError, match="memory_limit='plenty'"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,18 @@ def test_some_layers_are_a_store_too(store: Store) -> None:
     assert [bank.name for bank in some.banks()] == ["layer1", "layer2"]
     assert (some.count, some.models, some.table.num_rows) == (8 + 128, ("beta",), 2)
     assert "2 layers of 1 models, 136 kernels of 3 x 3" in repr(some)
+
+
+def test_what_is_no_layer_is_refused(store: Store) -> None:
+    for read in (store.kernels, store.bank, lambda layer: next(store.chunks(layer))):
+        with pytest.raises(InputError, match=r"a layer of a store is one of store\.layers, got int"):
+            read(0)
+
+
+def test_layers_of_another_store_are_noticed(store: Store) -> None:
+    last = replace(store.layers[-1], count=2)
+    with pytest.raises(FileError, match=r"holds 1 kernels of layer 11 \(gamma: layer3\), expected 2"):
+        store.kernels(last)
 
 
 def test_a_store_can_be_moved(folder: Path, tmp_path: Path) -> None:
