@@ -14,6 +14,7 @@ from compressor.cli.bundling import mobile
 from compressor.cli.command import reflowed
 from compressor.cli.explaining import explain
 from compressor.cli.exporting import onnx
+from compressor.cli.filters import filters
 from compressor.cli.planning import plan
 from compressor.cli.profiling import profile
 from compressor.cli.pruning import apply, prune
@@ -48,6 +49,7 @@ export = typer.Typer(
 for _command in (profile, explain, prune, plan, apply, verify, bench_page):
     _command.enter(app)
 app.add_typer(export, name="export")
+app.add_typer(filters, name="filters")
 for _command in (onnx, mobile):
     _command.enter(export)
 

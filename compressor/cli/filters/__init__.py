@@ -1,0 +1,17 @@
+"""The commands `compressor filters ...`: see filters, and keep those of many models."""
+
+from __future__ import annotations
+
+import typer
+
+from compressor.cli.filters.report import report
+
+__all__ = ["filters"]
+
+filters = typer.Typer(
+    help="See what filters are like: reports, drift between models, stores of any size.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+for _command in (report,):
+    _command.enter(filters)
