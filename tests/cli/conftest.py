@@ -105,6 +105,9 @@ class Outcome:
         return json.loads(self.out)
 
 
+Run = Callable[..., Outcome]
+
+
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The current directory, with `tiny_net.py` in it."""
@@ -116,7 +119,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.fixture
-def run(here: Path) -> Callable[..., Outcome]:
+def run(here: Path) -> Run:
     """Runs the command line within this process."""
 
     def call(*args: str | Path) -> Outcome:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,7 @@ from onnx import TensorProto, helper
 from compressor.cli.command import _repeated
 from compressor.export.bench import page
 from compressor.export.bench.web_runtime import SCRIPT, WASM, WebRuntime
-
-from .conftest import Outcome
-
-Run = Callable[..., Outcome]
+from tests.cli.conftest import Run
 
 
 @pytest.fixture(autouse=True)

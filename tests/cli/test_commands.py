@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,10 +13,8 @@ from torch import nn
 
 import compressor as cp
 from compressor.cli.inputs import parse_input
+from tests.cli.conftest import IMAGE, Run
 
-from .conftest import IMAGE, Outcome
-
-Run = Callable[..., Outcome]
 NET = "tiny_net:Tiny"
 
 # By hand, for two images of 8x8: conv1 3x3x3 -> 8 at 8x8, conv2 8x3x3 -> 6 at 6x6, fc 6 -> 5.

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from .conftest import IMAGE, Outcome
+from tests.cli.conftest import IMAGE, Run
 
-Run = Callable[..., Outcome]
 NET = "tiny_net:Tiny"
 PROFILE = ("profile", NET)
 PLAN = ("plan", NET, *IMAGE)

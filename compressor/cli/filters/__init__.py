@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import typer
 
+from compressor.cli.filters.compare import compare
+from compressor.cli.filters.extract import extract
+from compressor.cli.filters.merge import merge
 from compressor.cli.filters.report import report
+from compressor.cli.filters.sketch import sketch
 
 __all__ = ["filters"]
 
@@ -13,5 +17,5 @@ filters = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
-for _command in (report,):
+for _command in (report, compare, extract, sketch, merge):
     _command.enter(filters)

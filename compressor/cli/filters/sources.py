@@ -73,6 +73,11 @@ class Source:
         """Whether it is a folder: that of a store."""
         return Path(self.text).is_dir()
 
+    @property
+    def is_model(self) -> bool:
+        """Whether it is neither: a model that is built."""
+        return not (self.is_onnx or self.is_store)
+
 
 def kernel_size_of(text: str | None) -> tuple[int, ...] | None:
     """The size that was named, (3, 3) for "3x3"; raises typer.BadParameter for what is none.
@@ -97,10 +102,10 @@ def banks_of(source: Source, options: ReadingOptions) -> Sequence[FilterBank]:
     `banks_of_onnx` and `Store`.
     """
     size = kernel_size_of(options.kernel_size)
-    if source.is_onnx or source.is_store:
-        _refuse_model_options(source, options)
-        return _stored(source, size) if source.is_store else banks_of_onnx(source.text, kernel_size=size)
-    return _of_model(source, options, size)
+    if source.is_model:
+        return _of_model(source, options, size)
+    _refuse_model_options(source, options)
+    return _stored(source, size) if source.is_store else banks_of_onnx(source.text, kernel_size=size)
 
 
 def _of_model(source: Source, options: ReadingOptions, size: tuple[int, ...] | None) -> Sequence[FilterBank]:
