@@ -64,8 +64,7 @@ def build(options: ModelOptions) -> nn.Module:
 
     Raises typer.BadParameter where MODEL names no model, FileError where the weights do not fit.
     """
-    torch.manual_seed(options.seed)  # a plan of a freshly initialised model can be repeated
-    model = _named(options.model)
+    model = _named(options.model, options.seed)
     if options.weights is not None:
         load_weights_(model, options.weights)
     return model.to(device_of(options)).eval()
@@ -94,9 +93,12 @@ def warn_if_random(options: ModelOptions) -> None:
         )
 
 
-def _named(spec: str) -> nn.Module:
+def _named(spec: str, seed: int) -> nn.Module:
+    """The model, its random weights those of the seed: what importing its module draws does not count."""
+    found = find_object(spec, option="MODEL") if ":" in spec else None
+    torch.manual_seed(seed)
     if ":" in spec:
-        return _made(spec, find_object(spec, option="MODEL"))
+        return _made(spec, found)
     if spec in models.names():
         return models.create(spec)
     raise typer.BadParameter(

@@ -10,9 +10,7 @@ from compressor.cli.command import Result
 from compressor.cli.filters.drifts import HEAD, cells, plain
 from compressor.cli.objects import close_to
 from compressor.errors import InputError
-from compressor.filters import Basis
-from compressor.filters.sketching import Sketches
-from compressor.filters.store import Layer
+from compressor.filters import Basis, Layer, Sketches
 from compressor.profiling.tables import aligned
 
 __all__ = ["compare_groups", "is_sketch"]

@@ -12,7 +12,7 @@ import typer
 from compressor.cli.command import Result, command
 from compressor.cli.filters.sketch import described
 from compressor.cli.progress import Progress
-from compressor.filters.sketching import Sketches
+from compressor.filters import Sketches
 
 __all__ = ["MergeOptions", "merge"]
 

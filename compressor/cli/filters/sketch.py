@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,18 +13,16 @@ from typing import Annotated, Any
 import typer
 
 from compressor.cli.command import Result, command
-from compressor.cli.filters.sources import SOURCE_HELP, ReadingOptions, banks_of, kernel_size_of
-from compressor.cli.filters.sources import Source as Named
+from compressor.cli.filters.sources import SOURCE_HELP, ReadingOptions, Source, banks_of, kernel_size_of
 from compressor.cli.progress import Progress
 from compressor.errors import FileError, InputError
 from compressor.extras import imported
-from compressor.filters import Basis, Store
-from compressor.filters.sketching import (
-    Banks,
-    Setting,
+from compressor.filters import (
+    Basis,
+    FilterBank,
     Sketches,
-    Source,
-    Stored,
+    SketchSetting,
+    Store,
     sketch_all,
     sketch_on_cluster,
 )
@@ -114,10 +112,10 @@ def sketch(options: SketchOptions, reading: ReadingOptions, progress: Progress) 
     }
     with progress.step(f"sketching {options.source}"):
         if options.scheduler is None:
-            found = sketch_all(source, Setting(basis), workers=options.workers, **arguments)
+            found = sketch_all(source, SketchSetting(basis), workers=options.workers, **arguments)
         else:
             with _client(options.scheduler) as client:
-                found = sketch_on_cluster(source, Setting(basis), client, **arguments)
+                found = sketch_on_cluster(source, SketchSetting(basis), client, **arguments)
         found.write(options.out)
         if options.basis_out is not None:
             found.basis().save(options.basis_out)
@@ -152,17 +150,17 @@ def described(found: Sketches) -> tuple[str, dict[str, object]]:
     return "\n".join(lines), data
 
 
-def _source(text: str, reading: ReadingOptions) -> tuple[Source, tuple[int, ...]]:
-    named = Named(text)
+def _source(text: str, reading: ReadingOptions) -> tuple[Store | Sequence[FilterBank], tuple[int, ...]]:
+    named = Source(text)
     size = kernel_size_of(reading.kernel_size)
     if named.is_store:
         store = Store.open(text)
         if size not in (None, store.kernel_size):
             raise InputError(f"{text} holds kernels of {store.kernel_size}; leave --kernel-size out")
-        return Stored(store), store.kernel_size
+        return store, store.kernel_size
     size = size or (3, 3)
     named_size = "x".join(map(str, size))
-    return Banks.of(banks_of(named, replace(reading, kernel_size=named_size))), size
+    return banks_of(named, replace(reading, kernel_size=named_size)), size
 
 
 @contextmanager

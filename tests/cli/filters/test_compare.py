@@ -54,8 +54,8 @@ def test_stores_are_compared_as_a_whole(run: Run, store: Path) -> None:
     assert outcome.data["layers"] is None and outcome.data["whole"][0]["kernels"] == [768, 72]
 
 
-def test_groups_within_a_file_of_sketches(run: Run, store: Path) -> None:
-    assert run("filters", "sketch", store, "-o", "all.parquet").code == 0
+@pytest.mark.usefixtures("sketches")
+def test_groups_within_a_file_of_sketches(run: Run) -> None:
     outcome = run("filters", "compare", "all.parquet", "--by", "task")
     assert outcome.code == 0, outcome.err
     (row,) = [line for line in outcome.out.splitlines() if line.startswith("Style")]
@@ -64,8 +64,8 @@ def test_groups_within_a_file_of_sketches(run: Run, store: Path) -> None:
     assert [pair["groups"] for pair in pairs] == [["a", "b"], ["a", "c"], ["b", "c"]]
 
 
-def test_two_files_of_sketches(run: Run, store: Path) -> None:
-    assert run("filters", "sketch", store, "-o", "all.parquet").code == 0
+@pytest.mark.usefixtures("sketches")
+def test_two_files_of_sketches(run: Run) -> None:
     outcome = run("filters", "compare", "all.parquet", "all.parquet", "--json")
     assert outcome.code == 0, outcome.err
     assert outcome.data["whole"][0]["drift"] == 0
@@ -86,9 +86,8 @@ def test_two_files_of_sketches(run: Run, store: Path) -> None:
         (("tiny.onnx", "tiny.onnx", "--fold-batch-norm"), "is no model"),
     ],
 )
-@pytest.mark.usefixtures("onnx_file")
-def test_what_cannot_be_compared_is_said(run: Run, store: Path, args: tuple[str, ...], words: str) -> None:
-    assert run("filters", "sketch", store, "-o", "all.parquet").code == 0
+@pytest.mark.usefixtures("onnx_file", "store", "sketches")
+def test_what_cannot_be_compared_is_said(run: Run, args: tuple[str, ...], words: str) -> None:
     outcome = run("filters", "compare", *args)
     assert outcome.code in (1, 2)
     assert words in outcome.words

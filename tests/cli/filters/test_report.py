@@ -54,7 +54,7 @@ def test_files_are_written_and_named(run: Run, here: Path) -> None:
         ((TINY, "--fold-batch-norm"), "give its --input"),
         ((TINY, "--kernel-size", "three"), "is no kernel size"),
         ((TINY, "--kernel-size", "0x3"), "is no kernel size"),
-        ((TINY, "--kernel-size", "7x7"), "7 x 7"),
+        ((TINY, "--kernel-size", "7x7"), "size (7, 7)"),
         (("tiny.onnx", "--fold-batch-norm"), "tiny.onnx is no model"),
         (("tiny.onnx", *IMAGE), "tiny.onnx is no model"),
         (("missing.onnx",), "missing.onnx"),

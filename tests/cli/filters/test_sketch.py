@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import compressor as cp
-from compressor.filters.sketching import Sketches
+from compressor.filters import Sketches
 from tests.cli.conftest import Run
 
 
@@ -31,8 +31,17 @@ def test_a_second_pass_in_the_basis_of_the_first(run: Run, here: Path, store: Pa
     assert second.code == 0, second.err
     pooled = cp.filters.pooled_basis(bank.kernels for bank in cp.filters.Store.open(store).banks())
     torch.testing.assert_close(Sketches.read(here / "second.parquet").setting.basis.mean_K, pooled.mean_K)
-    refused = run("filters", "merge", "all.parquet", "first.parquet", "second.parquet")
+
+
+def test_tables_of_several_bases_do_not_merge(run: Run, here: Path, store: Path, sketches: Path) -> None:
+    Sketches.read(sketches).basis().save(here / "basis.safetensors")
+    assert run("filters", "sketch", store, "-o", "axes.parquet", "--basis", "basis.safetensors").code == 0
+    for name, model in (("axes", "a"), ("all", "b")):
+        table = Sketches.read(here / f"{name}.parquet")
+        table.chosen(lambda layer, model=model: layer.model == model).write(here / f"{model}.parquet")  # type: ignore[misc]
+    refused = run("filters", "merge", "both.parquet", "a.parquet", "b.parquet")
     assert refused.code == 1 and "basis" in refused.words
+    assert not (here / "both.parquet").exists()
 
 
 def test_nothing_is_left_beside_the_result(run: Run, here: Path, store: Path) -> None:
