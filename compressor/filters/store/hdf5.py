@@ -60,7 +60,8 @@ def open_filter_db(path: str | os.PathLike[str], *, unify_segmentation: bool = F
     values is taken as text. Names that several models have are told apart by their ids. Objects in `meta`
     are pickled there; they are read as plain data and never run. `groups` and `folded` are not in the file.
 
-    With `unify_segmentation` every `Task` that contains "Segmentation" is that, as in the paper.
+    With `unify_segmentation` every `Task` that contains "Segmentation" is that, as in the authors' own
+    analysis.
 
     *Source: P. Gavrikov, J. Keuper, CNN Filter DB, 2022, arXiv 2203.15331; data at
     doi:10.5281/zenodo.6371680.*

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 
 from compressor.errors import InputError
@@ -34,6 +35,7 @@ def kinds_of(model: str, layers: Iterable[Layer], before: Mapping[str, str]) -> 
                     f"model {model!r}: meta data {name!r} is a {type(value).__name__}; a column takes str, "
                     "bool, int, float or None"
                 )
+            _check_value(model, name, value)
             known = kinds.get(name, before.get(name, "none"))
             kinds[name] = _common(model, name, kind, known)
             spelt[name.lower()] = name
@@ -49,6 +51,16 @@ def _check_name(model: str, name: object, spelt: Mapping[str, str], before: Mapp
             f"model {model!r}: meta data {name!r} has the name of the column {other!r}, upper and lower case "
             "are one to SQL; choose another name"
         )
+
+
+def _check_value(model: str, name: str, value: object) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        fault = "None says that a value is missing"
+    elif isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+        fault = "a column takes whole numbers of 64 bits; give it as text"
+    else:
+        return
+    raise InputError(f"model {model!r}: meta data {name!r} is {value}; {fault}")
 
 
 def _common(model: str, name: str, kind: str, known: str) -> str:

@@ -143,6 +143,9 @@ class StoreWriter:
             journal.append(self.folder, entry)
         except OSError as error:
             raise FileError(f"{self.folder}: model {model!r} cannot be written: {error}") from error
+        except KeyboardInterrupt:
+            self.close()  # whether the line is in the journal is read from there by the next writer
+            raise
         finally:
             shutil.rmtree(aside, ignore_errors=True)
         self._entries[model] = entry

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -188,6 +189,8 @@ def test_a_model_that_is_refused_leaves_the_store_as_it_was(folder: Path, case: 
         ({"sizes": [1, 2]}, "meta data 'sizes' is a list; a column takes"),
         ({"Pretraining-Dataset": 1}, "is int here and bool elsewhere"),
         ({"": 1}, "names of meta data are strings"),
+        ({"year": float("nan")}, "meta data 'year' is nan; None says that a value is missing"),
+        ({"year": 1 << 63}, "a column takes whole numbers of 64 bits"),
     ],
 )
 def test_meta_data_that_cannot_be_a_column_is_refused(folder: Path, metadata: dict, message: str) -> None:
@@ -329,3 +332,18 @@ def test_arrays_of_any_byte_order_are_taken(tmp_path: Path, dtype: str) -> None:
             writer.add("text", [StreamedLayer("conv", 2, [np.full((2, 9), "a")])])
     store = Store.open(tmp_path)
     assert store.kernels(store.layers[0]).tolist() == rows.tolist()
+
+
+def test_an_interrupted_writer_has_to_be_opened_again(folder: Path) -> None:
+    def layers() -> Iterator[FilterBank]:
+        yield banks_of("net")[0]
+        raise KeyboardInterrupt
+
+    with StoreWriter(folder) as writer:
+        with pytest.raises(KeyboardInterrupt):
+            writer.add("net", layers())
+        with pytest.raises(InputError, match="the writer is closed"):
+            writer.add("net", banks_of("net"))
+    with StoreWriter(folder) as writer:
+        writer.add("net", banks_of("net"))
+    assert Store.open(folder).models == (*NAMES, "net")
