@@ -173,6 +173,9 @@ def _loaded(file: Path) -> onnx.ModelProto:
         for kind, there in (("graph", proto.graph.node), ("opset", proto.opset_import)):
             if not there:
                 raise ValueError(f"it holds no {kind}")
+        for node in proto.graph.node:
+            if not all(isinstance(name, str) for name in (node.op_type, *node.input, *node.output)):
+                raise ValueError(f"a name in its node {node.name!r} is no text")
         return inliner.inline_local_functions(proto) if proto.functions else proto
     except Exception as error:  # protobuf and the inliner raise kinds of their own
         raise FileError(

@@ -81,11 +81,12 @@ def open_filter_db(path: str | os.PathLike[str], *, unify_segmentation: bool = F
             "fetch it again, and unpack it where its name ends in .xz"
         ) from error
     with handle:
-        array = _array(handle, file)
-        if _META not in handle:
-            raise FileError(f"{file}: lacks the table {_META}; it holds {', '.join(handle)}")
-        frame = read_frame(handle[_META], f"{file}: {_META}")
-        yield _database(file, array, frame, unify_segmentation=unify_segmentation)
+        try:
+            array, frame = _array(handle, file), _frame(handle, file)
+            database = _database(file, array, frame, unify_segmentation=unify_segmentation)
+        except (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+            raise FileError(f"{file}: is a damaged HDF5 file ({error}); fetch it again") from error
+        yield database
 
 
 def _array(handle: Any, file: Path) -> Any:
@@ -98,6 +99,12 @@ def _array(handle: Any, file: Path) -> Any:
         found = "a group" if shape is None else f"{array.dtype} {list(shape)}"
         raise FileError(f"{file}: {name} is a floating [N, 3, 3] or [N, 9], got {found}")
     return array
+
+
+def _frame(handle: Any, file: Path) -> Frame:
+    if _META not in handle:
+        raise FileError(f"{file}: lacks the table {_META}; it holds {', '.join(handle)}")
+    return read_frame(handle[_META], f"{file}: {_META}")
 
 
 def _database(file: Path, array: Any, frame: Frame, *, unify_segmentation: bool) -> FilterDb:

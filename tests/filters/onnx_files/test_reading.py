@@ -273,3 +273,20 @@ def test_no_truncation_of_a_file_passes_for_a_whole_one(tmp_path: Path) -> None:
         file.write_bytes(whole[:length])
         with pytest.raises((FileError, InputError)):
             banks_of_onnx(file)
+
+
+def test_no_damage_of_a_file_gives_another_error_than_ours(tmp_path: Path) -> None:
+    nodes = [conv("x", "a", "y0"), helper.make_node("Identity", ["a"], ["b"]), conv("y0", "b", "y1")]
+    whole = model(nodes, {"a": weight(3, 3, 3, 3)}).SerializeToString()
+    rng, file, faults = np.random.default_rng(3), tmp_path / "damaged.onnx", 0
+    for _ in range(120):
+        content = bytearray(whole)
+        for at in rng.integers(len(whole), size=3):
+            content[at] = rng.integers(256)
+        file.write_bytes(content)
+        try:
+            read_onnx(file, kernel_size=None)
+        except (FileError, InputError) as error:
+            assert "damaged.onnx" in str(error)
+            faults += 1
+    assert faults > 10

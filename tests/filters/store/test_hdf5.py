@@ -316,3 +316,20 @@ def test_an_import_that_was_ended_goes_on(tmp_path: Path) -> None:
     assert (found.added, found.kept) == (("other",), ("net",))
     with pytest.raises(InputError, match="float64 was asked for"):
         _imported(file, tmp_path / "store", dtype=torch.float64)
+
+
+def test_no_damage_of_the_file_gives_another_error_than_ours(tmp_path: Path) -> None:
+    whole = _published(tmp_path / "dataset.h5").read_bytes()
+    rng, file, faults = np.random.default_rng(7), tmp_path / "damaged.h5", 0
+    for _ in range(150):
+        content = bytearray(whole)
+        for at in rng.integers(len(whole), size=3):
+            content[at] = rng.integers(256)
+        file.write_bytes(content)
+        try:
+            with open_filter_db(file) as database:
+                assert database.kernels
+        except FileError as error:
+            assert "damaged.h5" in str(error)
+            faults += 1
+    assert faults > 30
