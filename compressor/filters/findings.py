@@ -44,7 +44,8 @@ def findings(layers: Sequence[LayerReport]) -> tuple[Finding, ...]:
 def trend(layers: Sequence[LayerReport]) -> str:
     """How diversity and sparsity go from input to output: medians of thirds of the layers, or nothing.
 
-    Layers whose diversity is not judged are left out; fewer than six make no trend.
+    Where depths are not known the layers come in their order. Layers whose diversity is not judged are left
+    out; fewer than six make no trend.
     """
     judged = [(layer, layer.entropy_ratio) for layer in layers if layer.entropy_ratio is not None]
     if len(judged) < 6:
@@ -55,8 +56,9 @@ def trend(layers: Sequence[LayerReport]) -> str:
     ratios = " | ".join(f"{statistics.median(ratio for _, ratio in third):.3f}" for third in thirds)
     shares = " | ".join(f"{statistics.median(x.quality.sparsity for x, _ in third):.3f}" for third in thirds)
     (weakest, ratio) = min(judged, key=lambda pair: pair[1])
+    order = "From input to output" if all(x.bank.conv_depth is not None for x, _ in judged) else "As defined"
     return (
-        f"From input to output, medians of thirds of the layers: H/T_H {ratios}; S {shares}. "
+        f"{order}, medians of thirds of the layers: H/T_H {ratios}; S {shares}. "
         f"Least diverse: {weakest.bank.name} ({ratio:.3f})."
     )
 
@@ -72,7 +74,7 @@ def _dead(layers: Sequence[LayerReport]) -> Iterator[Finding]:
     """Filters that write next to nothing, apart for those whose batch norm is folded in."""
     for folded, advice in (
         (True, f"Their batch norm is folded in: they write a constant and next to nothing else. {_CUT}"),
-        (False, f"{_CUT} But a batch norm behind may scale them up: fold_batch_norm=True shows it."),
+        (False, f"{_CUT} But a batch norm behind that is not folded in may scale them up."),
     ):
         found = [x for x in layers if x.quality.dead_filters and x.bank.folded is folded]
         details = [f"{_listed(x.quality.dead_filters)} of {len(x.bank.weight)}" for x in found]

@@ -67,6 +67,13 @@ class FilterReport:
         return findings(self.layers)
 
     @property
+    def farthest(self) -> LayerReport | None:
+        """The layer whose kernels are farthest from the reference, D counted in noise floors; or None."""
+        drifts = [(layer.drift, layer) for layer in self.layers if layer.drift]
+        placed = [(d.value / d.noise.high, layer) for d, layer in drifts if d.noise.high > 0]
+        return max(placed, key=lambda pair: pair[0])[1] if placed else None
+
+    @property
     def folded(self) -> int:
         """In how many layers a batch norm was folded."""
         return sum(layer.bank.folded for layer in self.layers)
@@ -160,7 +167,7 @@ def report(
     ...     _ = net[0].weight[4].zero_()
     >>> print(report(net).findings[0])
     Dead filters (27 weights): 0 4 of 16. They can be cut; where their output is added to others', with those
-    only. But a batch norm behind may scale them up: fold_batch_norm=True shows it.
+    only. But a batch norm behind that is not folded in may scale them up.
     """
     name = model_name or type(model).__name__
     found = banks(

@@ -76,7 +76,7 @@ def test_what_was_planted_is_found_where_it_was_planted_and_nowhere_else() -> No
 def test_a_dead_filter_with_its_norm_folded_in_is_one_that_can_be_cut() -> None:
     bank = planted()[1]
     folded = FilterBank(bank.weight, "dead", folded=True)
-    assert "fold_batch_norm=True shows it" in _about("Dead").advice
+    assert "a batch norm behind that is not folded in may scale them up" in _about("Dead").advice
     assert "batch norm is folded in: they write a constant" in _about("Dead", report_of([folded])).advice
     both = report_of([bank, folded])
     assert [finding.layers for finding in both.findings] == [("dead",), ("dead",)]
@@ -179,6 +179,7 @@ def test_the_trend_goes_by_depth_not_by_the_order_of_the_banks() -> None:
     healthy, flat = (report_of([b]).layers[0].entropy_ratio for b in (first, last))
     assert f"H/T_H {healthy:.3f} | {healthy:.3f} | {flat:.3f}" in text
     assert "From input to output" not in str(report_of(shallow[:5]))
+    assert "As defined, medians of thirds" in str(report_of([FilterBank(b.weight, b.name) for b in shallow]))
 
 
 def test_a_layer_is_found_by_name_and_a_slip_says_what_there_is() -> None:

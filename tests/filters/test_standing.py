@@ -85,11 +85,23 @@ def test_a_single_layer_and_a_layer_of_zeros_have_nothing_to_be_compared_with() 
     assert made["a"].drift is not None and made["a"].drift.counts == (256, 256)
 
 
+def test_equal_layers_of_one_shape_are_at_no_distance() -> None:
+    ones = [FilterBank(torch.ones(4, 4, 3, 3), f"conv{i}") for i in range(2)]
+    made = report_of(ones, basis=Basis.cosines((3, 3)))
+    assert [layer.drift.value for layer in made.layers if layer.drift] == [0, 0]
+    assert made.farthest is None and "Other kernels" not in str(made)
+
+
 def test_a_layer_of_other_kernels_is_named() -> None:
     found = [_bank(f"conv{i}", 32, 32, 3, 3, smooth=0.3 * (i % 2)) for i in range(6)]
     flat = _bank("flat", 32, 32, 3, 3, smooth=8)
-    (finding,) = (f for f in report_of([*found, flat]).findings if f.what.startswith("Other kernels"))
+    few = FilterBank(torch.randn(8, 3, 3, 3), "few")  # a large D, and as large a floor
+    made = report_of([few, *found, flat])
+    (finding,) = (f for f in made.findings if f.what.startswith("Other kernels"))
     assert finding.layers == ("flat",)
+    assert made.farthest is made["flat"]
+    assert made["few"].drift is not None and made["flat"].drift is not None
+    assert made["few"].drift.value > made["flat"].drift.value
 
 
 def test_what_does_not_fit_is_an_error_with_the_sizes() -> None:

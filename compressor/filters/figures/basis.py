@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from compressor.errors import InputError
 from compressor.filters.basis import Basis
 from compressor.filters.figures.canvas import grid
-from compressor.filters.figures.pictures import draw_kernel
+from compressor.filters.figures.pictures import draw_kernel, picture_shape
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,7 +36,8 @@ def basis_figure(
             f"of basis {basis.identity} {basis.width}: give the kernel size it was made for"
         )
     count = min(at_most, basis.width)
-    figure, panels = grid(count + 1, 5, width=1.35, height=1.45, title=title)
+    rows, columns = picture_shape(kernel_size)
+    figure, panels = grid(count + 1, 5, width=1.35, height=0.3 + 1.2 * min(rows / columns, 2), title=title)
     largest = float(basis.mean_K.abs().max())
     draw_kernel(panels[0], basis.mean_K.reshape(*kernel_size), limit=largest or 1.0)
     panels[0].set_title(f"mean (±{largest:.2f})", fontsize=8)

@@ -44,7 +44,7 @@ def _of_shapes(report: FilterReport, standing: Standing) -> dict[str, Figure]:
     basis, about = standing.basis, f"{report.model}, {size} kernels, basis {standing.basis.identity}"
     title = f"{about}: shapes and their shares of the variance"
     figures = {"basis": basis_figure(basis, kernel_size=standing.kernel_size, title=title)}
-    groups = _groups(layers)
+    groups = _groups(report, layers)
     if groups:
         figures["coefficients"] = histogram_figure(
             groups, shares=basis.shares_K.tolist(), title=f"{about}: coefficients"
@@ -56,8 +56,8 @@ def _of_shapes(report: FilterReport, standing: Standing) -> dict[str, Figure]:
     return figures
 
 
-def _groups(layers: Sequence[LayerReport]) -> dict[str, Histogram]:
-    """The histograms of thirds of the layers, and of the one that is farthest from the others."""
+def _groups(report: FilterReport, layers: Sequence[LayerReport]) -> dict[str, Histogram]:
+    """The histograms of thirds of the layers, and of the one that is farthest from the reference."""
     if len(layers) < 6:
         found = {layer.bank.name: layer.histogram for layer in layers}
     else:
@@ -68,8 +68,6 @@ def _groups(layers: Sequence[LayerReport]) -> dict[str, Histogram]:
             name: reduce(Histogram.merge, [x.histogram for x in ranked[start:end] if x.histogram])
             for name, start, end in thirds
         }
-        apart = max(
-            layers, key=lambda layer: layer.drift.value - layer.drift.noise.high if layer.drift else 0
-        )
-        found[apart.bank.name] = apart.histogram
+        if report.farthest is not None:
+            found[report.farthest.bank.name] = report.farthest.histogram
     return {name: counted for name, counted in found.items() if counted is not None and counted.count}

@@ -69,8 +69,8 @@ def _draw(panel: Axes, layer: LayerReport, basis: Basis) -> AxesImage:
         cmap="viridis_r",
         norm=colours.LogNorm(vmin=5e-3, vmax=2, clip=True),
     )
-    panel.axhline(0, color="#bbbbbb", linewidth=0.4, zorder=0)
-    panel.axvline(0, color="#bbbbbb", linewidth=0.4, zorder=0)
+    panel.axhline(0, color="#bbbbbb", linewidth=0.4, zorder=-1)
+    panel.axvline(0, color="#bbbbbb", linewidth=0.4, zorder=-1)
     ticks = [-math.floor(bound), 0, math.floor(bound)]
     panel.set(xlim=(-bound, bound), ylim=(-bound, bound), xticks=ticks, yticks=ticks)
     panel.tick_params(labelsize=6, length=2)

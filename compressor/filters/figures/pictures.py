@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["draw_kernel"]
+__all__ = ["draw_kernel", "picture_shape"]
 
 
 def draw_kernel(axes: Axes, kernel: Tensor, *, limit: float) -> None:
@@ -23,6 +24,16 @@ def draw_kernel(axes: Axes, kernel: Tensor, *, limit: float) -> None:
     picture = _flat(kernel.detach().cpu().double())
     axes.imshow(picture, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
     axes.set(xticks=[], yticks=[])
+
+
+def picture_shape(kernel_size: Sequence[int]) -> tuple[int, int]:
+    """The rows and columns of a kernel's picture.
+
+    >>> picture_shape((5,)), picture_shape((3, 2)), picture_shape((3, 3, 3))
+    ((1, 5), (3, 2), (3, 11))
+    """
+    rows, columns = _flat(torch.zeros(*kernel_size)).shape
+    return rows, columns
 
 
 def _flat(kernel: Tensor) -> npt.NDArray[np.float64]:
