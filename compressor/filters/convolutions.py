@@ -23,6 +23,7 @@ _NORMS: dict[str, tuple[int | None, int]] = {
     "aten.miopen_batch_norm.default": (5, 7),
     "aten._native_batch_norm_legit_no_training.default": (None, 6),
 }
+_CASTS = frozenset(("aten._to_copy.default", "aten.clone.default"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +121,8 @@ def _convolution(
     norm: Op | None,
     levels: Mapping[int, int],
 ) -> Convolution:
-    place, parameter = op.args[1].value, tape.values[op.args[1].value].name
+    place = op.args[1].value
+    parameter = tape.values[_source(tape, place)].name
     name = parameter.removesuffix("weight").removesuffix(".") or op.module or "(model)"
     if place in levels:
         raise ModelError(
@@ -132,6 +134,14 @@ def _convolution(
     depth = 0 if entering is None else entering + 1
     found = None if norm is None else _norm(operands[norm.index], _NORMS[norm.target][1])
     return Convolution(name, op.module, weight, groups, transposed, depth, found)
+
+
+def _source(tape: Tape, value: int) -> int:
+    """The value that this one shows, in other numbers or another view."""
+    writers = {out: op for op in tape.ops for out in op.outputs if out is not None}
+    while value in writers and (writers[value].is_view or writers[value].target in _CASTS):
+        value = writers[value].args[0].value
+    return value
 
 
 def _norm(operands: tuple[Any, ...], epsilon: int) -> Norm:

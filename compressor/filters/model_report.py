@@ -198,11 +198,22 @@ def report_of(
     >>> report_of([FilterBank(torch.randn(8, 4, 3, 3), "conv1")], model="net")
     FilterReport(net: 1 layers)
     """
-    layers = tuple(LayerReport(bank, measure(bank)) for bank in found)
+    layers = tuple(LayerReport(bank, measure(bank)) for bank in _checked(found, "report_of"))
     if not layers:
         raise InputError("report_of takes one bank or more, got none")
     names = {layer.bank.model for layer in layers}
     title = model or (names.pop() if len(names) == 1 else f"{len(names)} models")
-    compared = None if reference is None else tuple(reference)
+    compared = None if reference is None else _checked(reference, "a reference")
     found_standing, layers = standing(layers, basis=basis, reference=compared)
     return FilterReport(title, layers, found_standing)
+
+
+def _checked(found: Iterable[FilterBank], named: str) -> tuple[FilterBank, ...]:
+    kept = tuple(found) if isinstance(found, Iterable) else (found,)
+    for bank in kept:
+        if not isinstance(bank, FilterBank) or not isinstance(found, Iterable):
+            raise InputError(
+                f"{named} takes filter banks, as banks(model) gives them, got {type(found).__name__} of "
+                f"{type(bank).__name__}: FilterBank(weight, name) makes one, and one goes into a list"
+            )
+    return kept

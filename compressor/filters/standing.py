@@ -56,6 +56,8 @@ def standing(
     have, 1 x 1 left out; without a `reference` each layer is compared with the others. Raises InputError
     where no layer's kernels fit a basis that was given, or the reference has none of their size.
     """
+    if basis is not None and not isinstance(basis, Basis):
+        raise InputError(f"a basis is a Basis, got {type(basis).__name__}: Basis.load reads one from a file")
     size = _common_size(layers, None if basis is None else basis.width)
     if size is None:
         if basis is not None:

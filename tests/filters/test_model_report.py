@@ -218,6 +218,12 @@ def test_nothing_to_report_on_is_an_error() -> None:
         report(nn.Linear(2, 2))
     with pytest.raises(InputError, match="one bank or more"):
         report_of([])
+    with pytest.raises(InputError, match=r"got list of Tensor: FilterBank\(weight, name\) makes one"):
+        report_of([torch.randn(2, 2, 3, 3)])  # type: ignore[list-item]
+    with pytest.raises(InputError, match=r"got FilterBank of FilterBank.*one goes into a list"):
+        report_of(planted()[0])  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="a basis is a Basis, got str"):
+        report(nn.Conv2d(2, 2, 3), basis="basis.safetensors")  # type: ignore[arg-type]
 
 
 def test_a_weight_that_is_not_finite_is_named() -> None:

@@ -125,6 +125,20 @@ def test_functional_convolutions_are_seen_where_the_model_runs() -> None:
     assert [(b.name, b.groups) for b in found] == [("kernel", 3), ("conv", 1)]
 
 
+def test_a_weight_that_is_cast_or_viewed_keeps_its_name() -> None:
+    class Flat(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.kernels = nn.Parameter(torch.randn(4, 27, dtype=torch.float64))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.conv2d(x, self.kernels.to(x.dtype).view(4, 3, 3, 3))
+
+    net = Flat()
+    (bank,) = banks(net, IMAGE)
+    assert bank.name == "kernels" and torch.equal(bank.weight, net.kernels.float().view(4, 3, 3, 3))
+
+
 def test_a_graph_stands_for_its_example_inputs() -> None:
     net = Branches()
     graph = cp.capture(net, IMAGE)
