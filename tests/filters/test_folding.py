@@ -118,8 +118,22 @@ def _exported(net: nn.Module, x: Tensor, path: Path) -> tuple[list[Tensor], list
     return weights, [ranks.index(depth) for depth in depths]
 
 
+class OneNorm(nn.Module):
+    """Two branches as long as each other until the norm of one is folded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a1, self.norm, self.a2 = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3)
+        self.b1, self.b2 = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.a2(self.norm(self.a1(x))) + self.b2(F.relu(self.b1(x)))
+        return out
+
+
 NETS: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
     "branches": (Branches, IMAGE),
+    "one norm": (OneNorm, IMAGE),
     "resnet20": (lambda: create("resnet20_cifar"), IMAGE),
     "resnet20, option B": (lambda: create("resnet20_cifar", shortcut="B"), IMAGE),
     "resnet50": (lambda: create("resnet50"), IMAGE),

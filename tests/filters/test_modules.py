@@ -139,6 +139,21 @@ def test_a_weight_that_is_cast_or_viewed_keeps_its_name() -> None:
     assert bank.name == "kernels" and torch.equal(bank.weight, net.kernels.float().view(4, 3, 3, 3))
 
 
+def test_what_is_written_into_a_tensor_counts_in_the_depth_of_who_reads_it() -> None:
+    class Written(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Conv2d(3, 2, 1), nn.Conv2d(4, 2, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            whole = torch.zeros(1, 4, 32, 32)
+            whole[:, :2] = self.first(x)
+            out: Tensor = self.second(whole)
+            return out
+
+    assert [(b.name, b.conv_depth) for b in banks(Written(), IMAGE)] == [("first", 0), ("second", 1)]
+
+
 def test_a_graph_stands_for_its_example_inputs() -> None:
     net = Branches()
     graph = cp.capture(net, IMAGE)

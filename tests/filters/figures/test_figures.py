@@ -153,6 +153,16 @@ def test_a_panel_counts_every_kernel() -> None:
         assert layer.phenotype is not None and layer.phenotype.value in axes.get_title()
 
 
+def test_the_first_component_runs_from_left_to_right() -> None:
+    basis = Basis.cosines((3, 3))
+    wide = FilterBank(
+        torch.randn(32, 32, 1, 1).expand(-1, -1, 3, 3) + 0.1 * torch.randn(32, 32, 3, 3), "wide"
+    )
+    figure = phenotype_figure(report_of([wide], basis=basis).layers, basis)
+    filled = figure.axes[0].images[0].get_array().filled(0) > 0
+    assert filled.any(axis=0).sum() > 2 * filled.any(axis=1).sum()
+
+
 # -- files ------------------------------------------------------------------------------------------
 
 
