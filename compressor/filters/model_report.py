@@ -47,7 +47,8 @@ class FilterReport:
     standing: Standing | None = None
 
     def __repr__(self) -> str:
-        return f"FilterReport({self.model}: {len(self.layers)} layers)"
+        count = len(self.layers)
+        return f"FilterReport({self.model}: {count} layer{'' if count == 1 else 's'})"
 
     def __str__(self) -> str:
         return self.summary()
@@ -196,7 +197,7 @@ def report_of(
 
     >>> import torch
     >>> report_of([FilterBank(torch.randn(8, 4, 3, 3), "conv1")], model="net")
-    FilterReport(net: 1 layers)
+    FilterReport(net: 1 layer)
     """
     layers = tuple(LayerReport(bank, measure(bank)) for bank in _checked(found, "report_of"))
     if not layers:
