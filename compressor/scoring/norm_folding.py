@@ -17,16 +17,14 @@ from compressor.scoring.weights import weights_of
 
 __all__ = ["Contraction", "contractions", "folded_weights"]
 
-_NORMS = frozenset(
-    f"aten.{name}.default"
-    for name in (
-        "native_batch_norm",
-        "_native_batch_norm_legit_no_training",
-        "cudnn_batch_norm",
-        "miopen_batch_norm",
-        "batch_norm",
-    )
-)
+# Batch norms: which argument is ε, and which says that the statistics of the batch are taken.
+_NORMS: dict[str, tuple[int, int | None]] = {
+    "aten.native_batch_norm.default": (7, 5),
+    "aten.cudnn_batch_norm.default": (7, 5),
+    "aten.miopen_batch_norm.default": (7, 5),
+    "aten.batch_norm.default": (7, 5),
+    "aten._native_batch_norm_legit_no_training.default": (6, None),
+}
 _CONVOLUTIONS = frozenset(("aten.convolution.default", "aten.convolution_overrideable.default"))
 _PRODUCTS = {"aten.mm.default": 1, "aten.addmm.default": 2}  # which argument is the matrix
 
@@ -59,11 +57,14 @@ def folded_weights(graph: Graph) -> dict[str, Tensor]:
     >>> (folded_weights(graph)["0.weight"] / net[0].weight.data)[:, 0, 0, 0]
     tensor([ 1.0000, -2.0000,  0.0000,  4.0000], dtype=torch.float64)
     """
-    weights = weights_of(graph)
-    scales = _scales(graph.tape, weights)
-    uses = Counter(use.weight for use in contractions(graph.tape))
-    for use in contractions(graph.tape):
-        if uses[use.weight] == 1 and use.output in scales:
+    tape, weights = graph.tape, weights_of(graph)
+    reads = Counter(
+        value for op in tape.ops for value in set(references((op.args, tuple(op.kwargs.values()))))
+    )
+    reads.update(tape.outputs)
+    scales = dict(_scales(tape, weights))
+    for use in contractions(tape):
+        if reads[tape.by_name[use.weight]] == reads[use.output] == 1 and use.output in scales:
             weights[use.weight] = _scaled(weights[use.weight], scales[use.output], use)
     return weights
 
@@ -97,31 +98,18 @@ def _contraction(op: Op, tape: Tape, turned: Mapping[int, int]) -> Contraction |
     return None
 
 
-def _scales(tape: Tape, weights: Mapping[str, Tensor]) -> dict[int, Tensor]:
-    """γ / √(σ² + ε) [O] of each value that is read by a batch norm with known statistics and nothing else."""
-    readers = Counter(
-        value for op in tape.ops for value in set(references((op.args, tuple(op.kwargs.values()))))
-    )
-    readers.update(tape.outputs)
-    return {value: scale for value, scale in _norms(tape, weights) if readers[value] == 1}
-
-
-def _norms(tape: Tape, weights: Mapping[str, Tensor]) -> Iterator[tuple[int, Tensor]]:
+def _scales(tape: Tape, weights: Mapping[str, Tensor]) -> Iterator[tuple[int, Tensor]]:
+    """γ / √(σ² + ε) [O] of each value that is read by a batch norm whose statistics are known."""
     for op in tape.ops:
         if op.target not in _NORMS or not isinstance(op.args[0], Ref):
             continue
-        variance, epsilon = _name(op.args[4], tape), op.args[-1 if len(op.args) < 8 else 7]
-        if op.target.endswith("no_training.default"):
-            epsilon = op.args[6]
-        if not variance or not isinstance(epsilon, float):
+        epsilon, of_batch = _NORMS[op.target]
+        variance, gamma = _name(op.args[4], tape), _name(op.args[1], tape)
+        is_computed = op.args[1] is not None and not gamma  # in the forward: not known here
+        if not variance or is_computed or (of_batch is not None and op.args[of_batch]):
             continue
-        scale = torch.rsqrt(widened(weights[variance]) + epsilon)
-        gamma = _name(op.args[1], tape)
-        if gamma:
-            scale = scale * weights[gamma]
-        elif op.args[1] is not None:
-            continue  # computed in the forward: not known here
-        yield op.args[0].value, scale
+        scale = torch.rsqrt(widened(weights[variance]) + op.args[epsilon])
+        yield op.args[0].value, scale * weights[gamma] if gamma else scale
 
 
 def _name(argument: Any, tape: Tape) -> str:

@@ -88,6 +88,39 @@ def test_layers_without_such_a_norm_are_as_they_are() -> None:
         assert torch.equal(folded_weights(graph)["0.weight"], net[0].weight.detach()), why
 
 
+def test_statistics_of_the_batch_are_not_folded() -> None:
+    class Always(nn.Module):
+        def __init__(self, training: bool) -> None:
+            super().__init__()
+            self.conv, self.norm, self.always = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), training
+
+        def forward(self, x: Tensor) -> Tensor:
+            norm = self.norm
+            args = norm.running_mean, norm.running_var, norm.weight, norm.bias
+            return nn.functional.batch_norm(self.conv(x), *args, training=self.always)
+
+    for training in (True, False):
+        graph = capture(scrambled(Always(training)), torch.randn(2, 3, 4, 4))
+        same = torch.equal(folded_weights(graph)["conv.weight"].float(), graph.model.conv.weight.detach())
+        assert same == training
+
+
+def test_a_weight_that_is_an_embedding_too_is_not_folded() -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table, self.norm, self.out = nn.Embedding(6, 4), nn.BatchNorm1d(6), nn.Linear(6, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            vectors = self.table(torch.zeros(len(x), dtype=torch.long)) + x
+            return self.out(self.norm(vectors @ self.table.weight.T))
+
+    graph = capture(scrambled(Tied()), torch.randn(3, 4))
+    assert torch.equal(
+        folded_weights(graph)["table.weight"], graph.model.get_parameter("table.weight").detach()
+    )
+
+
 def test_contractions_name_their_groups_and_sides() -> None:
     net = nn.Sequential(
         *(nn.Conv2d(4, 6, 3, groups=2), nn.ConvTranspose2d(6, 4, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
