@@ -19,6 +19,7 @@ BENCHMARKS = {
     "sparse_training": ("MaskSparsity beside global sparse training, ResNet-20 on CIFAR-10", 1, 25),
     "accuracy": ("accuracy of ResNet-56 by scorer, beside torch-pruning", 2, 40),
     "one_shot": ("accuracy of ResNet-56 right after pruning, with and without recovery", 1, 40),
+    "filter_quality": ("what filter quality is worth as a criterion and a budget, CIFAR-10", 1, 20),
     "low_precision": ("bytes, accuracy and speed of a pruned ResNet-20 in float32, int8 and fp16", 1, 2),
     "phone": ("size, memory, time and instructions of pruned networks as files, fp32 and int8", 4, 20),
     "filter_widths": (

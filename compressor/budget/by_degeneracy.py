@@ -19,14 +19,15 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ByDegeneracy:
-    """An `order` that removes ratios in proportion to how degenerate the layers of each group are.
+    """An `order` that removes more of those groups whose layers are more degenerate.
 
     `Macs(0.5, order=ByDegeneracy())` removes λ · w of every group, with the one λ that meets the fraction
     and w = healthy + (1 − healthy) · share, where `share` is that of `scoring.degeneracies`: many sparse
-    kernels or few kernel shapes. With `healthy` = 1 all groups are thinned alike, as by `by_ratio`. Scores
-    decide within a group. Ranks that are dead go before everything else, as far as the scores put them first:
-    `FilterQuality` does, and `Product` with its terms ("live", "read") brings any other scorer to it. Layers
-    that look random are named by `scoring.degeneracies(graph).random`; here they count as healthy.
+    kernels or few kernel shapes. With `healthy` = 0 ratios are in proportion to the share, which takes most
+    of some layers; with 1 all groups are thinned alike, as by `by_ratio`. Scores decide within a group. Ranks
+    that are dead go before everything else, as far as the scores put them first: `FilterQuality` does, and
+    `Product` with its terms ("live", "read") brings any other scorer to it. Layers that look random are named
+    by `scoring.degeneracies(graph).random`; here they count as healthy.
 
     Of k factors of the same channels each keeps the k-th root of what others keep. In gradual pruning the
     layers are judged as they are in the original model.
@@ -45,7 +46,7 @@ class ByDegeneracy:
     """
 
     _: KW_ONLY
-    healthy: float = 0.0
+    healthy: float = 0.5
     epsilon: float = 0.01
     fold_batch_norm: bool = True
 

@@ -99,12 +99,14 @@ class Mixed(MixedScorer):
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Product(MixedScorer):
-    """Scores a unit by Π s^(w / Σ w) of what several scorers say; see `MixedScorer`.
+    """Scores a unit by the product Π s^w of what several scorers say; see `MixedScorer`.
 
     A zero of one scorer is a zero: with `FilterQuality(terms=("live", "read"))` in it, dead filters go before
     all others. Raises ScoreError for negative scores.
 
-    *Source: the library's own; a weighted geometric mean.*
+    Weights are powers: where layers compete, they say how far a scorer sets these apart.
+
+    *Source: the library's own.*
 
     >>> from compressor.scoring import FilterQuality, Norm
     >>> Product({FilterQuality(terms=("live", "read")): 1, Norm(): 1})
@@ -112,14 +114,13 @@ class Product(MixedScorer):
     """
 
     def combine(self, parts: Sequence[Values], weights: Sequence[float]) -> Values:
-        """Π s^(w / Σ w)."""
+        """Π s^w."""
         for scorer, values in zip(self.scorers, parts, strict=True):
             if (values < 0).any():
                 raise ScoreError(
                     f"Product: {scorer!r} gives {int((values < 0).sum())} of {len(values)} units a negative "
                     "score, expected numbers of at least 0; mix it with Mixed, or give it normalize='rank'"
                 )
-        total = sum(weights)
-        powers = [values ** (weight / total) for values, weight in zip(parts, weights, strict=True)]
+        powers = [values**weight for values, weight in zip(parts, weights, strict=True)]
         product: Values = np.prod(np.stack(powers), axis=0)
         return product

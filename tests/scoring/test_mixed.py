@@ -61,13 +61,13 @@ def test_the_mean_and_the_product_are_of_scores_of_mean_size_one(residual: Graph
     mixed = score(residual, Mixed({one: 1, other: 3}))
     np.testing.assert_allclose(mixed.values, (a + 3 * b) / 4)
     product = score(residual, Product({one: 1, other: 3}))
-    np.testing.assert_allclose(product.values, (a * b**3) ** 0.25)
+    np.testing.assert_allclose(product.values, a * b**3)
 
 
 @pytest.mark.parametrize("kind", [Mixed, Product])
 def test_one_scorer_alone_keeps_its_order_and_its_view_of_layers(kind: type, residual: Graph) -> None:
     for scorer in (Norm(normalize="none"), FilterQuality(), Random(1)):
-        alone, mixed = score(residual, scorer).values, score(residual, kind({scorer: 5})).values
+        alone, mixed = score(residual, scorer).values, score(residual, kind({scorer: 1})).values
         np.testing.assert_allclose(mixed * np.abs(alone).mean(), alone)
 
 
