@@ -29,13 +29,15 @@ from compressor.scoring.weights import channel_slices, weights_of
 __all__ = ["Degeneracies", "GroupDegeneracy", "degeneracies"]
 
 _log = logging.getLogger(__name__)
+_NOTHING_SAID = (Verdict.HEALTHY, Verdict.UNJUDGED)
 
 
 @dataclass(frozen=True)
 class GroupDegeneracy:
     """How degenerate the layers are that write the channels of one group.
 
-    `sparsity` is S, the share of their kernels that are sparse, `entropy_ratio` H / T_H, what their kernels
+    `sparsity` is S, the share of their kernels that are sparse (of matrices and 1x1 convolutions, whose
+    kernels are single numbers: of their filters), `entropy_ratio` H / T_H, what their kernels
     vary beside random ones (None where kernels have one element or are too few to judge), both as means over
     kernels. `share` is 1 − (1 − S) · min(1, H / T_H): 0 for a layer whose kernels are all live and as diverse
     as random ones, 1 for one without any or of a single shape. `dead` counts the units that can go at no
@@ -57,15 +59,11 @@ class Degeneracies:
 
     groups: tuple[GroupDegeneracy, ...]
     dead: Mask
+    random: tuple[str, ...]
+    """The layers whose kernels are as diverse as random ones: hardly trained, it seems.
 
-    @property
-    def random(self) -> tuple[str, ...]:
-        """The layers whose kernels are as diverse as random ones: hardly trained, it seems.
-
-        By their `share` they are healthy. Whether to train on, reset or drop the block is for the user.
-        """
-        found = [name for own in self.groups if Verdict.RANDOM in own.verdicts for name in own.layers]
-        return tuple(dict.fromkeys(found))
+    By their `share` they are healthy. Whether to train on, reset or drop the block is for the user.
+    """
 
     def __repr__(self) -> str:
         return f"Degeneracies({len(self.groups)} groups, {int(self.dead.sum())} dead units)"
@@ -96,7 +94,7 @@ def degeneracies(graph: Graph, *, epsilon: float = 0.01, fold_batch_norm: bool =
     >>> net = torch.nn.Sequential(torch.nn.Conv2d(8, 16, 3), torch.nn.ReLU(), torch.nn.Conv2d(16, 4, 3))
     >>> found = degeneracies(cp.capture(net, torch.ones(1, 8, 8, 8)))
     >>> found.random
-    ('0.weight',)
+    ('0.weight', '2.weight')
     """
     require_graph("degeneracies", graph)
     weights = folded_weights(graph) if fold_batch_norm else weights_of(graph)
@@ -109,14 +107,14 @@ def degeneracies(graph: Graph, *, epsilon: float = 0.01, fold_batch_norm: bool =
         for group in np.unique(graph.group_of[axis.sites()[1]]).tolist():
             written.setdefault(group, []).append(layers[axis.tensor])
     usual = _usual_diversity([layer for own in written.values() for layer in own])
+    random = tuple(name for name, layer in layers.items() if Verdict.RANDOM in layer.verdicts)
     groups = tuple(
         _group(group.name, written.get(position, []), usual, int(dead[np.concatenate(group.cells)].sum()))
         for position, group in enumerate(graph.groups)
     )
-    found = Degeneracies(groups, dead)
-    if found.random:
-        _log.info("layers of kernels as diverse as random ones: %s", ", ".join(found.random))
-    return found
+    if random:
+        _log.info("layers of kernels as diverse as random ones: %s", ", ".join(random))
+    return Degeneracies(groups, dead, random)
 
 
 @dataclass(frozen=True)
@@ -135,7 +133,10 @@ def _layer(use: Contraction, weight: Tensor, epsilon: float) -> _Layer:
     # A matrix is a layer of kernels of one element; which of its axes is which makes no difference here.
     kernels_NK = kernel_matrix(weight if weight.ndim > 2 else weight.unsqueeze(-1))
     count = len(kernels_NK)
-    sparsity = float(sparse_kernels(kernels_NK, epsilon=epsilon).double().mean())
+    # Of single numbers some are always small beside the largest: there the whole filter has to be.
+    filters_NK = weight.movedim(use.out_axis, 0).flatten(1)
+    sparse = sparse_kernels(kernels_NK if kernels_NK.shape[1] > 1 else filters_NK, epsilon=epsilon)
+    sparsity = float(sparse.double().mean())
     entropy = entropy_of_kernels(kernels_NK)
     threshold = threshold_for(tuple(weight.shape[2:]) or (1,))
     judged = threshold is not None and threshold.judges(count)
@@ -148,7 +149,7 @@ def _group(name: str, layers: Sequence[_Layer], usual: float, dead: int) -> Grou
     judged = [(layer.kernels, layer.entropy_ratio) for layer in layers if layer.entropy_ratio is not None]
     diversity = _mean([(kernels, min(1.0, ratio)) for kernels, ratio in judged]) if judged else usual
     words = dict.fromkeys(verdict for layer in layers for verdict in layer.verdicts)
-    several = [verdict for verdict in words if len(words) == 1 or verdict is not Verdict.HEALTHY]
+    several = [verdict for verdict in words if len(words) == 1 or verdict not in _NOTHING_SAID]
     names = tuple(dict.fromkeys(layer.name for layer in layers))
     ratio = _mean(judged) if judged else None
     share = 1 - (1 - sparsity) * diversity

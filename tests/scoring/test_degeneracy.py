@@ -114,9 +114,28 @@ def test_random_layers_are_named(caplog: pytest.LogCaptureFixture) -> None:
         net[0].weight.copy_(low_rank(16, 8, (1.0, 0.5)))
     with caplog.at_level(logging.INFO, logger="compressor.scoring.degeneracy"):
         found = degeneracies(graph_of(net))
-    assert found.random == ("2.weight",)
+    assert found.random == ("2.weight", "4.weight")
     assert "2.weight" in caplog.text
     assert Verdict.LOW_DIVERSITY in found.groups[0].verdicts
+
+
+def test_a_random_layer_is_named_alone_where_it_writes_along_with_others() -> None:
+    class Bottleneck(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.deep, self.last = (
+                nn.Conv2d(8, 4, 3),
+                nn.Conv2d(4, 4, 3, groups=4),
+                nn.Conv2d(4, 2, 1),
+            )
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.deep(self.one(x).relu()).relu()).mean((2, 3))
+
+    found = degeneracies(graph_of(scrambled(Bottleneck())))
+    assert found.groups[0].layers == ("one.weight", "deep.weight")
+    assert found.random == ("one.weight",)
+    assert found.groups[0].verdicts == (Verdict.RANDOM,)
 
 
 def test_layers_that_cannot_be_judged_count_as_diverse_as_the_others() -> None:
@@ -130,15 +149,15 @@ def test_layers_that_cannot_be_judged_count_as_diverse_as_the_others() -> None:
     assert second.share == pytest.approx(1 - first.entropy_ratio)
 
 
-def test_networks_without_convolutions_have_sparse_weights_only() -> None:
+def test_of_matrices_the_dead_rows_count_and_not_single_small_numbers() -> None:
     net = scrambled(nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 3)))
     with torch.no_grad():
         net[0].weight.copy_(torch.ones(6, 8))
         net[0].weight[1] = 0
         net[0].weight[4, :2] = 0
     (own,) = degeneracies(capture(net, torch.randn(2, 8))).groups
-    assert own.sparsity == pytest.approx(10 / 48)
-    assert own.share == pytest.approx(10 / 48)
+    assert own.sparsity == pytest.approx(1 / 6)
+    assert own.share == pytest.approx(1 / 6)
     assert own.dead == 1 and own.entropy_ratio is None
 
 
