@@ -185,8 +185,10 @@ def keys(options: argparse.Namespace) -> list[Row]:
 
 
 def _is_tuned(key: Row, options: argparse.Namespace) -> bool:
-    """Tuning is the long part: not every scorer, and the uniform order for those with several."""
-    return key["scorer"] == DENSE or (key["scorer"] in _TUNED and key["fraction"] in options.tune)
+    """Tuning is the long part: not for every scorer."""
+    if key["scorer"] == DENSE:
+        return bool(options.tune)
+    return key["scorer"] in _TUNED and key["fraction"] in options.tune
 
 
 def done(kind: str, options: argparse.Namespace) -> list[Row]:
