@@ -23,6 +23,7 @@ from typing import Any
 if __package__ in (None, ""):  # run as a file
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -32,7 +33,7 @@ from benchmarks import cifar, results, zoo
 from benchmarks.cifar import Data
 from compressor.budget import ByDegeneracy, Macs, by_ratio, by_score
 from compressor.budget.ladder import Order
-from compressor.core.graph import Graph
+from compressor.core.graph import Graph, Mask
 from compressor.scoring import (
     WHC,
     FilterQuality,
@@ -44,13 +45,14 @@ from compressor.scoring import (
     Scorer,
     Taylor,
 )
+from compressor.scoring.filter_quality import TermLike
 
 Row = dict[str, Any]
 
 DENSE = "dense"
 REFERENCE = "Norm(2, power=2)"  # what `cp.prune` takes
 INNER = ("conv1", "layer*.conv2")  # left whole: what shortcuts cross
-_ORIGINAL = ("live", "norm", "original", "read")
+_ORIGINAL: tuple[TermLike, ...] = ("live", "norm", "original", "read")
 _DEFAULT = Norm(2, power=2)
 
 SCORERS: Mapping[str, Callable[[Data, int], Scorer]] = {
@@ -92,6 +94,7 @@ ORDERS: Mapping[str, Order] = {
     "degeneracy": ByDegeneracy(healthy=0.0),
     "half degeneracy": ByDegeneracy(healthy=0.5),
 }
+DEAD = "dead alone"  # no order: the dead units and nothing else, or as many of each group at random
 # What other orders, and fine-tuning, are tried with.
 _FEW = (REFERENCE, "FilterQuality", "Random")
 _TUNED = (
@@ -175,6 +178,9 @@ def keys(options: argparse.Namespace) -> list[Row]:
     found: list[Row] = []
     for network in options.networks:
         found.append({"network": network, "scorer": DENSE, "order": "-", "fraction": 1.0, "seed": 0})
+        for scorer, seeds in (("dead units", options.seeds[:1]), ("Random", options.seeds)):
+            own = {"network": network, "scorer": scorer, "order": DEAD, "fraction": 1.0}
+            found += [{**own, "seed": seed} for seed in seeds]
         for fraction in options.fractions:
             for scorer in options.scorers:
                 for order in ORDERS if scorer in _FEW else ("global",):
@@ -244,6 +250,8 @@ class _Network:
         return {**row, "macs_left": left, "right": right}
 
     def _pruned(self, key: Row) -> nn.Module:
+        if key["order"] == DEAD:
+            return cp.apply(self.model, self._graph.plan(self._dead(key)))
         which = key["scorer"], key["seed"]
         if which not in self._scores:
             self._scores[which] = cp.score(self._graph, SCORERS[key["scorer"]](self.data, key["seed"]))
@@ -252,6 +260,15 @@ class _Network:
         small = cp.apply(self.model, plan)
         cp.verify(self.model, small, plan, self.data.x_test[:1], graph=self._graph)
         return small
+
+    def _dead(self, key: Row) -> Mask:
+        dead = cp.scoring.degeneracies(self._graph).dead
+        if key["scorer"] != "Random":
+            return dead
+        others, generator = np.zeros_like(dead), np.random.default_rng(key["seed"])
+        for cell in (cell for group in self._graph.groups for cell in group.cells):
+            others[generator.choice(cell, int(dead[cell].sum()), replace=False)] = True
+        return others
 
 
 _NONE = (torch.empty(0), torch.empty(0, dtype=torch.long))
@@ -275,7 +292,8 @@ def tables(rows: Sequence[Row]) -> list[results.Table]:
     """For each network: criteria, terms, budgets by fraction; then what fine-tuning leaves of it."""
     found = []
     for network in dict.fromkeys(row["network"] for row in rows):
-        own = [row for row in rows if row["network"] == network]
+        found += _dead_table(network, [row for row in rows if row["network"] == network])
+        own = [row for row in rows if row["network"] == network and row["order"] != DEAD]
         others = [name for name in SCORERS if name not in TERMS]
         ways = [(name, "global") for name in others]
         terms = [(name, "global") for name in (REFERENCE, *TERMS, "FilterQuality", "Random")]
@@ -286,6 +304,25 @@ def tables(rows: Sequence[Row]) -> list[results.Table]:
         tuned = [(name, order) for name in _TUNED for order in ORDERS]
         found.append(_table(network, "fine-tuned", own, tuned, "tuned"))
     return [table for table in found if len(table.rows) > 1]
+
+
+def _dead_table(network: str, rows: Sequence[Row]) -> list[results.Table]:
+    """What removing dead units does, beside the same numbers of units at random."""
+    whole = [row for row in rows if row["scorer"] == DENSE]
+    known = [row for row in rows if row["order"] == DEAD]
+    lines = []
+    for row in [*whole, *known]:
+        pairs = zip(answers(whole[0], "as_cut"), answers(row, "as_cut"), strict=True)
+        changed = sum(before != after for before, after in pairs)
+        cells = (f"{row['macs_left']:.3f}", _percent([row], "as_cut"), str(changed))
+        lines.append((row["scorer"], f"{row['seed']}", *cells))
+    columns = ("removed", "seed", "MACs left", "accuracy as cut", "answers changed")
+    notes = (
+        "Dead: every filter that writes the channel is sparse at 1 % (batch norms folded in), or every "
+        "column that reads it; nothing is measured anew. At random: as many units of each group.",
+    )
+    title = f"{network}: only the dead units removed, or as many at random"
+    return [results.Table(title, columns, tuple(lines), notes)] if whole and known else []
 
 
 _WORDS = {"norms": "norms measured anew", "as_cut": "as cut", "tuned": "after fine-tuning"}

@@ -43,6 +43,9 @@ def test_every_scorer_is_run_and_only_some_with_other_orders_and_fine_tuning() -
     options = filter_quality._options(["--networks", NET])
     found = filter_quality.keys(options)
     assert found[0]["scorer"] == DENSE and found[0]["tuned"]
+    dead = [key for key in found if key["order"] == filter_quality.DEAD]
+    assert [key["scorer"] for key in dead] == ["dead units", "Random", "Random", "Random"]
+    found = [key for key in found if key not in dead]
     assert {key["scorer"] for key in found[1:]} == set(SCORERS)
     assert {key["scorer"] for key in found if key["order"] == "degeneracy"} == set(filter_quality._FEW)
     assert {key["fraction"] for key in found[1:] if key["tuned"]} == {0.5}
@@ -70,7 +73,10 @@ def test_tables_have_a_row_for_each_method_and_a_column_for_each_fraction() -> N
     whole = row(DENSE, 1.0, "1111", order="-")
     rows = [whole, row(REFERENCE, 0.5, "1100"), row("norm", 0.5, "1000"), row(REFERENCE, 0.3, "1000")]
     rows += [row("Random", 0.5, "0000", seed=0), row("Random", 0.5, "1000", seed=1)]
-    titles = {table.title.split(",")[1].strip(): table for table in filter_quality.tables(rows)}
+    rows += [row("dead units", 1.0, "1110", order=filter_quality.DEAD)]
+    dead, *others = filter_quality.tables(rows)
+    assert dead.rows[1] == ("dead units", "0", "1.000", "75.0", "1")
+    titles = {table.title.split(",")[1].strip(): table for table in others}
     assert set(titles) == {"criteria", "terms", "budgets"}
     assert titles["criteria"].columns[2:4] == ("0.5", "0.3")
     by_name = {cells[0]: cells for cells in titles["terms"].rows}
@@ -96,12 +102,14 @@ def test_the_small_mode_runs_and_goes_on_where_it_stopped(
     words = ["filter_quality", "--quick", "--test", "40", "--shared", str(shared)]
     monkeypatch.setattr(sys, "argv", [*words, "--scorers", "FilterQuality"])
     assert filter_quality.main() == 0
-    assert "0 runs are done, 5 to go" in capsys.readouterr().out
+    assert "0 runs are done, 9 to go" in capsys.readouterr().out
     monkeypatch.setattr(sys, "argv", [*words, "--scorers", "FilterQuality", "norm"])
     assert filter_quality.main() == 0
-    assert "5 runs are done, 1 to go" in capsys.readouterr().out
+    assert "9 runs are done, 1 to go" in capsys.readouterr().out
     kept = results.read("filter_quality-quick")
     assert kept is not None
     orders = {r["order"]: r for r in kept["rows"] if r["scorer"] == "FilterQuality"}
     assert set(orders) == set(filter_quality.ORDERS)
+    whole, dead = (next(r for r in kept["rows"] if r["scorer"] == name) for name in (DENSE, "dead units"))
+    assert dead["macs_left"] < 1 and answers(dead, "as_cut") == answers(whole, "as_cut")
     assert all(r["macs_left"] <= 0.5 and len(answers(r, "tuned")) == 40 for r in orders.values())
