@@ -40,7 +40,7 @@ _MEASURES = (
     _Measure("shapes, 10^H", lambda layer: layer.effective_shapes),
     _Measure("orthogonality", lambda layer: layer.quality.orthogonality, from_zero=False),
     _Measure("dead filters, share", lambda layer: len(layer.quality.dead_filters) / len(layer.bank.weight)),
-    _Measure("D, where above noise", lambda layer: _seen(layer.drift)),
+    _Measure("D less its noise", lambda layer: _seen(layer.drift)),
 )
 
 
@@ -50,8 +50,8 @@ def depth_figure(reports: Mapping[str, FilterReport]) -> Figure:
     Of one report the layers stand side by side with their names, in their order; of several at their relative
     depth, 0 for the first and 1 for the last (their place in the report where that is not known). A measure
     that is not defined for a layer leaves a gap, one that no layer has is left out. Dashed lines: the share
-    from which on a layer is called sparse, and the diversity of random kernels. Raises InputError for no
-    report.
+    from which on a layer is called sparse, and the diversity of random kernels. D is shown where it is above
+    noise, less what noise alone has on average. Raises InputError for no report.
     """
     if not reports:
         raise InputError("depth_figure draws one report or more under their titles, got none")
@@ -90,7 +90,8 @@ def depth_figure(reports: Mapping[str, FilterReport]) -> Figure:
 
 
 def _seen(drift: Drift | None) -> float | None:
-    return drift.value if drift is not None and drift.above_noise else None
+    """What is left of D without the D of equal distributions, which is large for few kernels."""
+    return drift.value - drift.noise.expected if drift is not None and drift.above_noise else None
 
 
 def _draw(panel: Axes, x: list[float], y: list[float | None], name: str, place: int) -> None:

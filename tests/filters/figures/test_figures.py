@@ -131,6 +131,16 @@ def test_what_is_drawn_is_what_was_measured() -> None:
     assert titles == ["sparsity S", "orthogonality", "dead filters, share"]  # the others are not defined
 
 
+def test_a_distance_within_noise_is_not_drawn() -> None:
+    alike = [FilterBank(torch.randn(16, 16, 3, 3), f"conv{i}") for i in range(3)]
+    flat = FilterBank(alike[0].weight + 5 * torch.randn(16, 16, 1, 1), "flat")
+    made = report_of([*alike, flat], basis=Basis.cosines((3, 3)))
+    panels = {axes.get_ylabel(): axes.get_lines()[0].get_ydata() for axes in depth_figure({"n": made}).axes}
+    drawn, seen = panels["D less its noise"], [layer.drift for layer in made.layers if layer.drift]
+    assert [value == value for value in drawn] == [drift.above_noise for drift in seen]
+    assert seen[3].above_noise and drawn[3] == seen[3].value - seen[3].noise.expected
+
+
 def test_densities_have_an_area_of_one_and_small_groups_are_as_high_as_large_ones() -> None:
     basis = Basis.cosines((3, 3))
     groups = {n: Histogram.of(torch.randn(int(n), 9), basis) for n in ("300", "3000")}
