@@ -19,7 +19,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -62,13 +62,20 @@ def main() -> int:
     rows: dict[str, Any] = dict((earlier or {}).get("rows", {}))
     for part in options.only or PARTS:
         print(f"-- {part}", flush=True)
-        rows[part] = MEASURES[part](options)
-        written = results.save(kind, facts, rows, tables(rows))
+        for found in MEASURES[part](options):
+            rows[part] = _with(rows.get(part, []), found) if part == "sizes" else found
+            written = results.save(kind, facts, rows, tables(rows))
     print("\n" + "\n\n".join(table.text() for table in tables(rows)) + f"\n\nwritten to {written}")
     return 0
 
 
-def speed(options: argparse.Namespace) -> list[dict[str, Any]]:
+def _with(rows: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The rows of other sizes, and this one."""
+    others = [other for other in rows if other["asked"] != row["asked"]]
+    return sorted([*others, row], key=lambda one: (one["asked"][1] > 0, one["asked"]))
+
+
+def speed(options: argparse.Namespace) -> Iterator[list[dict[str, Any]]]:
     """Seconds of each contender in each round, on the same kernels."""
     count, rounds = (1 << 16, 2) if options.quick else (1 << 20, options.rounds)
     rows = []
@@ -81,7 +88,7 @@ def speed(options: argparse.Namespace) -> list[dict[str, Any]]:
             }
             times = [_round(pools, number, count, sparse) for number in range(-1, rounds)][1:]
         rows.append({"kernels": count, "sparse": sparse, "rounds": times})
-    return rows
+    yield rows
 
 
 def _pool(which: str) -> ProcessPoolExecutor:
@@ -118,19 +125,21 @@ def _round(pools: Mapping[str, Executor | None], number: int, count: int, sparse
     return found
 
 
-def chunked(options: argparse.Namespace) -> dict[str, Any]:
+def chunked(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """See `runs.chunkings`."""
-    return runs.chunkings(10**5 if options.quick else 10**7)
+    yield runs.chunkings(10**5 if options.quick else 10**7)
 
 
-def sizes(options: argparse.Namespace) -> list[dict[str, Any]]:
+def sizes(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """One row for each size, each in a process of its own with two workers."""
     if options.quick:
-        return [runs.one_size(200_000, 0, 1), runs.one_size(200_000, 1, 1)]
+        yield runs.one_size(200_000, 0, 1)
+        yield runs.one_size(200_000, 1, 1)
+        return
     wanted = [(size, 0) for size in options.sizes]
     if 10**8 in options.sizes:
         wanted.append((10**8, 1))
-    return [_in_process(size, layers) for size, layers in wanted]
+    yield from (_in_process(size, layers) for size, layers in wanted)
 
 
 def _in_process(size: int, layers: int) -> dict[str, Any]:
@@ -141,9 +150,9 @@ def _in_process(size: int, layers: int) -> dict[str, Any]:
     return row
 
 
-def parquet(options: argparse.Namespace) -> dict[str, Any]:
+def parquet(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Writing, reading and sketching a store, and its size."""
-    return runs.parquet(200_000, workers=1) if options.quick else runs.parquet(10**7, workers=2)
+    yield runs.parquet(200_000, workers=1) if options.quick else runs.parquet(10**7, workers=2)
 
 
 MEASURES = {"speed": speed, "chunkings": chunked, "sizes": sizes, "parquet": parquet}
@@ -274,9 +283,9 @@ def _database_table(sizes_rows: Sequence[Mapping[str, Any]], stored: Mapping[str
         ("memory of all processes", f"{memory:.0f} MB"),
     )
     notes = (
-        f"CNN Filter DB has {DATABASE_KERNELS:,} kernels in {DATABASE_LAYERS:,} layers. Extrapolated from "
+        f"CNN Filter DB has {DATABASE_KERNELS:,} kernels in {DATABASE_LAYERS:,} layers. In proportion to "
         f"{last['kernels']:,} "
-        f"synthetic and {stored['kernels']:,} stored kernels, in proportion; memory grows by "
+        f"synthetic and {stored['kernels']:,} stored kernels; memory grows by "
         f"{1024 * growth:.0f} kB a layer, "
         "which is its row in the table, and not with kernels.",
     )

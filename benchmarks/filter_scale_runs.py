@@ -214,6 +214,7 @@ def one_size(count: int, layers: int, workers: int) -> dict[str, Any]:
     assert total.counts_KB.sum(dim=1).tolist() == [total.count] * 9
     shutil.rmtree(folder)
     return {
+        "asked": [count, layers],
         "kernels": total.count,
         "kernels done": total.count - before,
         "layers": len(made),
