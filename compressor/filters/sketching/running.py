@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import multiprocessing
 import os
@@ -13,8 +14,10 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExe
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from compressor.errors import CompressorError, InputError, MeasurementError
@@ -34,6 +37,7 @@ log = logging.getLogger(__name__)
 
 _TASK_KERNELS = 1 << 20  # small layers go together, so that a task takes longer than its way to a worker
 _SECONDS_BETWEEN_FILES = 5.0
+_WHOLE_IN_NUMPY = (torch.float32, torch.float64, torch.float16, torch.int64)
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -212,10 +216,23 @@ def _sketch_pickled(task: bytes) -> bytes:
 
 def pickled(*values: object) -> bytes:
     """One value, or several as a tuple, as bytes."""
-    # By hand: torch has taught the pickler of process pools to move a tensor's storage into shared memory,
-    # under
-    # the feet of the user's weights and of the arrays that look at them.
-    return pickle.dumps(values[0] if len(values) == 1 else values, protocol=pickle.HIGHEST_PROTOCOL)
+    buffer = io.BytesIO()
+    _Pickler(buffer, protocol=pickle.HIGHEST_PROTOCOL).dump(values[0] if len(values) == 1 else values)
+    return buffer.getvalue()
+
+
+class _Pickler(pickle.Pickler):
+    """By hand, for two reasons.
+
+    torch has taught the pickler of process pools to move a tensor's storage into shared memory, under the
+    feet of the user's weights and of the arrays that look at them. And its own way into bytes takes as long
+    for one small tensor as a sketch of a thousand kernels.
+    """
+
+    def reducer_override(self, value: object) -> Any:
+        if type(value) is Tensor and value.device.type == "cpu" and value.dtype in _WHOLE_IN_NUMPY:
+            return torch.from_numpy, (value.detach().numpy(),)
+        return NotImplemented
 
 
 def _sketch_parts(parts: Sequence[Part], setting: SketchSetting) -> list[Sketch | Exception]:
