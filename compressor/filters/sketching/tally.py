@@ -96,7 +96,7 @@ class Tally:
                 f"{self._named}: expected kernels [N, {self._setting.width}] of {self._peak.dtype}, got "
                 f"{list(values.shape)} of {values.dtype}"
             )
-        for part_NK in values.split(self._at_once):
+        for part_NK in values.split(self._at_once) if len(values) else ():
             room = self._room_for(part_NK)
             np.copyto(room.raw, part_NK.numpy().T)
             self._add(room)
@@ -219,11 +219,18 @@ class _Channels:
         self._next = 0
 
     def add(self, sparse_N: npt.NDArray[np.bool_]) -> None:
-        alive = np.flatnonzero(~sparse_N) + self._next
-        filters, inputs = np.divmod(alive, self._inputs)
-        self._alive_O[filters] = True
-        self._alive_GI[filters // self._per_group, inputs] = True
+        first, lead = divmod(self._next, self._inputs)
         self._next += len(sparse_N)
+        last = -(-self._next // self._inputs)
+        if last > self._filters:
+            return  # refused in the end, with the count
+        alive_OI = np.zeros((last - first, self._inputs), dtype=bool)
+        alive_OI.ravel()[lead : lead + len(sparse_N)] = ~sparse_N
+        self._alive_O[first:last] |= alive_OI.any(axis=1)
+        group = first // self._per_group
+        for start in range(group * self._per_group, last, self._per_group):
+            rows_OI = alive_OI[max(0, start - first) : start + self._per_group - first]
+            self._alive_GI[start // self._per_group] |= rows_OI.any(axis=0)
 
     def dead(self, named: str) -> dict[str, int]:
         if self._next != self._filters * self._inputs:

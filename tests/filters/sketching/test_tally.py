@@ -9,6 +9,7 @@ from torch import Tensor
 
 from compressor.errors import InputError
 from compressor.filters.moments import Moments
+from compressor.filters.quality.dead import dead_channels, dead_filters
 from compressor.filters.quality.sparsity import Comparison, sparse_kernels
 from compressor.filters.scaling import scaled_kernels
 from compressor.filters.sketching import Sketch
@@ -119,6 +120,20 @@ def test_dead_filters_and_channels_are_counted_by_group() -> None:
     assert tallied(weight.flatten(0, 1).flatten(1)).filters == 0
 
 
+def test_dead_filters_and_channels_are_those_of_the_metric_in_any_chunks() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for filters, inputs, groups in ((64, 1, 64), (12, 7, 3), (5, 300, 1), (1, 9000, 1), (40, 256, 2)):
+        weight = torch.randn(filters, inputs, 3, 3, generator=generator)
+        weight[:: 1 + filters // 8] *= 1e-3
+        weight[:, :: 1 + inputs // 4] *= 1e-3
+        kernels = weight.flatten(0, 1).flatten(1)
+        for at_once in (None, 10, 8192):
+            made = tallied(kernels, at_once=at_once, shape=(filters, inputs), groups=groups)
+            assert made.dead_filters == int(dead_filters(weight).sum())
+            assert made.dead_channels == int(dead_channels(weight, groups=groups).sum())
+            assert made.channels == inputs * groups and made.filters == filters
+
+
 def test_a_layer_of_zeros_is_sparse_and_has_no_variance() -> None:
     made = tallied(torch.zeros(12, 9), shape=(3, 4))
     assert made.zeros == 12 and made.peak == 0
@@ -175,10 +190,12 @@ def test_a_wrong_peak_or_shape_is_found_out() -> None:
     tally.add(torch.ones(2, 9))
     with pytest.raises(InputError, match=r"layer: its largest .weight. was said to be 2.0 and is 1.0"):
         tally.sketch()
-    tally = Tally(setting_of(), torch.tensor(1.0), named="layer", shape=(2, 3))
-    tally.add(torch.ones(5, 9))
-    with pytest.raises(InputError, match="layer: 5 kernels are not the 2 x 3 of its shape"):
-        tally.sketch()
+    for count in (5, 7, 12):
+        tally = Tally(setting_of(), torch.tensor(1.0), named="layer", shape=(2, 3))
+        for chunk in torch.ones(count, 9).split(4):
+            tally.add(chunk)
+        with pytest.raises(InputError, match=f"layer: {count} kernels are not the 2 x 3 of its shape"):
+            tally.sketch()
     tally = Tally(setting_of(), torch.tensor(1.0), named="layer")
     with pytest.raises(InputError, match="is nan: the kernels"):
         tally.add(torch.full((2, 9), torch.nan))
