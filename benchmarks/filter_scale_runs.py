@@ -7,6 +7,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -24,6 +25,7 @@ from compressor.filters import FilterBank, Layer
 from compressor.filters.basis import Basis
 from compressor.filters.sketching import SketchSetting, sketch, sketch_all
 from compressor.filters.sketching.folder import RunFolder
+from compressor.filters.sketching.running import pool_of
 from compressor.filters.sketching.tally import Peak, Tally
 from compressor.filters.store import Store, StoreWriter, StreamedLayer
 
@@ -201,10 +203,9 @@ def one_size(count: int, layers: int, workers: int) -> dict[str, Any]:
     folder = out_folder(f"{count}-{layers or 'many'}")
     import_mb = psutil.Process().memory_info().rss / 2**20
     before = sum(sketch.count for _, sketch in RunFolder(folder, source, how).done().values())
-    with Memory() as memory:
-        wall, cpu = time.perf_counter(), _cpu()
-        made = sketch_all(source, how, into=folder, workers=workers, progress=True)
-        wall, cpu = time.perf_counter() - wall, _cpu() - cpu
+    row: dict[str, Any] = {}
+    with Memory() as memory, _pool(row, workers) as executor, _timed(row, "sketch"):
+        made = sketch_all(source, how, into=folder, executor=executor, workers=workers, progress=True)
     making = time.process_time()
     for chunk_NK in SyntheticPart(0, 16 * FILTERS).chunks():
         del chunk_NK
@@ -213,14 +214,12 @@ def one_size(count: int, layers: int, workers: int) -> dict[str, Any]:
     assert total.count == sum(part.layer.count for part in source.parts)
     assert total.counts_KB.sum(dim=1).tolist() == [total.count] * 9
     shutil.rmtree(folder)
-    return {
+    return row | {
         "asked": [count, layers],
         "kernels": total.count,
         "kernels done": total.count - before,
         "layers": len(made),
         "workers": workers,
-        "wall": wall,
-        "cpu": cpu,
         "making": 2 * making * total.count,  # one pass for the peak, one for all else
         "peak MB": memory.peak_mb,
         "largest process MB": memory.largest_process_mb,
@@ -247,8 +246,8 @@ def parquet(count: int, *, workers: int) -> dict[str, Any]:
         for layer in store.layers:
             for chunk_NK in store.chunks(layer):
                 del chunk_NK
-    with _timed(row, "read and sketch"):
-        sketch_all(store, setting(), into=folder / "run", workers=workers, progress=True)
+    with _pool(row, workers) as executor, _timed(row, "read and sketch"):
+        sketch_all(store, setting(), into=folder / "run", executor=executor, workers=workers, progress=True)
     row["table bytes"] = (folder / "run" / "sketches.parquet").stat().st_size
     shutil.rmtree(folder)
     return row
@@ -273,7 +272,19 @@ def _timed(row: dict[str, Any], what: str) -> Iterator[None]:
     row[what] = {"wall": time.perf_counter() - wall, "cpu": _cpu() - cpu}
 
 
+@contextmanager
+def _pool(row: dict[str, Any], workers: int) -> Iterator[Executor | None]:
+    """The processes that `sketch_all` would start, ready; how long that took goes into the row."""
+    with pool_of(workers, None) as executor:
+        with _timed(row, "start"):
+            # Long enough that none of them takes two.
+            for future in [executor.submit(time.sleep, 1) for _ in range(workers)] if executor else []:
+                future.result()
+        yield executor
+
+
 def _cpu() -> float:
-    """CPU seconds of this process and of its children that have ended."""
+    """CPU seconds of this process and of its children, also those that have ended."""
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.process_time() + ended.ru_utime + ended.ru_stime
+    alive = [child.cpu_times() for child in psutil.Process().children(recursive=True)]
+    return time.process_time() + ended.ru_utime + ended.ru_stime + sum(one.user + one.system for one in alive)

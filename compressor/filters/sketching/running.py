@@ -31,11 +31,11 @@ from compressor.filters.sketching.store_source import source_of
 from compressor.filters.sketching.table import Sketches, Skipped
 from compressor.filters.store import Layer, Store
 
-__all__ = ["in_tasks", "pickled", "sketch_all", "sketch_or_error"]
+__all__ = ["in_tasks", "pickled", "pool_of", "sketch_all", "sketch_or_error"]
 
 log = logging.getLogger(__name__)
 
-_TASK_KERNELS = 1 << 20  # small layers go together, so that a task takes longer than its way to a worker
+_TASK_KERNELS = 1 << 19  # small layers go together, so that a task takes longer than its way to a worker
 _SECONDS_BETWEEN_FILES = 5.0
 _WHOLE_IN_NUMPY = (torch.float32, torch.float64, torch.float16, torch.int64)
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -71,7 +71,7 @@ def sketch_all(
     run = _Run(tuple(source.parts), setting, folder)
     with tqdm(total=run.kernels, unit="kernel", unit_scale=True, disable=not progress) as bar:
         bar.update(run.kernels_done)
-        with run, _workers(workers, executor) as pool:
+        with run, pool_of(workers, executor) as pool:
             for places, outcomes in _outcomes(run.tasks(), run.parts, setting, pool, at_once=2 * workers):
                 run.take(places, outcomes, skip_unreadable=skip_unreadable)
                 bar.update(sum(run.parts[place].layer.count for place in places))
@@ -251,7 +251,8 @@ def sketch_or_error(part: Part, setting: SketchSetting) -> Sketch | Exception:
 
 
 @contextmanager
-def _workers(count: int, executor: Executor | None) -> Iterator[Executor | None]:
+def pool_of(count: int, executor: Executor | None) -> Iterator[Executor | None]:
+    """The executor that is given; without one so many processes, or none where one is enough."""
     if executor is not None or count == 1:
         yield executor
         return
