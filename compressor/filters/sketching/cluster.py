@@ -7,15 +7,16 @@ from collections.abc import Callable, Hashable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from compressor.errors import InputError
+from compressor.errors import CompressorError, InputError, MeasurementError
 from compressor.extras import imported
 from compressor.filters.bank import FilterBank
 from compressor.filters.sketching.layers import Part, Source
-from compressor.filters.sketching.running import in_tasks, pickled, sketch_all, sketch_or_error
+from compressor.filters.sketching.running import sketch_all
 from compressor.filters.sketching.setting import SketchSetting
 from compressor.filters.sketching.sketch import Sketch
 from compressor.filters.sketching.store_source import source_of
 from compressor.filters.sketching.table import Sketches
+from compressor.filters.sketching.tasks import in_tasks, pickled, sketch_or_error
 from compressor.filters.store import Layer, Store
 
 if TYPE_CHECKING:
@@ -85,7 +86,14 @@ def group_on_cluster(
             submit(_merged, futures[start : start + split_every], pure=False)
             for start in range(0, len(futures), split_every)
         ]
-    groups: dict[Label, Sketch] = pickle.loads(futures[0].result())
+    try:
+        groups: dict[Label, Sketch] = pickle.loads(futures[0].result())
+    except CompressorError:
+        raise
+    except Exception as error:  # the end of a worker, in Dask's words
+        raise MeasurementError(
+            f"the workers of the cluster could not finish ({type(error).__name__}: {error}; out of memory?)"
+        ) from error
     return groups
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import multiprocessing
 import os
@@ -14,30 +13,26 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExe
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
-from compressor.errors import CompressorError, InputError, MeasurementError
+from compressor.errors import InputError, MeasurementError
 from compressor.filters.bank import FilterBank
 from compressor.filters.sketching.folder import RunFolder
 from compressor.filters.sketching.layers import Part, Source
 from compressor.filters.sketching.setting import SketchSetting
 from compressor.filters.sketching.sketch import Sketch
-from compressor.filters.sketching.sketching import sketch_part
 from compressor.filters.sketching.store_source import source_of
 from compressor.filters.sketching.table import Sketches, Skipped
+from compressor.filters.sketching.tasks import in_tasks, pickled, sketch_parts, sketch_pickled
 from compressor.filters.store import Layer, Store
 
-__all__ = ["in_tasks", "pickled", "pool_of", "sketch_all", "sketch_or_error"]
+__all__ = ["pool_of", "sketch_all"]
 
 log = logging.getLogger(__name__)
 
-_TASK_KERNELS = 1 << 19  # small layers go together, so that a task takes longer than its way to a worker
 _SECONDS_BETWEEN_FILES = 5.0
-_WHOLE_IN_NUMPY = (torch.float32, torch.float64, torch.float16, torch.int64)
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -63,6 +58,11 @@ def sketch_all(
     again next time.
 
     Raises InputError or FileError with the name of the layer, and MeasurementError where a worker died.
+
+    >>> from compressor.filters.basis import Basis
+    >>> banks = [FilterBank(torch.randn(8, 4, 3, 3), name) for name in ("conv1", "conv2")]
+    >>> sketch_all(banks, SketchSetting(Basis.cosines((3, 3))))
+    Sketches(64 kernels of 2 layers of 1 model)
     """
     if workers < 1:
         raise InputError(f"workers must be 1 or more, got {workers}")
@@ -150,20 +150,6 @@ class _Run:
         return Sketches(self.setting, layers, sketches, skipped=skipped)
 
 
-def in_tasks(parts: Sequence[Part], places: Iterable[int]) -> Iterator[list[int]]:
-    """These places in groups, of small layers many to a group."""
-    task: list[int] = []
-    held = 0
-    for place in places:
-        task.append(place)
-        held += parts[place].layer.count
-        if held >= _TASK_KERNELS:
-            yield task
-            task, held = [], 0
-    if task:
-        yield task
-
-
 def _outcomes(
     tasks: Iterator[list[int]],
     parts: Sequence[Part],
@@ -174,16 +160,16 @@ def _outcomes(
 ) -> Iterator[tuple[list[int], list[Sketch | Exception]]]:
     if pool is None:
         for places in tasks:
-            yield places, _sketch_parts([parts[place] for place in places], setting)
+            yield places, sketch_parts([parts[place] for place in places], setting)
         return
     waiting: dict[Future[bytes], list[int]] = {}
     try:
         while True:
             # A few at a time: what waits is memory, and has to be taken back after Ctrl-C.
             while len(waiting) < at_once and (places := next(tasks, [])):
-                waiting[
-                    pool.submit(_sketch_pickled, pickled([parts[place] for place in places], setting))
-                ] = places
+                waiting[pool.submit(sketch_pickled, pickled([parts[place] for place in places], setting))] = (
+                    places
+                )
             if not waiting:
                 return
             for future in wait(waiting, return_when=FIRST_COMPLETED).done:
@@ -208,46 +194,6 @@ def _result(future: Future[bytes], layers: list[Layer]) -> list[Sketch | Excepti
             f"{error}; out of memory?); with `into`, what is "
             "finished is kept and the same call goes on"
         ) from error
-
-
-def _sketch_pickled(task: bytes) -> bytes:
-    return pickled(_sketch_parts(*pickle.loads(task)))
-
-
-def pickled(*values: object) -> bytes:
-    """One value, or several as a tuple, as bytes."""
-    buffer = io.BytesIO()
-    _Pickler(buffer, protocol=pickle.HIGHEST_PROTOCOL).dump(values[0] if len(values) == 1 else values)
-    return buffer.getvalue()
-
-
-class _Pickler(pickle.Pickler):
-    """By hand, for two reasons.
-
-    torch has taught the pickler of process pools to move a tensor's storage into shared memory, under the
-    feet of the user's weights and of the arrays that look at them. And its own way into bytes takes as long
-    for one small tensor as a sketch of a thousand kernels.
-    """
-
-    def reducer_override(self, value: object) -> Any:
-        if type(value) is Tensor and value.device.type == "cpu" and value.dtype in _WHOLE_IN_NUMPY:
-            return torch.from_numpy, (value.detach().numpy(),)
-        return NotImplemented
-
-
-def _sketch_parts(parts: Sequence[Part], setting: SketchSetting) -> list[Sketch | Exception]:
-    """Runs in a worker: an error of one layer does not take the others with it."""
-    return [sketch_or_error(part, setting) for part in parts]
-
-
-def sketch_or_error(part: Part, setting: SketchSetting) -> Sketch | Exception:
-    """The sketch of a part, or what went wrong, with the name of its layer."""
-    try:
-        return sketch_part(part, setting)
-    except CompressorError as error:
-        return error if str(part.layer) in str(error) else type(error)(f"{part.layer}: {error}")
-    except Exception as error:
-        return MeasurementError(f"{part.layer} could not be sketched ({type(error).__name__}: {error})")
 
 
 @contextmanager

@@ -28,6 +28,9 @@ class SketchSetting:
 
     Raises InputError for a range that coefficients could leave, bins below two, thresholds outside 0..1.
 
+    >>> SketchSetting(Basis.cosines((3, 3)))
+    SketchSetting(basis ..., 70 bins over ±3.2, 7 thresholds, clean at < 0.01)
+
     *Source: P. Gavrikov, J. Keuper, 2022, arXiv 2203.15331: 70 bins. Departure: the authors take the range of
     the data at hand, for which histograms made apart cannot be added.*
     """

@@ -35,6 +35,17 @@ class Sketch:
     `scaled_without_zeros` leave them out.
 
     *Source: P. Gavrikov, J. Keuper, 2022, arXiv 2203.15331, for what is counted; merging: see `Moments`.*
+
+    >>> from compressor.filters import FilterBank, sketch
+    >>> setting = SketchSetting(Basis.cosines((3, 3)))
+    >>> draw = torch.manual_seed(0)
+    >>> weights = torch.randn(16, 4, 3, 3), torch.randn(64, 4, 3, 3)
+    >>> some, others = (sketch(FilterBank(weight, "conv"), setting) for weight in weights)
+    >>> both = some.merge(others)
+    >>> both, both.sparsity(), round(both.entropy(), 2)
+    (Sketch(320 kernels of 2 layers, peak ...), 0.0, 0.95)
+    >>> some.drift(others).above_noise
+    False
     """
 
     setting: SketchSetting

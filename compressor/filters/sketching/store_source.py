@@ -20,7 +20,17 @@ __all__ = ["Stored", "source_of"]
 
 @dataclass(frozen=True)
 class Stored:
-    """The layers of a store, read a row group at a time; their peaks are known, so that once is enough."""
+    """The layers of a store, read a row group at a time; their peaks are known, so that once is enough.
+
+    >>> import tempfile
+    >>> from compressor.filters import StoreWriter
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with StoreWriter(folder) as writer:
+    ...         writer.add("net", [FilterBank(torch.ones(2, 3, 3, 3), "conv1")])
+    ...     source = Stored(Store.open(folder))
+    ...     source.parts[0].layer, source.parts[0].peak
+    (Layer(0, net: conv1, 6 kernels), tensor(1.))
+    """
 
     store: Store
 

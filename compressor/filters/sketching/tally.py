@@ -13,6 +13,7 @@ from compressor.errors import InputError
 from compressor.filters.bank import require_finite
 from compressor.filters.moments import Moments
 from compressor.filters.quality.sparsity import Comparison
+from compressor.filters.sketching.channels import ChannelTally
 from compressor.filters.sketching.setting import SketchSetting, threshold
 from compressor.filters.sketching.sketch import Sketch
 
@@ -82,7 +83,7 @@ class Tally:
         self._sparse = np.zeros((len(Comparison), len(setting.epsilons)), dtype=np.int64)
         self._counts = np.zeros((setting.width, setting.bins), dtype=np.int64)
         self._clean, self._few = _Population(setting.width), _Population(setting.width)
-        self._channels = _Channels(shape, groups) if shape is not None else None
+        self._channels = ChannelTally(shape, groups) if shape is not None else None
         self._zeros = 0
         self._found = np.zeros_like(peak.numpy())
         self._room: _Room | None = None
@@ -206,43 +207,6 @@ class _Population:
     def add(self, raw_KN: _Block, scaled_KN: _Block, room: npt.NDArray[np.float64] | None) -> None:
         self.raw.add(raw_KN, room)
         self.scaled.add(scaled_KN, room)
-
-
-class _Channels:
-    """Filters and input channels of which some kernel is not sparse."""
-
-    def __init__(self, shape: tuple[int, int], groups: int) -> None:
-        self._filters, self._inputs = shape
-        self._per_group = self._filters // groups
-        self._alive_O = np.zeros(self._filters, dtype=bool)
-        self._alive_GI = np.zeros((groups, self._inputs), dtype=bool)
-        self._next = 0
-
-    def add(self, sparse_N: npt.NDArray[np.bool_]) -> None:
-        first, lead = divmod(self._next, self._inputs)
-        self._next += len(sparse_N)
-        last = -(-self._next // self._inputs)
-        if last > self._filters:
-            return  # refused in the end, with the count
-        alive_OI = np.zeros((last - first, self._inputs), dtype=bool)
-        alive_OI.ravel()[lead : lead + len(sparse_N)] = ~sparse_N
-        self._alive_O[first:last] |= alive_OI.any(axis=1)
-        group = first // self._per_group
-        for start in range(group * self._per_group, last, self._per_group):
-            rows_OI = alive_OI[max(0, start - first) : start + self._per_group - first]
-            self._alive_GI[start // self._per_group] |= rows_OI.any(axis=0)
-
-    def dead(self, named: str) -> dict[str, int]:
-        if self._next != self._filters * self._inputs:
-            raise InputError(
-                f"{named}: {self._next} kernels are not the {self._filters} x {self._inputs} of its shape"
-            )
-        return {
-            "filters": self._alive_O.size,
-            "dead_filters": int((~self._alive_O).sum()),
-            "channels": self._alive_GI.size,
-            "dead_channels": int((~self._alive_GI).sum()),
-        }
 
 
 def _is_sparse(peaks_N: _Block, limit: float, comparison: Comparison) -> npt.NDArray[np.bool_]:

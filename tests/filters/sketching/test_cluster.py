@@ -35,7 +35,7 @@ def test_a_cluster_makes_the_table_of_one_process(client, tmp_path: Path) -> Non
 
 
 def test_groups_merge_as_a_tree_on_the_workers(client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("compressor.filters.sketching.running._TASK_KERNELS", 1)
+    monkeypatch.setattr("compressor.filters.sketching.tasks._TASK_KERNELS", 1)
     made = group_on_cluster(Made.of(10), SETTING, client, by=lambda layer: layer.model, split_every=2)
     expected = sketch_all(Made.of(10), SETTING).group(lambda layer: layer.model)
     assert made.keys() == expected.keys()

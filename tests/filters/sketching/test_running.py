@@ -37,7 +37,7 @@ def test_several_processes_make_the_table_of_one(tmp_path: Path) -> None:
 def test_layers_that_end_in_another_order_are_put_in_theirs(
     pool: ProcessPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("compressor.filters.sketching.running._TASK_KERNELS", 1)
+    monkeypatch.setattr("compressor.filters.sketching.tasks._TASK_KERNELS", 1)
     source = Made.of(6, faults={0: "wait"})
     assert_equal(sketch_all(source, SETTING, executor=pool, workers=2), sketch_all(Made.of(6), SETTING))
 
@@ -54,11 +54,11 @@ def test_banks_are_sketched_without_being_touched(pool: ProcessPoolExecutor) -> 
 
 KILLED = """
 import os, sys
-from compressor.filters.sketching import folder, running
+from compressor.filters.sketching import folder, running, tasks
 from tests.filters.sketching.synthetic import Made, setting_of
 
 running._SECONDS_BETWEEN_FILES = 0.0
-running._TASK_KERNELS = 1
+tasks._TASK_KERNELS = 1
 add, left = folder.RunFolder.add, [int(sys.argv[2])]
 
 def add_then_wait(self, layers, sketches):
