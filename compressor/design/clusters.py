@@ -32,7 +32,7 @@ class KMeans(Learnt):
     would answer; the division by contrast is no linear map and left out. Each has norm `gain`.
     `epsilon` is that of `Whitening`. Needs scikit-learn (`compressor[design]`).
 
-    *Source: A. Coates, A. Ng, 2012, Learning feature representations with k-means, sections 2 and 3.*
+    *Source: A. Coates, A. Ng, 2012, Learning feature representations with k-means.*
     Departures: scikit-learn's Euclidean k-means from k-means++, where theirs compares by dot products with
     centres of norm 1; the floor of the variance is 1 % of the mean one.
 
@@ -76,8 +76,8 @@ class ConvKMeans(Learnt):
     copies of one pattern. Patches are contrast-normalised and whitened as for `KMeans`, centres start from
     normal noise and become filters in the same way.
 
-    *Source: A. Dundar, J. Jin, E. Culurciello, 2015, arXiv 1511.06241, section 3.2 (windows twice the
-    filter); the update is Coates and Ng, 2012, section 3, D := X Sᵀ + D.* Departures: the whitening is that
+    *Source: A. Dundar, J. Jin, E. Culurciello, 2015, arXiv 1511.06241 (windows twice the filter); the update
+    is that of Coates and Ng, 2012, D := X Sᵀ + D.* Departures: the whitening is that
     of patches, not of whole images; connections between layers are not learnt.
 
     Raises InputError for fewer windows than filters, where they are all constant, and for a layer without

@@ -37,8 +37,7 @@ def gabor_kernel(
     default 0.56 λ, a bandwidth of one octave. Nothing is subtracted.
 
     *Source: J. Daugman, 1985, Uncertainty relation for resolution in space, spatial frequency, and
-    orientation; parameters as N. Petkov, P. Kruizinga, 1997, Computational models of visual neurons,
-    equation 1.*
+    orientation; parameters as N. Petkov, P. Kruizinga, 1997, Computational models of visual neurons.*
 
     >>> gabor_kernel((1, 3), wavelength_px=4.0, sigma_px=1.0).round(decimals=3)
     tensor([[0., 1., 0.]], dtype=torch.float64)

@@ -55,8 +55,7 @@ class ResidualOrthogonal(Initialiser):
     too few directions of the I * k that there are.
 
     *Source: the Gram-Schmidt process; for filters that were reset, A. Prakash, J. Storer, D. Florencio, C.
-    Zhang, 2019, RePr, arXiv 1811.07275, section 4 (reinitialised orthogonal to their values before and to
-    those that stay).* Departure: values before are not looked at, as they are degenerate here.
+    Zhang, 2019, RePr, arXiv 1811.07275 (orthogonal to their values before and to those that stay).* Departure: values before are not looked at, as they are degenerate here.
 
     >>> from compressor.design import initialise_
     >>> layer = nn.Linear(8, 4)

@@ -19,8 +19,8 @@ __all__ = ["Whitening", "contrast_normalised"]
 def contrast_normalised(windows_MK: Tensor, *, floor: float) -> Tensor:
     """The windows [M, K], each less its own mean and divided by √(its variance + `floor`).
 
-    *Source: A. Coates, A. Ng, 2012, Learning feature representations with k-means, section 2, equation 1*,
-    where the floor is 10 for pixels from 0 to 255.
+    *Source: A. Coates, A. Ng, 2012, Learning feature representations with k-means, pre-processing*, where the
+    floor is 10 for pixels from 0 to 255.
 
     >>> contrast_normalised(torch.tensor([[1.0, 3.0], [5.0, 5.0]]), floor=1.0)
     tensor([[-0.7071,  0.7071],
@@ -37,7 +37,7 @@ class Whitening:
     V and Λ are the principal axes and variances of the windows, λ the mean variance, ε a share of it that
     keeps directions without variance from being blown up.
 
-    *Source: Coates and Ng, 2012, section 2, equation 2*, where ε = 0.1 of contrast-normalised windows, whose
+    *Source: Coates and Ng, 2012, pre-processing*, where ε = 0.1 of contrast-normalised windows, whose
     mean variance is about 1.
     """
 
