@@ -149,8 +149,7 @@ def _done(kind: str, options: argparse.Namespace) -> list[Row]:
         if row["schedule"] != _schedule(options):
             raise SystemExit(
                 f"benchmarks/results/{kind}.json holds runs with {row['schedule']}, now "
-                f"{_schedule(options)} is "
-                "asked for: move the file away first"
+                f"{_schedule(options)} is asked for: move the file away first"
             )
     return rows
 
@@ -226,10 +225,8 @@ def _deep_table(rows: Sequence[Row], labels: int) -> results.Table:
         tuple(lines),
         (
             "3 x 3 convolutions of width 12 with ReLU; SGD (momentum 0.9, from 0.01, cosine, gradients "
-            "clipped to "
-            "norm 1). Chance is a loss of 2.303 and 10 %. Mean ± deviation over seeds; logits ±: their "
-            "deviation "
-            "before the training.",
+            "clipped to norm 1). Chance is a loss of 2.303 and 10 %. Mean ± deviation over seeds; logits "
+            "±: their deviation before the training.",
         ),
     )
 
@@ -249,12 +246,9 @@ def _redraw_table(rows: Sequence[Row], labels: int) -> results.Table:
         tuple(lines),
         (
             f"ResNet-20 (checkpoint) without random channels that hold half of the MACs, {labels} training "
-            "images, "
-            f"{epochs} epochs (SGD, from 0.02, cosine). Norms of weights remove nearly all degenerate "
-            "filters by "
-            "themselves, so that nothing is left to draw. degenerate: dead at 1 % with batch norm folded "
-            "in, or "
-            "copies (cos 0.95).",
+            f"images, {epochs} epochs (SGD, from 0.02, cosine). Norms of weights remove nearly all "
+            "degenerate filters by themselves, so that nothing is left to draw. degenerate: dead at 1 % "
+            "with batch norm folded in, or copies (cos 0.95).",
         ),
     )
 

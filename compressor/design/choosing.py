@@ -75,21 +75,18 @@ def _check_writable(path: str, module: WeightLayer) -> None:
     if parametrize.is_parametrized(module, "weight") or not isinstance(module.weight, nn.Parameter):
         raise ModelError(
             f"{shown(path, module)}: its weight is computed from other tensors (a parametrisation, weight "
-            "norm), "
-            "so filters cannot be written into it: remove that first (parametrize.remove_parametrizations), "
-            "or name the other layers"
+            "norm), so filters cannot be written into it: remove that first "
+            "(parametrize.remove_parametrizations), or name the other layers"
         )
     if module.weight.is_inference():
         raise ModelError(
-            f"{shown(path, module)}: its weight was made in inference mode and cannot be written outside "
-            "of it; "
-            "load the model outside of torch.inference_mode()"
+            f"{shown(path, module)}: its weight was made in inference mode and cannot be written outside of "
+            "it; load the model outside of torch.inference_mode()"
         )
     if not module.weight.is_floating_point():
         raise ModelError(
             f"{shown(path, module)}: its weight is {module.weight.dtype}, and filters are drawn as real "
-            "numbers; name "
-            "the other layers"
+            "numbers; name the other layers"
         )
     if module.weight.is_meta:
         raise ModelError(f"{shown(path, module)}: its weight is on the meta device: load the weights first")

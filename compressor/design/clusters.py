@@ -156,8 +156,7 @@ def _floor(part: Part, windows: Tensor) -> float:
     if len(windows) < part.count:
         raise InputError(
             f"{part.layer.name}: {len(windows)} windows for {part.count} filters, expected at least as "
-            "many; give "
-            "more examples, or more windows of each (per_example)"
+            "many; give more examples, or more windows of each (per_example)"
         )
     variance = float(windows.var(dim=1, correction=0).mean())
     if not variance > 0:

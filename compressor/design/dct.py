@@ -69,8 +69,7 @@ class DCT(Initialiser):
         if part.count > most:
             raise InputError(
                 f"DCT: {part.layer.name} takes {part.count} filters, and there are {most}: {len(kernels)} "
-                "kernels "
-                f"on {len(mixes)} mixes of {part.channels} channels; draw fewer (a mask), or with "
+                f"kernels on {len(mixes)} mixes of {part.channels} channels; draw fewer (a mask), or with "
                 "Orthogonal()"
             )
         filters = torch.einsum("mi,f...->mfi...", mixes, kernels).flatten(0, 1)[: part.count]

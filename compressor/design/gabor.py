@@ -102,8 +102,8 @@ class Gabor(Initialiser):
         if len(size) not in (1, 2) or min(size) < 3:
             raise InputError(
                 f"Gabor: {part.layer.name} has kernels of {' x '.join(map(str, size)) or 'no extent'}, "
-                "expected "
-                "one or two axes of 3 or more; name the layers with such kernels, or draw with DCT()"
+                "expected one or two axes of 3 or more; name the layers with such kernels, or draw with "
+                "DCT()"
             )
         waves = self.wavelengths_px or _waves(min(size))
         mixes = self.channels(part.channels)
@@ -133,8 +133,8 @@ class Gabor(Initialiser):
         if there is not None and needed > there:
             raise InputError(
                 f"Gabor: {part.layer.name} takes {part.count} filters, and there are "
-                f"{there * per_orientation}; "
-                "give more wavelengths_px, orientations or mixes of channels (channels=cosines)"
+                f"{there * per_orientation}; give more wavelengths_px, orientations or mixes of channels "
+                "(channels=cosines)"
             )
         return needed if there is None else there
 

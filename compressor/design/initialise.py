@@ -121,8 +121,7 @@ def _in_order(work: nn.Module, how: Initialiser, paths: list[str], names: Mappin
     if missing:
         raise InputError(
             f"{how!r}: the model does not call {', '.join(map(repr, missing))} on these batches (in eval "
-            "mode), so "
-            "nothing is known of what they read; name the other layers only"
+            "mode), so nothing is known of what they read; name the other layers only"
         )
     return [tensors[tensor] for tensor in called if tensor in tensors]
 

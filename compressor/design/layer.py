@@ -134,8 +134,7 @@ class Part:
         if not bool((norms > 0).all()):
             raise InputError(
                 f"{self.layer.name}: filter {int((norms > 0).int().argmin())} of the {len(norms)} drawn is "
-                "zero "
-                "and cannot be scaled; draw fewer, or in another way"
+                "zero and cannot be scaled; draw fewer, or in another way"
             )
         factor = gain * math.sqrt(self.layer.stride) / norms
         scaled: Tensor = filters * factor.reshape(-1, *[1] * (filters.dim() - 1))

@@ -94,7 +94,6 @@ def _variance(call: LayerCall, layer: Layer) -> float:
     if not 0 < variance < math.inf:
         raise InputError(
             f"LSUV: what {layer.name} writes has variance {variance} on a batch, expected more than 0 and "
-            "finite; "
-            "look for constant inputs, layers of zeros before it, or NaN"
+            "finite; look for constant inputs, layers of zeros before it, or NaN"
         )
     return variance

@@ -55,7 +55,8 @@ class ResidualOrthogonal(Initialiser):
     too few directions of the I * k that there are.
 
     *Source: the Gram-Schmidt process; for filters that were reset, A. Prakash, J. Storer, D. Florencio, C.
-    Zhang, 2019, RePr, arXiv 1811.07275 (orthogonal to their values before and to those that stay).* Departure: values before are not looked at, as they are degenerate here.
+    Zhang, 2019, RePr, arXiv 1811.07275 (orthogonal to their values before and to those that stay).*
+    Departure: values before are not looked at, as they are degenerate here.
 
     >>> from compressor.design import initialise_
     >>> layer = nn.Linear(8, 4)
@@ -82,8 +83,7 @@ class ResidualOrthogonal(Initialiser):
             raise InputError(
                 f"{part.layer.name}: the {len(kept)} filters that stay span {len(taken)} of {part.size} "
                 f"directions, so {part.count} new ones cannot be orthogonal to them; draw them with "
-                "Orthogonal() "
-                "or He()"
+                "Orthogonal() or He()"
             )
         noise = part.filters.new_empty(part.count, part.size).normal_(generator=generator).double()
         for _ in range(2):  # once more for what rounding leaves

@@ -47,8 +47,7 @@ class PCA(Learnt):
         if part.count > some:
             raise InputError(
                 f"PCA: {part.layer.name} takes {part.count} filters, and what it reads varies along {some} "
-                "of "
-                f"{part.size} directions only; give other data, or draw with Orthogonal()"
+                f"of {part.size} directions only; give other data, or draw with Orthogonal()"
             )
         rows = rows[: part.count]
         largest = rows.gather(1, rows.abs().argmax(dim=1, keepdim=True))
@@ -89,8 +88,7 @@ def _check_count(name: str, part: Part, windows: Tensor) -> None:
     if part.count > part.size:
         raise InputError(
             f"{name}: {part.layer.name} takes {part.count} filters, and there are only {part.size} "
-            "directions "
-            f"(input channels times taps); draw with KMeans() or Orthogonal()"
+            "directions (input channels times taps); draw with KMeans() or Orthogonal()"
         )
     if len(windows) <= part.count:
         raise InputError(

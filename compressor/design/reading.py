@@ -98,8 +98,7 @@ def _within(layer: Layer, call: LayerCall, times: int) -> LayerCall:
     if call.kind == "conv_transpose":
         raise InputError(
             f"{layer.name}: the filters of a transposed convolution multiply no window of its inputs, so "
-            "they "
-            "cannot be learnt from windows; draw them with Orthogonal() or He()"
+            "they cannot be learnt from windows; draw them with Orthogonal() or He()"
         )
     kernel = [times * size for size in call.filters.shape[2:]]
     free = [n - d * (k - 1) for n, k, d in zip(call.input.shape[2:], kernel, call.dilation, strict=True)]

@@ -74,8 +74,8 @@ class SampledKernels(Initialiser):
         if pool is None:
             raise InputError(
                 f"SampledKernels: {part.layer.name} has kernels of {_shown(part.kernel_size)}, the "
-                "reference of "
-                f"{', '.join(map(_shown, self._pools))}; name the layers that fit, or give another reference"
+                f"reference of {', '.join(map(_shown, self._pools))}; name the layers that fit, or give "
+                "another reference"
             )
         count = part.count * part.channels
         drawn = torch.randint(len(pool), (count,), generator=generator, device=generator.device)

@@ -215,8 +215,7 @@ def _training_changes(
         if not any(id(tensor) in owned for tensor in tensors.values()):
             raise InputError(
                 f"the {type(optimizer).__name__} holds none of the model's parameters: it was made for "
-                "another "
-                "model (or a copy); pass the one made from model.parameters()"
+                "another model (or a copy); pass the one made from model.parameters()"
             )
     return changes
 
@@ -230,9 +229,7 @@ def _state(optimizer: Optimizer | None, name: str, tensor: Tensor) -> list[Tenso
         if value.shape != tensor.shape:
             raise InputError(
                 f"the {type(optimizer).__name__}'s {key!r} of {name!r} has shape {list(value.shape)}, "
-                "expected the "
-                f"parameter's {list(tensor.shape)}: what of it belongs to the drawn filters is not known; "
-                "make a "
-                "new optimizer instead"
+                f"expected the parameter's {list(tensor.shape)}: what of it belongs to the drawn filters is "
+                "not known; make a new optimizer instead"
             )
     return list(entries.values())

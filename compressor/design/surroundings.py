@@ -94,8 +94,7 @@ def _own_units(graph: Graph, tensor: str, flags: Tensor) -> UnitArray:
 def _not_own(tensor: str, reason: str) -> InputError:
     return InputError(
         f"silent=True: the chosen channels of {tensor!r} cannot be silenced: {reason}; leave the layer out "
-        "of "
-        "`where`, or draw with silent=False"
+        "of `where`, or draw with silent=False"
     )
 
 

@@ -59,8 +59,7 @@ class Whitening:
         if not mean > 0:
             raise InputError(
                 f"the {len(windows_MK)} windows are all alike, so there is nothing to learn filters from; "
-                "look "
-                "for constant inputs"
+                "look for constant inputs"
             )
         scaled = axes * (variances.clamp(min=0) + epsilon * mean).rsqrt()
         return cls(moments.mean_K.to(windows_MK), (scaled @ axes.T).to(windows_MK))
