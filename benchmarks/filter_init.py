@@ -111,7 +111,7 @@ def _schedule(options: argparse.Namespace) -> dict[str, Any]:
         }
     return {
         "labels": [500, 2000],
-        "first": [20, 10],
+        "first": [12, 5],
         "deep": [4, 2000],
         "redraw": [2, 2000],
         "test": 2000,
