@@ -120,7 +120,7 @@ def _schedule(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def jobs(options: argparse.Namespace) -> list[Job]:
-    """Everything that is asked for, in the order of the tables."""
+    """Everything that is asked for."""
     schedule = _schedule(options)
     first = [*FIRST, *SECOND, *(name + FROZEN for name in FIRST)]
     found = {
@@ -130,9 +130,9 @@ def jobs(options: argparse.Namespace) -> list[Job]:
     }
     return [
         Job(part, arm, labels, seed)
+        for seed in options.seeds  # first, so that an interrupted run leaves whole comparisons
         for part in PARTS
         if part in options.parts
-        for seed in options.seeds
         for arm, labels in found[part]
     ]
 
