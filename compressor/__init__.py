@@ -18,6 +18,7 @@ from compressor import (
     recovery,
     runtimes,
     scoring,
+    search,
     training,
 )
 from compressor.api import plan, prune
@@ -59,6 +60,7 @@ __all__ = [
     "save",
     "score",
     "scoring",
+    "search",
     "training",
     "unpruned",
     "verify",

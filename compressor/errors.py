@@ -91,7 +91,7 @@ class FileError(CompressorError):
 
 
 class EvaluationError(CompressorError):
-    """A model's outputs are no class scores, or are not finite; names the batch."""
+    """A model's outputs are no class scores or not finite, or an evaluation of the user's gives no number."""
 
 
 class ExportError(CompressorError):

@@ -133,6 +133,14 @@ class Budget(ABC):
         NothingToPruneWarning when the budget is so small, or the rounding so coarse, that layers
         that could shrink stay as they are.
         """
+        ladder = self.ladder(scores, removed=removed)
+        lost = np.asarray(self.lost(ladder))
+        self._check(ladder, lost)
+        self._warn(ladder, lost)
+        return ladder.mask(lost)
+
+    def ladder(self, scores: Scores, *, removed: Mask | None = None) -> Ladder:
+        """The ranks of every group in the order in which they go, and how many of them may; see `choose`."""
         if not isinstance(scores, Scores):
             raise InputError(
                 f"a budget needs scores, got {type(scores).__name__}: score(capture(model, x), scorer)"
@@ -157,10 +165,7 @@ class Budget(ABC):
                 f"{self!r}: no channel of {scores.graph.signature.model} may be removed: "
                 f"{why_nothing(ladder)}"
             )
-        lost = np.asarray(self.lost(ladder))
-        self._check(ladder, lost)
-        self._warn(ladder, lost)
-        return ladder.mask(lost)
+        return ladder
 
     def widths(self) -> Widths | None:
         """What chooses among the multiples of `round_to`; None: all of them do."""
