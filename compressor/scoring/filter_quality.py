@@ -85,6 +85,9 @@ class FilterQuality(Scorer):
     channels. A head of attention is one filter among the heads of its weight, and so are the dims of heads.
     Raises ScoreError for weights that are not finite.
 
+    `cp.prune(model, x, scorer=FilterQuality(terms=("live", "read")), budget=cp.budget.Threshold(0))` removes
+    dead filters and unread ones, and nothing else; the constants that dead filters may emit go with them.
+
     The terms come from statistics of many networks, where they go along with how well a network does; none
     of that says that a filter with a low one can go. What they are worth for pruning is measured in
     benchmarks/results/filter_quality.md.

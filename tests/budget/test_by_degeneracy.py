@@ -88,6 +88,17 @@ def test_dead_filters_go_before_everything_else() -> None:
     assert (dead & few).sum() == few.sum()
 
 
+def test_a_threshold_of_zero_removes_the_dead_and_nothing_else() -> None:
+    net = net_of(2, 9, 9)
+    with torch.no_grad():
+        net[2].weight[[4, 9, 20]] = 0
+        net[4].weight[:, 11] = 1e-9
+    graph = graph_of(net)
+    removed = cp.budget.Threshold(0).choose(score(graph, FilterQuality(terms=("live", "read"))))
+    assert removed.sum() == 4
+    np.testing.assert_array_equal(removed, degeneracies(graph).dead)
+
+
 def test_ranks_that_scores_do_not_put_first_are_not_taken_for_dead() -> None:
     net = net_of(9, 9)
     with torch.no_grad():
