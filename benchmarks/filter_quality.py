@@ -81,7 +81,7 @@ SCORERS: Mapping[str, Callable[[Data, int], Scorer]] = {
     f"FilterQuality + {REFERENCE}": lambda data, seed: Mixed({FilterQuality(): 1, _DEFAULT: 1}),
     f"FilterQuality x {REFERENCE}": lambda data, seed: Product({FilterQuality(): 1, _DEFAULT: 1}),
     f"(live, read) x {REFERENCE}": lambda data, seed: Product(
-        {FilterQuality(terms=("live", "read")): 1, _DEFAULT: 1}
+        {FilterQuality(terms=("live", "read"), normalize="none"): 1, _DEFAULT: 1}
     ),
     "FilterQuality + Taylor": lambda data, seed: Mixed(
         {FilterQuality(): 1, Taylor(data.batches(_CALIBRATION), F.cross_entropy): 1}

@@ -101,16 +101,17 @@ class Mixed(MixedScorer):
 class Product(MixedScorer):
     """Scores a unit by the product Π s^w of what several scorers say; see `MixedScorer`.
 
-    A zero of one scorer is a zero: with `FilterQuality(terms=("live", "read"))` in it, dead filters go before
-    all others. Raises ScoreError for negative scores.
+    A zero of one scorer is a zero: with `FilterQuality(terms=("live", "read"), normalize="none")` in it, dead
+    filters go before all others (divided by their mean, the live ones of groups with dead ones would gain).
+    Raises ScoreError for negative scores.
 
     Weights are powers: where layers compete, they say how far a scorer sets these apart.
 
     *Source: the library's own.*
 
     >>> from compressor.scoring import FilterQuality, Norm
-    >>> Product({FilterQuality(terms=("live", "read")): 1, Norm(): 1})
-    Product(scorers={FilterQuality(terms=('live', 'read')): 1, Norm(p=2): 1})
+    >>> Product({FilterQuality(terms=("live", "read"), normalize="none"): 1, Norm(): 1})
+    Product(scorers={FilterQuality(terms=('live', 'read'), normalize='none'): 1, Norm(p=2): 1})
     """
 
     def combine(self, parts: Sequence[Values], weights: Sequence[float]) -> Values:
