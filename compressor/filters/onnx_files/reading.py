@@ -138,10 +138,11 @@ def read_onnx(
 
 def external_files(path: str | os.PathLike[str]) -> tuple[Path, ...]:
     """The files beside an ONNX file that hold values of its initializers, by their names in order."""
+    file = Path(path)
+    initializers = _loaded(file).graph.initializer
     from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
-    file = Path(path)
-    stored = [tensor for tensor in _loaded(file).graph.initializer if uses_external_data(tensor)]
+    stored = [tensor for tensor in initializers if uses_external_data(tensor)]
     return tuple(
         file.parent / name for name in sorted({ExternalDataInfo(tensor).location for tensor in stored})
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -45,7 +44,6 @@ def arrow() -> ModuleType:
     return imported("pyarrow", extra="filters", needed_for="a store of filters")
 
 
-@lru_cache(maxsize=1)
 def parquet() -> ModuleType:
     """Its module of Parquet files."""
     return imported("pyarrow.parquet", extra="filters", needed_for="a store of filters")
@@ -112,8 +110,9 @@ class KernelFile:
 
 def opened(path: Path) -> Any:
     """The Parquet file, its checksums to be verified; raises FileError where it cannot be read."""
+    library = parquet()
     try:
-        return parquet().ParquetFile(path, page_checksum_verification=True, pre_buffer=False)
+        return library.ParquetFile(path, page_checksum_verification=True, pre_buffer=False)
     except Exception as error:  # pyarrow raises OSError and errors of its own
         raise unreadable(path, error) from error
 
