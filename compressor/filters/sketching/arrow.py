@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, Any
@@ -82,8 +83,10 @@ def write(table: pa.Table, path: Path) -> None:
         with draft.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
+    except OSError as error:  # pyarrow's are, too
+        with suppress(OSError):
+            draft.unlink()
+        raise FileError(f"{path}: sketches cannot be written ({type(error).__name__}: {error})") from error
 
 
 def read(path: Path) -> pa.Table:

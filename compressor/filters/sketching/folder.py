@@ -39,12 +39,17 @@ class RunFolder:
             "kernels": sum(part.layer.count for part in source.parts),
             "digest of the layers": _digest(list(self._keys)),
         }
-        folder.mkdir(parents=True, exist_ok=True)
         file = folder / _RUN
         if file.exists():
             self._require_same(file, run)
-        else:
+            return
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
             _write_text(file, json.dumps(run, indent=1) + "\n")
+        except OSError as error:
+            raise FileError(
+                f"{folder}: no run can be kept there ({type(error).__name__}: {error})"
+            ) from error
 
     def done(self) -> dict[int, tuple[Layer, Sketch]]:
         """What is finished, by place in the source; a layer that two files hold is taken once."""

@@ -67,7 +67,14 @@ class Banks:
     @classmethod
     def of(cls, banks: Iterable[FilterBank]) -> Banks:
         """A source of these banks."""
-        return cls(tuple(banks))
+        found = tuple(banks)
+        for bank in found:
+            if not isinstance(bank, FilterBank):
+                raise InputError(
+                    f"expected banks of filters, a store or another source, got {type(bank).__name__}: "
+                    "banks(model) makes banks of a module, FilterBank(weight, name) one of a weight"
+                )
+        return cls(found)
 
     def __post_init__(self) -> None:
         seen = set()

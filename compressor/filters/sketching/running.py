@@ -66,6 +66,10 @@ def sketch_all(
     """
     if workers < 1:
         raise InputError(f"workers must be 1 or more, got {workers}")
+    if not isinstance(setting, SketchSetting):
+        raise InputError(
+            f"setting is a SketchSetting, got {type(setting).__name__}: SketchSetting(basis) makes one"
+        )
     source = source_of(source)
     folder = RunFolder(Path(into), source, setting) if into is not None else None
     run = _Run(tuple(source.parts), setting, folder)

@@ -50,7 +50,7 @@ class Layer:
         return f"Layer({self.key}, {self.model}: {self.layer_name}, {self.count} kernels)"
 
     def __str__(self) -> str:
-        return f"{self.model}: {self.layer_name}"
+        return f"{self.model}: {self.layer_name}" if self.model else self.layer_name
 
 
 COLUMNS = tuple(name for name in Layer.__dataclass_fields__ if name != "metadata")

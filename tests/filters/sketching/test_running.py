@@ -160,8 +160,14 @@ def test_bad_options_are_refused() -> None:
     with pytest.raises(InputError, match="workers must be 1 or more, got 0"):
         sketch_all(Made.of(1), SETTING, workers=0)
     bank = FilterBank(torch.ones(1, 1, 3, 3), "conv")
-    with pytest.raises(InputError, match=r"two banks are : conv with layer_id None"):
+    with pytest.raises(InputError, match=r"two banks are conv with layer_id None: give each model a name"):
         Banks.of([bank, bank])
+    with pytest.raises(InputError, match="expected banks of filters, a store or another source, got Tensor"):
+        sketch_all([bank.weight], SETTING)
+    with pytest.raises(
+        InputError, match=r"setting is a SketchSetting, got Basis: SketchSetting.basis. makes one"
+    ):
+        sketch_all([bank], basis_of())
 
 
 def test_another_weight_is_another_source() -> None:
@@ -172,6 +178,14 @@ def test_another_weight_is_another_source() -> None:
         Banks.of([FilterBank(values, "conv")]).identity for values in (weight, weight.clone(), changed)
     }
     assert len(identities) == 2
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(FileError, match="file/run: no run can be kept there"):
+        sketch_all(Made.of(1), SETTING, into=tmp_path / "file" / "run")
+    with pytest.raises(FileError, match=r"file/some.parquet: sketches cannot be written"):
+        sketch_all(Made.of(1), SETTING).write(tmp_path / "file" / "some.parquet")
 
 
 def test_nothing_is_a_table_too() -> None:
