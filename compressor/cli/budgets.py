@@ -13,6 +13,7 @@ from compressor.budget import All, Budget, Bytes, Global, Latency, Macs, Memory,
 from compressor.budget.numbers import check_fraction
 from compressor.profiling import LatencyTable
 from compressor.runtimes.extras import require_onnx
+from compressor.search import LeastDrop, Sensitivity
 
 __all__ = ["BudgetOptions", "budget_of", "check_budget", "needs_table"]
 
@@ -24,6 +25,7 @@ _BUDGETS: Mapping[str, type[Macs | Params | Memory | Bytes | Uniform | Global]] 
     "uniform": Uniform,
     "global": Global,
 }
+_FRACTIONS = {"macs", "params", "memory", "bytes", "latency"}
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class BudgetOptions:
             "--latency",
             metavar="FRACTION",
             help="Leave at most this fraction of the latency in onnxruntime on this machine, measured layer "
-            "by layer; the result is measured at the end. Needs compressor[onnx].",
+            "by layer; the result is measured at the end. Needs the extra onnx.",
             rich_help_panel="Budget (one, or several fractions)",
         ),
     ] = None
@@ -153,6 +155,16 @@ class BudgetOptions:
             rich_help_panel="Limits",
         ),
     ] = False
+    sensitivity: Annotated[
+        Path | None,
+        typer.Option(
+            "--sensitivity",
+            metavar="FILE",
+            help="Choose the ratios of layers for the least predicted fall of quality, by what the command "
+            "sensitivity wrote; with fractions of costs.",
+            rich_help_panel="Limits",
+        ),
+    ] = None
     latency_table: Annotated[
         Path | None,
         typer.Option(
@@ -213,6 +225,14 @@ def budget_of(options: BudgetOptions, table: LatencyTable | None = None) -> Budg
     }
     if options.fast_widths and "latency" not in asked:
         limits["round_to"] = table
+    if options.sensitivity is not None:
+        if not asked.keys() <= _FRACTIONS:
+            raise typer.BadParameter(
+                "a sensitivity says how to meet fractions of costs: give --macs, --params, ...",
+                param_hint="--sensitivity",
+            )
+        parts = [_budget(name, value, table, {}) for name, value in asked.items()]
+        return LeastDrop(Sensitivity.load(options.sensitivity), parts, **limits)  # type: ignore[arg-type]
     if len(asked) == 1:
         return _budget(*asked.popitem(), table, limits)
     parts = [_budget(name, value, table, {}) for name, value in asked.items()]
@@ -228,16 +248,17 @@ def _budget(name: str, value: float, table: LatencyTable | None, limits: dict[st
 
 def _asked(options: BudgetOptions) -> dict[str, float]:
     """The budgets that are given, by name: one, or several fractions of costs."""
-    fractions = {
+    asked = {
         "macs": options.macs,
         "params": options.params,
         "memory": options.memory,
         "bytes": options.bytes,
         "latency": options.latency,
+        "uniform": options.uniform,
+        "global": options.global_,
     }
-    ratios = {"uniform": options.uniform, "global": options.global_}
-    given = {name: value for name, value in {**fractions, **ratios}.items() if value is not None}
-    if not given or (len(given) > 1 and not given.keys() <= fractions.keys()):
+    given = {name: value for name, value in asked.items() if value is not None}
+    if not given or (len(given) > 1 and not given.keys() <= _FRACTIONS):
         found = " and ".join(f"--{name}" for name in given) or "none"
         raise typer.BadParameter(
             "give one budget, or several fractions that all have to be met: --macs, --params, --memory, "

@@ -16,7 +16,7 @@ from compressor.profiling import LatencyTable, latency_table
 from compressor.runtimes import OnnxRuntime
 from compressor.scoring import score
 
-__all__ = ["check_choice", "decide"]
+__all__ = ["budget_for", "check_choice", "decide"]
 
 
 def check_choice(scorer: ScorerOptions, budget: BudgetOptions) -> None:
@@ -38,7 +38,7 @@ def decide(
     With several steps, channels are scored anew on the model that the steps so far leave. Nothing
     is trained between steps: that takes `compressor.prune(..., between=...)`.
     """
-    chosen = budget_of(budget, _table(graph, budget, progress) if needs_table(budget) else None)
+    chosen = budget_for(graph, budget, progress)
     targets = stages(chosen, budget.steps)
     removed = np.zeros(graph.n_units, dtype=bool)
     model, now, note = graph.model, graph, ""
@@ -53,6 +53,11 @@ def decide(
                 model = apply(model, step.plan)
                 now = capture(model, *graph.args, **graph.kwargs)
     return graph.plan(removed, note=note), chosen
+
+
+def budget_for(graph: Graph, budget: BudgetOptions, progress: Progress) -> Budget:
+    """The budget of the options for this graph, measured where it has to be."""
+    return budget_of(budget, _table(graph, budget, progress) if needs_table(budget) else None)
 
 
 def _table(graph: Graph, budget: BudgetOptions, progress: Progress) -> LatencyTable:

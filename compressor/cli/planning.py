@@ -21,7 +21,7 @@ from compressor.errors import FileError
 from compressor.profiling import Costs, costs
 from compressor.profiling.tables import aligned
 
-__all__ = ["PlanFileOptions", "plan"]
+__all__ = ["PlanFileOptions", "check_writable", "plan", "save_plan"]
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def plan(
     after you trained the model further.
     """
     check_choice(scorer, budget)
-    _check_writable(out)
+    check_writable(out)
     given = example_inputs(inputs, seed=model.seed, device=device_of(model))
     net = build(model)
     warn_if_random(model)
@@ -67,7 +67,7 @@ def plan(
         graph = capture(net, *given.args, **given.kwargs)
     chosen, _ = decide(graph, scorer, budget, seed=model.seed, progress=progress)
     before, after = costs(graph), costs(graph, chosen)
-    _save(chosen, out.out)
+    save_plan(chosen, out.out)
     data = {
         "model": graph.signature.model,
         "out": str(out.out),
@@ -81,7 +81,8 @@ def plan(
     return Result("\n".join(lines), data)
 
 
-def _check_writable(out: PlanFileOptions) -> None:
+def check_writable(out: PlanFileOptions) -> None:
+    """Raise FileError where the plan could not be written, before any work."""
     if out.out.is_dir() or not out.out.absolute().parent.is_dir():
         raise FileError(f"--out {str(out.out)!r}: expected a file in a folder that exists")
     if out.out.exists() and not out.overwrite:
@@ -90,7 +91,8 @@ def _check_writable(out: PlanFileOptions) -> None:
         )
 
 
-def _save(chosen: Plan, path: Path) -> None:
+def save_plan(chosen: Plan, path: Path) -> None:
+    """Write a plan; raises FileError where that is not possible."""
     try:
         chosen.save(path)
     except OSError as error:

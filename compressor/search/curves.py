@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -85,15 +86,22 @@ class Sensitivity:
             f"ratio of its channels ({self.scorer})"
         )
         rows = [["group", "ranks", *(f"{ratio:g}" for ratio in self.ratios), "freed"]]
-        for curve in self.curves:
-            measured = dict(zip(curve.lost, curve.quality, strict=True))
-            cells = [
-                "-" if (lost := ranks(ratio, curve.size)) == 0 else f"{self.quality - measured[lost]:.3f}"
-                for ratio in self.ratios
-            ]
+        for curve, drops in zip(self.curves, self.table().tolist(), strict=True):
+            cells = ["-" if math.isnan(drop) else f"{drop + 0.0:.3f}" for drop in drops]
             freed = f"{1 - curve.macs[-1] / self.macs:.0%}" if curve.macs and self.macs else "-"
             rows.append([curve.group, str(curve.size), *cells, freed])
         return "\n".join([head, *aligned(rows)])
+
+    def table(self) -> npt.NDArray[np.float64]:
+        """What the quality falls by [n_groups, n_ratios]; NaN where a ratio is less than one rank."""
+        falls = [{0: float("nan")} for _ in self.curves]
+        for own, curve in zip(falls, self.curves, strict=True):
+            own.update((n, self.quality - q) for n, q in zip(curve.lost, curve.quality, strict=True))
+        rows = [
+            [own[ranks(ratio, curve.size)] for ratio in self.ratios]
+            for own, curve in zip(falls, self.curves, strict=True)
+        ]
+        return np.array(rows, dtype=np.float64).reshape(len(self.curves), len(self.ratios))
 
     def tolerated(self, *, max_drop: float) -> dict[str, float]:
         """For each group the largest measured ratio it alone can lose for a drop of at most `max_drop`.

@@ -362,7 +362,11 @@ def test_a_warning_of_the_library_is_one_line_on_stderr(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["profile", "explain", "prune", "plan", "apply", "verify", "export onnx", "export mobile"]
+    "name",
+    [
+        *("profile", "explain", "prune", "plan", "apply", "verify", "sensitivity", "search"),
+        *("export onnx", "export mobile"),
+    ],
 )
 def test_every_help_teaches_by_example(run: Run, name: str) -> None:
     outcome = run(*name.split(), "--help")
