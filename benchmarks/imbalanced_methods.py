@@ -25,7 +25,6 @@ from compressor.scoring import (
     FilterQuality,
     GeometricMedian,
     HRank,
-    Mixed,
     Norm,
     PerClass,
     Random,
@@ -102,10 +101,7 @@ METHODS: Mapping[str, Method] = {
     "Random": Method(lambda data, seed: Random(seed)),
     "FilterQuality": Method(_quality),
     "FilterQuality (original)": Method(_original),
-    "FilterQuality + L1": Method(lambda data, seed: Mixed({_quality(data, seed): 1, _l1(data, seed): 1})),
     "L1, degeneracy": Method(_l1, ByDegeneracy()),
-    "FilterQuality, degeneracy": Method(_quality, ByDegeneracy()),
-    "Random, degeneracy": Method(lambda data, seed: Random(seed), ByDegeneracy()),
     "default": Method(None, by_score),
     "L1, rescaled": Method(_l1, rescale="L1"),
     "HRank, rescaled": Method(_hrank, rescale="HRank"),
@@ -127,8 +123,8 @@ CANDIDATES: Mapping[str, Method] = {
 RESCALED = {name: name.removesuffix(", rescaled") for name, method in METHODS.items() if method.rescale}
 # Beside the comparison proper: controls and ablations, run where most is removed.
 AT_ONE_FRACTION = frozenset(
-    {"Random", "Taylor (per class)", *RESCALED, *(name for name in METHODS if "FilterQ" in name)}
-    | {"L1, degeneracy", "Random, degeneracy"}
+    {"Random", "Taylor (per class)", *RESCALED}
+    | {"FilterQuality", "FilterQuality (original)", "L1, degeneracy"}
 )
 
 

@@ -192,8 +192,8 @@ def test_the_ablation_runs_at_the_smallest_fraction_alone() -> None:
     found = imbalanced.keys(imbalanced._options([]))
     fractions = {key["fraction"] for key in found if key["method"] in (*RESCALED, "Random")}
     assert fractions == {0.42}
-    # Of 20 methods, 9 at both fractions, and the dense network: for three seeds of two sets.
-    assert len(found) == 3 * 2 * (1 + 2 * 9 + 11)
+    # Of 17 methods, 9 at both fractions, and the dense network: for three seeds of two sets.
+    assert len(found) == 3 * 2 * (1 + 2 * 9 + 8)
 
 
 def test_runs_of_another_schedule_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
