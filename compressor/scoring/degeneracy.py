@@ -40,8 +40,8 @@ class GroupDegeneracy:
     kernels are single numbers: of their filters), `entropy_ratio` H / T_H, what their kernels
     vary beside random ones (None where kernels have one element or are too few to judge), both as means over
     kernels. `share` is 1 − (1 − S) · min(1, H / T_H): 0 for a layer whose kernels are all live and as diverse
-    as random ones, 1 for one without any or of a single shape. `dead` counts the units that carry a constant at
-    most: dead filters, and those that nobody reads.
+    as random ones, 1 for one without any or of a single shape. `dead` counts the units that carry a constant
+    at most: dead filters, and those that nobody reads.
     """
 
     group: str
