@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -43,8 +45,8 @@ def table_of(
     """A row for each layer: the columns of `Layer`, then the sketch's; the setting is in the schema."""
     library = _library("pyarrow")
     table = layer_table(layers)
-    for name, values, kind in _columns(library, setting, sketches):
-        table = table.append_column(_PREFIX + name, library.array(values, type=kind))
+    for name, values in _columns(setting, sketches):
+        table = table.append_column(_PREFIX + name, _array(library, values))
     said = {
         "format": FORMAT,
         "version": VERSION,
@@ -66,11 +68,13 @@ def read_table(
             "makes them"
         )
     setting = setting_from(said["setting"])
-    layers, sketches = [], []
-    for row in table.to_pylist():
-        sketch = {name[len(_PREFIX) :]: row.pop(name) for name in list(row) if name.startswith(_PREFIX)}
-        layers.append(_layer(row))
-        sketches.append(_sketch(setting, sketch))
+    library = _library("pyarrow")
+    own = [name for name in table.column_names if name.startswith(_PREFIX)]
+    columns = (
+        {name.removeprefix(_PREFIX): _values(library, table[name]) for name in own} if len(table) else {}
+    )
+    sketches = _sketches(setting, columns, len(table))
+    layers = map(_layer, table.drop_columns(own).to_pylist())
     skipped = [(_layer(row), reason) for row, reason in said["skipped"]]
     return setting, tuple(layers), tuple(sketches), skipped
 
@@ -124,43 +128,74 @@ def setting_from(said: dict[str, Any]) -> SketchSetting:
     return SketchSetting(**values)
 
 
-def _columns(library: ModuleType, setting: SketchSetting, sketches: Sequence[Sketch]) -> Any:
-    whole, number, width = library.int64(), library.float64(), setting.width
+def _columns(
+    setting: SketchSetting, sketches: Sequence[Sketch]
+) -> Iterator[tuple[str, npt.NDArray[np.int64] | npt.NDArray[np.float64]]]:
+    """Numbers [L] and rows of numbers [L, W] of L sketches, by name."""
     for name in _COUNTERS:
-        yield name, [getattr(sketch, name) for sketch in sketches], whole
-    yield "peak", [sketch.peak for sketch in sketches], number
+        yield name, np.array([getattr(sketch, name) for sketch in sketches], dtype=np.int64)
+    yield "peak", np.array([sketch.peak for sketch in sketches], dtype=np.float64)
     for row, how in enumerate(Comparison):
-        kind = library.list_(whole, len(setting.epsilons))
-        yield f"sparse_{how.name.lower()}", [sketch.sparse_2E[row].tolist() for sketch in sketches], kind
-    kind = library.list_(whole, width * setting.bins)
-    yield "counts", [sketch.counts_KB.flatten().tolist() for sketch in sketches], kind
+        kinds = len(setting.epsilons)
+        yield _sparse(how), _stacked([sketch.sparse_2E[row] for sketch in sketches], kinds, np.int64)
+    counts = [sketch.counts_KB.flatten() for sketch in sketches]
+    yield "counts", _stacked(counts, setting.width * setting.bins, np.int64)
+    upper = _triangle(setting.width)
     for name in _POPULATIONS:
         moments = [getattr(sketch, name) for sketch in sketches]
-        yield f"{name}_count", [one.count for one in moments], whole
-        yield f"{name}_mean", [one.mean_K.tolist() for one in moments], library.list_(number, width)
-        packed = [one.scatter_KK[_triangle(width)].tolist() for one in moments]
-        yield f"{name}_scatter", packed, library.list_(number, width * (width + 1) // 2)
+        yield f"{name}_count", np.array([one.count for one in moments], dtype=np.int64)
+        yield f"{name}_mean", _stacked([one.mean_K for one in moments], setting.width, np.float64)
+        packed = [one.scatter_KK[upper] for one in moments]
+        yield f"{name}_scatter", _stacked(packed, len(upper[0]), np.float64)
 
 
-def _sketch(setting: SketchSetting, row: dict[str, Any]) -> Sketch:
-    sparse = [row[f"sparse_{how.name.lower()}"] for how in Comparison]
-    rest: dict[str, Any] = {name: row[name] for name in _COUNTERS}
-    rest |= {name: _moments(setting.width, row, name) for name in _POPULATIONS}
-    return Sketch(
-        setting,
-        peak=row["peak"],
-        sparse_2E=torch.tensor(sparse, dtype=torch.int64),
-        counts_KB=torch.tensor(row["counts"], dtype=torch.int64).reshape(setting.width, setting.bins),
-        **rest,
-    )
+def _stacked(rows: Sequence[Tensor], width: int, kind: type[np.generic]) -> npt.NDArray[Any]:
+    found = np.empty((len(rows), width), dtype=kind)
+    for place, row in enumerate(rows):
+        found[place] = row.numpy()
+    return found
 
 
-def _moments(width: int, row: dict[str, Any], name: str) -> Moments:
-    scatter_KK = torch.zeros(width, width, dtype=torch.float64)
-    upper = _triangle(width)
-    scatter_KK[upper] = torch.tensor(row[f"{name}_scatter"], dtype=torch.float64)
-    scatter_KK.T[upper] = scatter_KK[upper]
-    return Moments(row[f"{name}_count"], torch.tensor(row[f"{name}_mean"], dtype=torch.float64), scatter_KK)
+def _array(library: ModuleType, values: npt.NDArray[Any]) -> Any:
+    """Numbers [L] as they are, [L, W] as lists of W; without a Python object for each."""
+    if values.ndim == 1:
+        return library.array(values)
+    return library.FixedSizeListArray.from_arrays(library.array(values.ravel()), values.shape[1])
+
+
+def _values(library: ModuleType, column: Any) -> npt.NDArray[Any]:
+    """The inverse of `_array`."""
+    if not library.types.is_fixed_size_list(column.type):
+        found: npt.NDArray[Any] = column.to_numpy()
+        return found
+    parts = [chunk.flatten().to_numpy() for chunk in column.chunks]
+    return np.concatenate(parts).reshape(-1, column.type.list_size)
+
+
+def _sketches(
+    setting: SketchSetting, columns: Mapping[str, npt.NDArray[Any]], count: int
+) -> Iterator[Sketch]:
+    upper = _triangle(setting.width)
+    for place in range(count):
+        rest: dict[str, Any] = {name: int(columns[name][place]) for name in _COUNTERS}
+        for name in _POPULATIONS:
+            scatter_KK = torch.zeros(setting.width, setting.width, dtype=torch.float64)
+            scatter_KK[upper] = torch.from_numpy(columns[f"{name}_scatter"][place].copy())
+            scatter_KK.T[upper] = scatter_KK[upper]
+            mean_K = torch.from_numpy(columns[f"{name}_mean"][place].copy())
+            rest[name] = Moments(int(columns[f"{name}_count"][place]), mean_K, scatter_KK)
+        counts_KB = columns["counts"][place].reshape(setting.width, setting.bins).copy()
+        yield Sketch(
+            setting,
+            peak=float(columns["peak"][place]),
+            sparse_2E=torch.from_numpy(np.stack([columns[_sparse(how)][place] for how in Comparison])),
+            counts_KB=torch.from_numpy(counts_KB),
+            **rest,
+        )
+
+
+def _sparse(how: Comparison) -> str:
+    return f"sparse_{how.name.lower()}"
 
 
 def _triangle(width: int) -> tuple[Tensor, Tensor]:
