@@ -13,7 +13,7 @@ from compressor.errors import InputError
 from compressor.filters.bank import FilterBank
 from compressor.filters.store.layer import Layer
 
-__all__ = ["BankPart", "Banks", "Part", "Source", "key_of"]
+__all__ = ["BankPart", "Banks", "Part", "Source", "key_of", "require_distinct"]
 
 
 class Part(Protocol):
@@ -53,9 +53,24 @@ def key_of(layer: Layer) -> tuple[str, str, int | None]:
     return layer.model, layer.layer_name, layer.layer_id
 
 
+def require_distinct(layers: Iterable[Layer]) -> None:
+    """Nothing where each layer has its key alone; raises InputError, before hours of work.
+
+    >>> require_distinct([Layer(0, "net", "conv1", 48), Layer(1, "net", "conv2", 48)])
+    """
+    seen = set()
+    for layer in layers:
+        if key_of(layer) in seen:
+            raise InputError(
+                f"{layer} (layer_id {layer.layer_id}) is in twice, and a layer counts once: give each model a "
+                "name of its own, or the layers of one name different ranks"
+            )
+        seen.add(key_of(layer))
+
+
 @dataclass(frozen=True)
 class Banks:
-    """A source of banks in memory; raises InputError for two of the same model, name and rank.
+    """A source of banks in memory.
 
     >>> import torch
     >>> Banks.of([FilterBank(torch.randn(8, 4, 3, 3), "conv1", model="small")]).parts[0].layer
@@ -75,16 +90,6 @@ class Banks:
                     "banks(model) makes banks of a module, FilterBank(weight, name) one of a weight"
                 )
         return cls(found)
-
-    def __post_init__(self) -> None:
-        seen = set()
-        for part in self.parts:
-            key = key_of(part.layer)
-            if key in seen:
-                raise InputError(
-                    f"two banks are {part.layer} with layer_id {part.layer.layer_id}: give each model a name"
-                )
-            seen.add(key)
 
     @property
     def identity(self) -> str:

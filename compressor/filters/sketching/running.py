@@ -20,7 +20,7 @@ from tqdm import tqdm
 from compressor.errors import InputError, MeasurementError
 from compressor.filters.bank import FilterBank
 from compressor.filters.sketching.folder import RunFolder
-from compressor.filters.sketching.layers import Part, Source
+from compressor.filters.sketching.layers import Part, Source, require_distinct
 from compressor.filters.sketching.setting import SketchSetting
 from compressor.filters.sketching.sketch import Sketch
 from compressor.filters.sketching.store_source import source_of
@@ -71,6 +71,7 @@ def sketch_all(
             f"setting is a SketchSetting, got {type(setting).__name__}: SketchSetting(basis) makes one"
         )
     source = source_of(source)
+    require_distinct(part.layer for part in source.parts)
     folder = RunFolder(Path(into), source, setting) if into is not None else None
     run = _Run(tuple(source.parts), setting, folder)
     with tqdm(total=run.kernels, unit="kernel", unit_scale=True, disable=not progress) as bar:

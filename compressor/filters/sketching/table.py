@@ -13,7 +13,7 @@ from compressor.filters.basis import Basis
 from compressor.filters.drift import Drift
 from compressor.filters.quality.verdicts import Bounds
 from compressor.filters.sketching import arrow
-from compressor.filters.sketching.layers import key_of
+from compressor.filters.sketching.layers import require_distinct
 from compressor.filters.sketching.measured import SketchQuality, quality_of_sketch
 from compressor.filters.sketching.setting import SketchSetting
 from compressor.filters.sketching.sketch import Sketch
@@ -65,11 +65,8 @@ class Sketches:
             raise InputError(
                 f"{len(self.layers)} layers and {len(self.sketches)} sketches: one for each is needed"
             )
-        seen = set()
+        require_distinct(self.layers)
         for layer, sketch in self:
-            if key_of(layer) in seen:
-                raise InputError(f"{layer} (layer_id {layer.layer_id}) is in twice: a layer counts once")
-            seen.add(key_of(layer))
             differences = self.setting.differences(sketch.setting)
             if differences:
                 raise InputError(f"{layer} was sketched in another way; {'; '.join(differences)}")

@@ -160,8 +160,8 @@ def test_bad_options_are_refused() -> None:
     with pytest.raises(InputError, match="workers must be 1 or more, got 0"):
         sketch_all(Made.of(1), SETTING, workers=0)
     bank = FilterBank(torch.ones(1, 1, 3, 3), "conv")
-    with pytest.raises(InputError, match=r"two banks are conv with layer_id None: give each model a name"):
-        Banks.of([bank, bank])
+    with pytest.raises(InputError, match=r"conv \(layer_id None\) is in twice, and a layer counts once"):
+        sketch_all([bank, bank], SETTING)
     with pytest.raises(InputError, match="expected banks of filters, a store or another source, got Tensor"):
         sketch_all([bank.weight], SETTING)
     with pytest.raises(

@@ -74,7 +74,7 @@ def test_groups_are_merged_sketches(made: Sketches) -> None:
 def test_tables_merge_once(made: Sketches) -> None:
     one, other = made.chosen(lambda layer: layer.key < 3), made.chosen(lambda layer: layer.key >= 3)
     assert one.merge(other).to_arrow().equals(made.to_arrow())
-    with pytest.raises(InputError, match=r"model0: conv \(layer_id 0\) is in twice: a layer counts once"):
+    with pytest.raises(InputError, match=r"model0: conv \(layer_id 0\) is in twice, and a layer counts once"):
         made.merge(one)
     with pytest.raises(InputError, match="model1: conv was sketched in another way; bins: 70 and 64"):
         one.merge(
