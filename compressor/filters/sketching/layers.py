@@ -62,8 +62,8 @@ def require_distinct(layers: Iterable[Layer]) -> None:
     for layer in layers:
         if key_of(layer) in seen:
             raise InputError(
-                f"{layer} (layer_id {layer.layer_id}) is in twice, and a layer counts once: give each model a "
-                "name of its own, or the layers of one name different ranks"
+                f"{layer} (layer_id {layer.layer_id}) is in twice, and a layer counts once: give each "
+                "model a name of its own, or the layers of one name different ranks"
             )
         seen.add(key_of(layer))
 
