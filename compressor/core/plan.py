@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -315,7 +317,7 @@ class Plan:
         """The plan written by `to_json`; raises FileError for anything else."""
         try:
             data = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise FileError(f"the plan is not complete JSON (truncated?): {error}") from error
         if not isinstance(data, dict) or data.get("format") != "compressor-plan":
             raise FileError("the text is not a plan: its 'format' is not 'compressor-plan'")
@@ -332,13 +334,17 @@ class Plan:
             return _plan_of(content)
         except PlanError as error:
             raise FileError(f"the plan contradicts itself: {error}") from error
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, ArithmeticError) as error:
             raise FileError(f"the plan lacks a field or has one of the wrong kind: {error!r}") from error
 
     def save(self, path: str | Path) -> None:
-        """Write this plan to `path` as JSON; raises FileError where that is not possible."""
+        """Write this plan to `path` as JSON, whole or not at all; FileError where that is not possible."""
+        file = Path(path)
         try:
-            Path(path).write_text(self.to_json(), encoding="utf-8")
+            with tempfile.TemporaryDirectory(prefix=".plan-", dir=file.parent) as aside:
+                draft = Path(aside) / file.name
+                draft.write_text(self.to_json(), encoding="utf-8")
+                os.replace(draft, file)
         except OSError as error:
             raise FileError(f"cannot write the plan {str(path)!r}: {error}") from error
 

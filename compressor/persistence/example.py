@@ -29,7 +29,13 @@ def example_tensors(model: nn.Module, example: Example) -> dict[str, Tensor]:
 def compare_example(model: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
     """Raise FileError where `model` computes something else on the inputs than is in `tensors`."""
     inputs = {name: tensor for name, tensor in tensors.items() if not name.startswith("outputs.")}
-    found = _named_outputs(model, inputs)
+    try:
+        found = _named_outputs(model, inputs)
+    except Exception as fault:  # a user's forward raises what it likes
+        raise FileError(
+            f"{where}: the model does not run on the saved example ({type(fault).__name__}: {fault}): its "
+            f"code changed since it was saved, or the example did"
+        ) from fault
     expected = {name: tensor for name, tensor in tensors.items() if name.startswith("outputs.")}
     fix = "its code, or code it calls, changed since it was saved; load it with the code of that time"
     if found.keys() != expected.keys():

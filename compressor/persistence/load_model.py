@@ -14,11 +14,13 @@ import hashlib
 import importlib
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load as tensors_in
 from torch import Tensor, nn
 
@@ -33,15 +35,31 @@ class LoadError(Exception):
 def load(build: Callable[[], nn.Module], directory: str | Path = HERE) -> nn.Module:
     """The pruned network: what `build()` returns, cut to size, with the weights in `directory`."""
     folder = Path(directory)
-    manifest, files = read(folder)
-    weights = tensors_in(files["weights.safetensors"])
-    for name in {**manifest["tensors"], **weights}:
-        facts, tensor = manifest["tensors"].get(name), weights.get(name)
-        if facts is None or tensor is None or list(tensor.shape) != facts["shape"]:
-            raise LoadError(f"{folder / 'weights.safetensors'} has {name!r} otherwise than manifest.json")
+    with sense_in(folder):
+        manifest, files = read(folder)
+        weights, plan = tensors_in(files["weights.safetensors"]), json.loads(files["plan.json"])
+        for name in {**manifest["tensors"], **weights}:
+            facts, tensor = manifest["tensors"].get(name), weights.get(name)
+            if facts is None or tensor is None or list(tensor.shape) != facts["shape"]:
+                raise LoadError(f"{folder / 'weights.safetensors'} has {name!r} otherwise than manifest.json")
     model = build()
-    fill(model, manifest, json.loads(files["plan.json"]), weights)
+    with sense_in(folder):
+        fill(model, manifest, plan, weights, folder)
     return model
+
+
+@contextmanager
+def sense_in(folder: Path) -> Iterator[None]:
+    """A LoadError in place of whatever files raise that are what they were written as, and make no sense."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise LoadError(
+            f"the files in {folder} contradict each other ({type(error).__name__}: {error}); copy or save "
+            f"the model again"
+        ) from error
+    except SafetensorError as error:
+        raise LoadError(f"{folder / 'weights.safetensors'} is damaged ({error})") from error
 
 
 def read(folder: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -54,7 +72,7 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
     try:
         manifest = json.loads(path.read_bytes())
         written, version, digest = (manifest.pop(key) for key in ("format", "version", "digest"))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise LoadError(f"{path} is damaged ({error}); copy or save the model again") from error
     if written != FORMAT or version != VERSION:
         raise LoadError(
@@ -64,6 +82,9 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
         )
     if digest != hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest():
         raise LoadError(f"{path} was changed after it was written; copy or save the model again")
+    for name in manifest["files"]:
+        if Path(name).name != name or name == "..":
+            raise LoadError(f"{path} names the file {name!r}, which is not in its folder")
     return manifest, {name: content(folder / name, facts) for name, facts in manifest["files"].items()}
 
 
@@ -83,7 +104,11 @@ def content(path: Path, facts: dict[str, Any]) -> bytes:
 
 
 def fill(
-    model: nn.Module, manifest: dict[str, Any], plan: dict[str, Any], weights: dict[str, Tensor]
+    model: nn.Module,
+    manifest: dict[str, Any],
+    plan: dict[str, Any],
+    weights: dict[str, Tensor],
+    folder: Path,
 ) -> None:
     """Make the freshly built `model` the saved one: ties, sizes, tensors, flags and modes."""
     tie(model, manifest["aliases"])
@@ -91,7 +116,7 @@ def fill(
     fault = difference(model, named, manifest, plan)
     if fault is not None:
         raise LoadError(
-            f"the folder holds a pruned {manifest['model']}, and the {type(model).__name__} that "
+            f"{folder} holds a pruned {manifest['model']}, and the {type(model).__name__} that "
             f"was built is not its original: {fault}. Build it with the arguments it had before "
             f"pruning"
         )

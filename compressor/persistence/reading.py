@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import load as from_safetensors
-from torch import nn
+from torch import Tensor, nn
 
 from compressor.core.plan import Plan
 from compressor.core.surgery import cut_copy, remember_plan
-from compressor.errors import FileError, InputError
+from compressor.errors import FileError, InputError, PlanError
 from compressor.persistence.example import compare_example
 from compressor.persistence.load_model import LoadError
 from compressor.persistence.load_model import load as load_plain
@@ -47,11 +48,20 @@ def load(directory: str | Path, build: nn.Module | Callable[[], nn.Module]) -> n
         model = load_plain(lambda: _built(build), folder)
     except LoadError as error:
         raise FileError(str(error)) from error
+    except PlanError as error:
+        raise FileError(f"{folder / 'plan.json'} does not fit the model: {error}") from error
     example = folder / "example.safetensors"
     if example.is_file():
-        compare_example(model, from_safetensors(example.read_bytes()), str(folder))
+        compare_example(model, _tensors(example), str(folder))
     remember_plan(model, Plan.load(folder / "plan.json"))
     return model
+
+
+def _tensors(file: Path) -> dict[str, Tensor]:
+    try:
+        return from_safetensors(file.read_bytes())
+    except (SafetensorError, OSError) as error:
+        raise FileError(f"{file} is damaged ({error}); copy or save the model again") from error
 
 
 def _built(build: nn.Module | Callable[[], nn.Module]) -> nn.Module:

@@ -102,7 +102,7 @@ class Training(AbstractContextManager["Training"]):
         if checkpoint is not None:
             check_model(model)
             if checkpoint.exists():
-                self._resume(read_checkpoint(checkpoint, model, recipe))
+                self._take_up(checkpoint)
         if regularizer is not None:
             self._undo.callback(regularizer.attach(self._optimizer).remove)
         self._wrapped = processes.in_processes(model, self.device)
@@ -316,6 +316,16 @@ class Training(AbstractContextManager["Training"]):
             "processes": everyone,
         }
         write_checkpoint(self._checkpoint, self._model, self._recipe, state)
+
+    def _take_up(self, checkpoint: Path) -> None:
+        state = read_checkpoint(checkpoint, self._model, self._recipe)
+        try:
+            self._resume(state)
+        except (LookupError, TypeError, AttributeError) as error:  # a torch error is none of these
+            raise FileError(
+                f"the checkpoint {checkpoint} lacks a part ({error!r}), and the model holds some of what is "
+                f"there; build the model again, and delete the file to start anew"
+            ) from error
 
     def _resume(self, state: dict[str, Any]) -> None:
         if len(state["processes"]) != processes.world():

@@ -8,7 +8,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from compressor.errors import InputError
+from compressor.errors import FileError, InputError
 from compressor.filters.basis import Basis
 from compressor.filters.drift import Drift
 from compressor.filters.quality.verdicts import Bounds
@@ -152,8 +152,13 @@ class Sketches:
     @classmethod
     def from_arrow(cls, table: pa.Table) -> Sketches:
         """The sketches of such a table; raises FileError where it is another."""
-        setting, layers, sketches, skipped = arrow.read_table(table)
-        return cls(setting, layers, sketches, skipped=tuple(Skipped(*pair) for pair in skipped))
+        try:
+            setting, layers, sketches, skipped = arrow.read_table(table)
+            return cls(setting, layers, sketches, skipped=tuple(Skipped(*pair) for pair in skipped))
+        except FileError:
+            raise
+        except Exception as error:  # the schema's own text is under no checksum: any value may be another
+            raise FileError(f"the table of sketches was changed ({type(error).__name__}: {error})") from error
 
     def write(self, path: str | Path) -> None:
         """Write a Parquet file, whole or not at all."""
@@ -162,7 +167,10 @@ class Sketches:
     @classmethod
     def read(cls, path: str | Path) -> Sketches:
         """The sketches of a Parquet file; raises FileError where it is none, cut short, or changed."""
-        return cls.from_arrow(arrow.read(Path(path)))
+        try:
+            return cls.from_arrow(arrow.read(Path(path)))
+        except FileError as error:
+            raise error if str(path) in str(error) else FileError(f"{path}: {error}; sketch again") from error
 
 
 def _many(count: int, what: str) -> str:

@@ -118,8 +118,11 @@ def read_head(folder: Path) -> Head:
                 f"{file}: a store of version {said['version']!r}, and this library reads version {VERSION}: "
                 "extract the filters again, or use the library that wrote it"
             )
-        return Head(tuple(map(int, said["kernel_size"])), np.dtype(said["dtype"]).name)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        sizes = said["kernel_size"]
+        if not isinstance(sizes, list) or not sizes or not all(type(n) is int and n > 0 for n in sizes):
+            raise ValueError(f"its kernel size is {sizes!r}")
+        return Head(tuple(sizes), np.dtype(said["dtype"]).name)
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise FileError(f"{file} is no head of a store ({type(error).__name__}: {error})") from error
 
 
@@ -228,9 +231,24 @@ def _entry(file: Path, number: int, line: bytes) -> Entry:
         said = json.loads(line)["entry"]
         if _line(said) != line + b"\n":
             raise ValueError("its digest is another")
-        return Entry(**said)
-    except (ValueError, TypeError, KeyError) as error:
+        entry = Entry(**said)
+        _require_sound(entry)
+        return entry
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise FileError(
             f"{file}: line {number} was changed or damaged ({type(error).__name__}: {error}); take the file "
             "back from a copy, or write the store again"
         ) from error
+
+
+def _require_sound(entry: Entry) -> None:
+    """Raise ValueError for counts that are none, and for files of another place than the part's own."""
+    sizes = [said["bytes"] for said in entry.files.values()]
+    counts = (entry.part, entry.first_key, entry.layers, entry.kernels, *sizes)
+    if not all(type(count) is int and count >= 0 for count in counts):
+        raise ValueError(f"its counts are {counts}")
+    texts = (entry.model, *(said["sha256"] for said in entry.files.values()))
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("its model or a digest is no text")
+    if set(entry.files) != {kernel_file(entry.part), layer_file(entry.part)}:
+        raise ValueError(f"its files are {', '.join(entry.files)}")

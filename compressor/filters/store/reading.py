@@ -74,6 +74,8 @@ class Store:
         layers = [layer for entry in entries for layer in layer_rows(path / journal.layer_file(entry.part))]
         if [layer.key for layer in layers] != list(range(len(layers))):
             raise FileError(f"{path}: the tables of layers are not those of {journal.JOURNAL}")
+        if any(layer.kernel_size != head.kernel_size for layer in layers):
+            raise FileError(f"{path / journal.HEAD}: says {head}, and the tables of layers say otherwise")
         return cls(path, head, tuple(layers))
 
     def __repr__(self) -> str:

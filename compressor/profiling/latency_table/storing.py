@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compressor.errors import FileError
+from compressor.errors import FileError, InputError
 from compressor.profiling.latency_table.identity import Identity
 from compressor.profiling.latency_table.layers import Layer
 from compressor.profiling.latency_table.rows import Row
@@ -67,7 +67,7 @@ def load(path: Path, runtime: Runtime | None = None) -> LatencyTable:
 
     try:
         document = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise FileError(f"{path} is no latency table that can be read: {error}") from error
     if not isinstance(document, dict) or document.get("format") != _FORMAT:
         raise FileError(f"{path} is no latency table; such a file is made by latency_table(graph, path=...)")
@@ -86,7 +86,7 @@ def load(path: Path, runtime: Runtime | None = None) -> LatencyTable:
         identity = Identity(**document["identity"])
         by = _read(document["runtime"]) if runtime is None else runtime
         return LatencyTable(identity, by, float(document["reference_ms"]), rows, refinements)
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, InputError) as error:
         raise FileError(f"{path} is a damaged latency table ({type(error).__name__}: {error})") from error
 
 
