@@ -30,6 +30,7 @@ from compressor.core.surgery import apply, apply_, plan_of
 from compressor.core.verify import verify
 from compressor.persistence import load, save, unpruned
 from compressor.profiling import compare, profile
+from compressor.reporting import report
 from compressor.scoring import Scorer, score
 from compressor.version import __version__ as __version__
 
@@ -55,6 +56,7 @@ __all__ = [
     "profiling",
     "prune",
     "recovery",
+    "report",
     "rule",
     "runtimes",
     "save",

@@ -18,6 +18,7 @@ from compressor.cli.filters import filters
 from compressor.cli.planning import plan
 from compressor.cli.profiling import profile
 from compressor.cli.pruning import apply, prune
+from compressor.cli.reporting import report
 from compressor.cli.searching import search, sensitivity
 from compressor.cli.verifying import verify
 
@@ -28,8 +29,8 @@ Make PyTorch models smaller by removing channels, and prove the result.
 
 profile shows what a model costs, explain what can be removed and why not the rest, prune does
 everything at once; plan, apply, verify and export are its steps one by one; sensitivity and search
-ask a function of yours which ratios cost least; bench-page puts exported files side by side on a
-phone. MODEL is a function of yours, named package.module:attribute.
+ask a function of yours which ratios cost least; report says in one file what was done; bench-page puts
+exported files side by side on a phone. MODEL is a function of yours, named package.module:attribute.
 
 Exit codes: 0 all went well; 1 an error, in words on stderr (--debug shows where it was raised); 2 a
 command line that makes no sense. Results go to stdout, progress and warnings to stderr.
@@ -48,7 +49,7 @@ export = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
-for _command in (profile, explain, prune, plan, apply, verify, sensitivity, search, bench_page):
+for _command in (profile, explain, prune, plan, apply, verify, sensitivity, search, report, bench_page):
     _command.enter(app)
 app.add_typer(export, name="export")
 app.add_typer(filters, name="filters")

@@ -24,7 +24,7 @@ from compressor.cli.progress import Progress
 from compressor.cli.scorers import ScorerOptions, scorer_of
 from compressor.core.capture import capture
 from compressor.errors import FileError
-from compressor.report import save_frontier_figure, save_sensitivity_figure
+from compressor.reporting import save_frontier_figure, save_sensitivity_figure
 from compressor.search import Evaluate, OutputFidelity, Sensitivity, find
 from compressor.search import sensitivity as measure_sensitivity
 from compressor.search.curves import check_drop

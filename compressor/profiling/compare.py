@@ -11,7 +11,7 @@ from compressor.profiling.latency import Latency, measure_latency
 from compressor.profiling.profile import Profile, Row, profile
 from compressor.profiling.tables import aligned, megabytes
 
-__all__ = ["Comparison", "compare"]
+__all__ = ["Comparison", "compare", "cost_rows", "layer_rows"]
 
 
 @dataclass(frozen=True)
@@ -24,24 +24,10 @@ class Comparison:
 
     def layers(self) -> str:
         """A table with a line for each layer: MACs and parameters before and after."""
-        before = {row.module: row for row in self.before.rows}
-        after = {row.module: row for row in self.after.rows}
-        rows = [["layer", "kind", "MACs", "after", "left", "params", "after", "left"]]
-        for module in dict.fromkeys((*before, *after)):
-            rows.append(_layer_cells(module, before.get(module), after.get(module)))
-        return "\n".join(aligned(rows, left=2))
+        return "\n".join(aligned(layer_rows(self.before, self.after), left=2))
 
     def __str__(self) -> str:
-        rows = [["", "before", "after", "left", "factor"]]
-        for name, attribute, words in (
-            ("MACs", "macs", "{:,}".format),
-            ("parameters", "params", "{:,}".format),
-            ("weight bytes", "weight_bytes", megabytes),
-            ("activation bytes", "activation_bytes", megabytes),
-            ("peak activation bytes", "peak_activation_bytes", megabytes),
-        ):
-            old, new = getattr(self.before, attribute), getattr(self.after, attribute)
-            rows.append([name, words(old), words(new), _left(old, new), _factor(old, new)])
+        rows = cost_rows(self.before, self.after)
         old_ms, new_ms = (timing.ms for timing in self.latency.timings)
         speedup = self.latency.timings[1].speedup
         rows.append(
@@ -78,6 +64,31 @@ def compare(model: nn.Module, small: nn.Module, *args: Any, **kwargs: Any) -> Co
     """
     before, after = profile(model, *args, **kwargs), profile(small, *args, **kwargs)
     return Comparison(before, after, measure_latency([model, small], args, kwargs))
+
+
+def cost_rows(before: Profile, after: Profile) -> list[list[str]]:
+    """A head and a row for each cost: before, after, the fraction that is left, and how many times less."""
+    rows = [["", "before", "after", "left", "factor"]]
+    for name, attribute, words in (
+        ("MACs", "macs", "{:,}".format),
+        ("parameters", "params", "{:,}".format),
+        ("weight bytes", "weight_bytes", megabytes),
+        ("activation bytes", "activation_bytes", megabytes),
+        ("peak activation bytes", "peak_activation_bytes", megabytes),
+    ):
+        old, new = getattr(before, attribute), getattr(after, attribute)
+        rows.append([name, words(old), words(new), _left(old, new), _factor(old, new)])
+    return rows
+
+
+def layer_rows(before: Profile, after: Profile) -> list[list[str]]:
+    """A head and a row for each layer of either model: its MACs and parameters."""
+    old = {row.module: row for row in before.rows}
+    new = {row.module: row for row in after.rows}
+    rows = [["layer", "kind", "MACs", "after", "left", "params", "after", "left"]]
+    for module in dict.fromkeys((*old, *new)):
+        rows.append(_layer_cells(module, old.get(module), new.get(module)))
+    return rows
 
 
 def _layer_cells(module: str, before: Row | None, after: Row | None) -> list[str]:

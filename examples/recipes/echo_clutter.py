@@ -32,7 +32,7 @@ from torch.nn import functional as F
 
 import compressor as cp
 from compressor.evaluation import SequenceQuality, sequence_quality
-from compressor.report import difference, save_gif, save_sequence_figure
+from compressor.reporting import difference, save_gif, save_sequence_figure
 from compressor.training import Adversarial, ChangedPixels, Recipe, fine_tune_
 
 SMALL = {"width": 4, "levels": 3}

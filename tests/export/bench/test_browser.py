@@ -19,8 +19,8 @@ import pytest
 
 from compressor.export.bench import bench_page
 from compressor.export.bench.web_runtime import WebRuntime
+from tests.chromium import WIDTH, Page, chromium, executable
 
-from .chromium import WIDTH, Page, chromium, executable
 from .nets import write_net
 
 pytestmark = pytest.mark.skipif(executable() is None, reason="there is no Chromium on this machine")

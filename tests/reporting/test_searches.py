@@ -10,7 +10,7 @@ import pytest
 
 from compressor.core.plan import Plan, Signature
 from compressor.errors import InputError, MissingExtraError
-from compressor.report import save_frontier_figure, save_sensitivity_figure
+from compressor.reporting import save_frontier_figure, save_sensitivity_figure
 from compressor.search import Curve, Frontier, Point, Sensitivity
 
 pytest.importorskip("matplotlib")

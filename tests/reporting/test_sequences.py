@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from compressor.errors import InputError, MissingExtraError
-from compressor.report import difference, save_gif, save_sequence_figure
+from compressor.reporting import difference, save_gif, save_sequence_figure
 
 
 def test_the_gif_shows_the_panels_frame_by_frame(tmp_path: Path) -> None:

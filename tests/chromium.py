@@ -54,12 +54,13 @@ class Page:
         self._write, self._read = write, read
         self._waiting = b""
         self._last = 0
+        self._width = WIDTH
         self._target: str | None = None
         self._session: str | None = None
         self.complaints: list[str] = []
         self.requests: list[str] = []
 
-    def open(self, url: str, *, dark: bool = False) -> None:
+    def open(self, url: str, *, dark: bool = False, width: int = WIDTH) -> None:
         if self._target:
             self.call("Target.closeTarget", targetId=self._target)
         self._target = target = self.call("Target.createTarget", url="about:blank")["targetId"]
@@ -69,8 +70,13 @@ class Page:
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
         self.call(
-            "Emulation.setDeviceMetricsOverride", width=WIDTH, height=HEIGHT, deviceScaleFactor=2, mobile=True
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=HEIGHT,
+            deviceScaleFactor=2,
+            mobile=width < 600,
         )
+        self._width = width
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         self.call("Page.navigate", url=url)
@@ -95,7 +101,7 @@ class Page:
     def screenshot(self, path: Path, *, height: int | None = None) -> None:
         """The page from its top, by default to its end, as a PNG."""
         height = height or self.evaluate("document.documentElement.scrollHeight")
-        clip = {"x": 0, "y": 0, "width": WIDTH, "height": height, "scale": 1}
+        clip = {"x": 0, "y": 0, "width": self._width, "height": height, "scale": 1}
         shot = self.call("Page.captureScreenshot", clip=clip, captureBeyondViewport=True)
         path.write_bytes(base64.b64decode(shot["data"]))
 

@@ -1,0 +1,136 @@
+"""All that a report is made from, found out and proved once; sections only say it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from torch import nn
+from torch.nn.modules.conv import _ConvNd
+
+from compressor.core.graph import Axis, Graph, Mask
+from compressor.core.plan import Plan
+from compressor.core.verify import Report as Proof
+from compressor.filters import FilterReport
+from compressor.profiling import Latency, Profile
+from compressor.scoring import Scores
+from compressor.search import Frontier, Sensitivity
+from compressor.search.curves import labels
+
+__all__ = ["Case", "GroupCut", "Width"]
+
+
+@dataclass(frozen=True)
+class Width:
+    """The channels that one layer writes: `kept` of `size` stay, `free` could have gone."""
+
+    layer: str
+    kind: str
+    size: int
+    kept: int
+    free: int
+
+
+@dataclass(frozen=True)
+class GroupCut:
+    """A group of coupled channels: `removed[cell]` are the ranks that went, counted from 0 in each cell."""
+
+    name: str
+    size: int
+    removed: tuple[tuple[int, ...], ...]
+    tensors: int
+    statistics: bool
+
+    @property
+    def lost(self) -> int:
+        """How many ranks went; every cell loses as many."""
+        return len(self.removed[0])
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A model, what was removed from it, and what is known of the result.
+
+    `removed` [n_units] flags the units that went. Profiles are on the inputs of the graph. `latencies` are of
+    the original first and the small model second, `filters` of the original and of the small model.
+    """
+
+    graph: Graph
+    plan: Plan
+    removed: Mask
+    proof: Proof
+    tolerance: float
+    seed: int
+    before: Profile
+    after: Profile
+    latencies: tuple[Latency, ...] = ()
+    scores: Scores | None = None
+    sensitivity: Sensitivity | None = None
+    frontier: Frontier | None = None
+    filters: tuple[FilterReport, FilterReport] | None = None
+
+    @cached_property
+    def widths(self) -> tuple[Width, ...]:
+        """What each layer with a matrix or kernels writes, in the order of the model's definition."""
+        modules = dict(self.graph.model.named_modules())
+        chosen: dict[str, Axis] = {}
+        for axis in self.graph.axes:
+            module, _, _ = axis.tensor.rpartition(".")
+            if axis.role != "writer" or self._is_vector(axis) or not _is_width(axis, modules.get(module)):
+                continue
+            layer = module or axis.tensor  # tensors of the model itself are layers of their own
+            if layer not in chosen or (axis.free.any() and not chosen[layer].free.any()):
+                chosen[layer] = axis
+        kinds = self.graph.tape.module_types
+        return tuple(
+            Width(
+                layer,
+                kinds.get(layer, "parameter"),
+                axis.size,
+                axis.size - int(axis.gone(self.removed).sum()),
+                int(axis.free.sum()),
+            )
+            for layer, axis in chosen.items()
+        )
+
+    @cached_property
+    def groups(self) -> tuple[GroupCut, ...]:
+        """Every group and what it lost. Groups of one name (heads and dims) are told apart by `#2`, `#3`."""
+        owners = np.append(self.graph.group_of, -1)  # so that PINNED reads no group
+        names = labels(self.graph)
+        return tuple(
+            GroupCut(
+                names[position],
+                group.size,
+                tuple(tuple(np.flatnonzero(self.removed[cell]).tolist()) for cell in group.cells),
+                sum(bool((owners[axis.units] == position).any()) for axis in self.graph.axes),
+                group.statistics,
+            )
+            for position, group in enumerate(self.graph.groups)
+        )
+
+    @property
+    def pinned(self) -> dict[str, list[str]]:
+        """Why channels could not go, each reason with the layers and how many of their channels."""
+        found: dict[str, list[str]] = {}
+        for axis in self.graph.axes:
+            held = int((~axis.free).sum())
+            # Extents of kernels are no news, nor are the vectors that follow a matrix.
+            if not held or axis.axis > 1 or axis.role != "writer" or self._is_vector(axis):
+                continue
+            layer = axis.tensor.rpartition(".")[0] or axis.tensor
+            reasons = self.graph.reasons.get((axis.tensor, axis.axis), ("no reason known",))
+            where = f"{layer} axis {axis.axis}" if axis.axis else layer
+            found.setdefault("; ".join(reasons), []).append(f"{where} ({held} of {axis.size})")
+        return found
+
+    def _is_vector(self, axis: Axis) -> bool:
+        return len(dict(self.graph.signature.tensors)[axis.tensor]) < 2
+
+
+def _is_width(axis: Axis, module: nn.Module | None) -> bool:
+    """Whether positions along the axis are channels: no kernel's extent, no rows of an embedding."""
+    if isinstance(module, nn.Embedding | nn.EmbeddingBag):
+        return axis.axis == 1
+    return axis.axis < 2 or not isinstance(module, _ConvNd)
