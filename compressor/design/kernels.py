@@ -112,7 +112,7 @@ def suggest_kernels(
     made, and nothing trained, is measured on the example inputs.
 
     Fewer MACs are not less time: in onnxruntime on x86 a ResNet-20 with a few layers on shared kernels (6 %
-    of the MACs less, as accurate) took 1.2 times as long, as depthwise convolutions wait for memory (`python
+    of the MACs less, as accurate) took 1.2 times as long, with depthwise convolutions in it (`python
     -m benchmarks.filter_widths`). Hold a proposal to `profiling.latency` where it is to run.
 
     *Source: A. Hirani, W. H. Abdulla, 2024, arXiv 2410.21644, section 2 on sizes; few mixed kernels: arXiv
