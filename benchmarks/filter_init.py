@@ -83,6 +83,8 @@ def main() -> int:
         print("\ninterrupted; the same command goes on from here")
     for table in tables(rows):
         print(f"\n{table.text()}")
+    if rows:
+        print(f"\nwritten to {results.save(kind, facts, rows, tables(rows))}")
     return 0
 
 
@@ -193,10 +195,10 @@ def _first_table(rows: Sequence[Row], labels: int) -> results.Table:
     lines = []
     for arm in (*FIRST, *SECOND):
         cells = _cells(rows, arm, "He") + _cells(rows, arm + FROZEN, "He" + FROZEN)
-        lines.append((arm, *cells))
+        lines.append((arm, *cells, str(sum(row["arm"] == arm for row in rows))))
     return results.Table(
         f"First layer, {labels} labels",
-        ("start", "trained %", "− He", "frozen %", "− He, frozen"),
+        ("start", "trained %", "− He", "frozen %", "− He, frozen", "seeds"),
         tuple(lines),
         (
             f"CIFAR-10 (JPEG copy), {schedule['test']} test images, {epochs} epochs of SGD (momentum 0.9, "
@@ -217,11 +219,21 @@ def _deep_table(rows: Sequence[Row], labels: int) -> results.Table:
         spreads = f"{statistics.mean(row['spread'] for row in own):.2g}" if own else "-"
         first = _mean_sd([row["losses"][0] for row in done], "{:.3f}")
         last = _mean_sd([row["losses"][-1] for row in done], "{:.3f}")
-        lines.append((arm, spreads, first, last, *_cells(rows, arm, "He"), str(len(own) - len(done))))
+        counts = str(len(own)), str(len(own) - len(done))
+        lines.append((arm, spreads, first, last, *_cells(rows, arm, "He"), *counts))
     epochs = rows[0]["schedule"]["deep"][0]
     return results.Table(
         f"24 convolutions without norms, {labels} labels",
-        ("start", "logits ±", "loss, epoch 1", f"loss, epoch {epochs}", "accuracy %", "− He", "failed"),
+        (
+            "start",
+            "logits ±",
+            "loss, epoch 1",
+            f"loss, epoch {epochs}",
+            "accuracy %",
+            "− He",
+            "seeds",
+            "failed",
+        ),
         tuple(lines),
         (
             "3 x 3 convolutions of width 12 with ReLU; SGD (momentum 0.9, from 0.01, cosine, gradients "
@@ -238,11 +250,20 @@ def _redraw_table(rows: Sequence[Row], labels: int) -> results.Table:
         counts = [_mean([row[key] for row in own]) for key in ("degenerate", "degenerate_after")]
         cut = _mean_sd([100 * row["cut"] for row in own], "{:.1f}")
         loss = _mean_sd([row["losses"][-1] for row in own], "{:.3f}")
-        lines.append((arm, *counts, cut, loss, *_cells(rows, arm, BASELINES["redraw"])))
+        lines.append((arm, *counts, cut, loss, *_cells(rows, arm, BASELINES["redraw"]), str(len(own))))
     epochs = rows[0]["schedule"]["redraw"][0]
     return results.Table(
         "Degenerate filters of a pruned ResNet-20",
-        ("drawn anew", "degenerate", "after tuning", "cut %", "last loss", "fine-tuned %", "− as they are"),
+        (
+            "drawn anew",
+            "degenerate",
+            "after tuning",
+            "cut %",
+            "last loss",
+            "fine-tuned %",
+            "− as they are",
+            "seeds",
+        ),
         tuple(lines),
         (
             f"ResNet-20 (checkpoint) without random channels that hold half of the MACs, {labels} training "

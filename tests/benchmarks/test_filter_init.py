@@ -77,7 +77,8 @@ def test_differences_are_paired_by_seed() -> None:
     lines = {line[0]: line[1:] for line in table.rows}
     assert lines["He"][:2] == ("40.0 ± 10.0", "")
     assert lines["DCT"][:2] == ("42.0 ± 10.0", "**+2.0 ± 0.0**")
-    assert lines["PCA"] == ("-", "-", "-", "-")
+    assert lines["DCT"][-1] == "3"
+    assert lines["PCA"] == ("-", "-", "-", "-", "0")
 
 
 def test_an_interval_around_zero_is_not_bold() -> None:
