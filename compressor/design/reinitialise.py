@@ -116,8 +116,8 @@ def reinitialise_(
     Raises InputError and ModelError as `initialise_` does, and InputError for an optimizer of another model
     or with a state of an unknown shape, before anything changes. Nothing flagged is no error: see the report.
 
-    Measured on a ResNet-20 with random channels cut, it was no better than leaving its 13 dead filters as they
-    were (`benchmarks/filter_init.py`): where filters are dead, removing them is worth more.
+    Measured on a ResNet-20 with random channels cut, it was no better than leaving its 13 degenerate filters
+    as they were (`benchmarks/filter_init.py`): pruning by norms removes such filters by itself.
 
     *Source: filters that are drawn anew between two trainings: A. Prakash, J. Storer, D. Florencio, C. Zhang,
     2019, RePr, arXiv 1811.07275;* conditions and resets are ours.
