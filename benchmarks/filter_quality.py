@@ -52,7 +52,7 @@ Row = dict[str, Any]
 DENSE = "dense"
 REFERENCE = "Norm(2, power=2)"  # what `cp.prune` takes
 INNER = ("conv1", "layer*.conv2")  # left whole: what shortcuts cross
-_ORIGINAL: tuple[TermLike, ...] = ("live", "norm", "original", "read")
+_DISTINCT: tuple[TermLike, ...] = ("live", "norm", "distinct", "read")
 _DEFAULT = Norm(2, power=2)
 
 SCORERS: Mapping[str, Callable[[Data, int], Scorer]] = {
@@ -64,7 +64,7 @@ SCORERS: Mapping[str, Callable[[Data, int], Scorer]] = {
     "Random": lambda data, seed: Random(seed),
     "Taylor": lambda data, seed: Taylor(data.batches(_CALIBRATION), F.cross_entropy),
     "FilterQuality": lambda data, seed: FilterQuality(),
-    "FilterQuality, original": lambda data, seed: FilterQuality(terms=_ORIGINAL),
+    "FilterQuality, distinct": lambda data, seed: FilterQuality(terms=_DISTINCT),
     "FilterQuality, folded norm": lambda data, seed: FilterQuality(
         terms=("live", "folded norm", "distinct", "read")
     ),
@@ -78,13 +78,17 @@ SCORERS: Mapping[str, Callable[[Data, int], Scorer]] = {
     "norm, distinct": lambda data, seed: FilterQuality(terms=("norm", "distinct")),
     "norm, original": lambda data, seed: FilterQuality(terms=("norm", "original")),
     "norm, diverse": lambda data, seed: FilterQuality(terms=("norm", "diverse")),
-    f"FilterQuality + {REFERENCE}": lambda data, seed: Mixed({FilterQuality(): 1, _DEFAULT: 1}),
-    f"FilterQuality x {REFERENCE}": lambda data, seed: Product({FilterQuality(): 1, _DEFAULT: 1}),
+    f"FilterQuality, distinct + {REFERENCE}": lambda data, seed: Mixed(
+        {FilterQuality(terms=_DISTINCT): 1, _DEFAULT: 1}
+    ),
+    f"FilterQuality, distinct x {REFERENCE}": lambda data, seed: Product(
+        {FilterQuality(terms=_DISTINCT): 1, _DEFAULT: 1}
+    ),
     f"(live, read) x {REFERENCE}": lambda data, seed: Product(
         {FilterQuality(terms=("live", "read"), normalize="none"): 1, _DEFAULT: 1}
     ),
-    "FilterQuality + Taylor": lambda data, seed: Mixed(
-        {FilterQuality(): 1, Taylor(data.batches(_CALIBRATION), F.cross_entropy): 1}
+    "FilterQuality, distinct + Taylor": lambda data, seed: Mixed(
+        {FilterQuality(terms=_DISTINCT): 1, Taylor(data.batches(_CALIBRATION), F.cross_entropy): 1}
     ),
 }
 TERMS = tuple(name for name in SCORERS if name[0].islower())  # each alone, and on top of the norm
@@ -96,10 +100,10 @@ ORDERS: Mapping[str, Order] = {
 }
 DEAD = "dead alone"  # no order: the dead units and nothing else, or as many of each group at random
 # What other orders, and fine-tuning, are tried with.
-_FEW = (REFERENCE, "FilterQuality", "Random")
+_FEW = (REFERENCE, "FilterQuality, distinct", "Random")
 _TUNED = (
     *(REFERENCE, "Norm(1)", "GeometricMedian", "WHC", "Random", "FilterQuality"),
-    *("FilterQuality, original", f"FilterQuality + {REFERENCE}"),
+    *("FilterQuality, distinct", f"FilterQuality, distinct + {REFERENCE}"),
 )
 STAGES = ("as_cut", "norms", "tuned")
 _CALIBRATION = 512

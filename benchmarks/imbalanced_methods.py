@@ -83,8 +83,8 @@ def _quality(data: Medical, seed: int) -> Scorer:
     return FilterQuality()
 
 
-def _original(data: Medical, seed: int) -> Scorer:
-    return FilterQuality(terms=("live", "norm", "original", "read"))
+def _distinct(data: Medical, seed: int) -> Scorer:
+    return FilterQuality(terms=("live", "norm", "distinct", "read"))
 
 
 REFERENCE = "L1"
@@ -100,7 +100,7 @@ METHODS: Mapping[str, Method] = {
     "MaskSparsity": Method(_beta(), sparse=True),
     "Random": Method(lambda data, seed: Random(seed)),
     "FilterQuality": Method(_quality),
-    "FilterQuality (original)": Method(_original),
+    "FilterQuality (distinct)": Method(_distinct),
     "L1, degeneracy": Method(_l1, ByDegeneracy()),
     "default": Method(None, by_score),
     "L1, rescaled": Method(_l1, rescale="L1"),
@@ -124,7 +124,7 @@ RESCALED = {name: name.removesuffix(", rescaled") for name, method in METHODS.it
 # Beside the comparison proper: controls and ablations, run where most is removed.
 AT_ONE_FRACTION = frozenset(
     {"Random", "Taylor (per class)", *RESCALED}
-    | {"FilterQuality", "FilterQuality (original)", "L1, degeneracy"}
+    | {"FilterQuality", "FilterQuality (distinct)", "L1, degeneracy"}
 )
 
 

@@ -57,7 +57,9 @@ SCORERS: dict[str, Callable[[Data, int, int], Scorer]] = {
     **{name: (lambda data, n, seed, make=make: make(data, seed)) for name, make in methods.SCORERS.items()},
     "Norm(2, power=2)": lambda data, n, seed: Norm(2, power=2),
     "WHC": lambda data, n, seed: WHC(),
-    "FilterQuality": lambda data, n, seed: FilterQuality(),
+    "FilterQuality (distinct)": lambda data, n, seed: FilterQuality(
+        terms=("live", "norm", "distinct", "read")
+    ),
     "SynFlow": lambda data, n, seed: SynFlow(),
     "GateTaylor": lambda data, n, seed: GateTaylor(data.batches(n), F.cross_entropy),
     "Hessian": lambda data, n, seed: Hessian(data.batches(n), F.cross_entropy),

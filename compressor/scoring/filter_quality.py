@@ -68,7 +68,7 @@ class Term(Enum):
 
 
 TermLike = Term | Literal["live", "norm", "folded norm", "distinct", "original", "diverse", "read"]
-_DEFAULT = (Term.LIVE, Term.NORM, Term.DISTINCT, Term.READ)
+_DEFAULT = (Term.LIVE, Term.NORM, Term.ORIGINAL, Term.READ)
 # What is said of weights as they are, and of weights as the network applies them.
 _OF_WEIGHTS = (Term.NORM, Term.DISTINCT, Term.ORIGINAL, Term.DIVERSE)
 _OF_APPLIED = (Term.LIVE, Term.FOLDED_NORM)
@@ -77,6 +77,9 @@ _OF_APPLIED = (Term.LIVE, Term.FOLDED_NORM)
 @dataclass(frozen=True, repr=False)
 class FilterQuality(Scorer):
     """Scores a filter by the product of its `terms`: by default live share · norm · (1 − max |cos|), if read.
+
+    The cosine is that to longer filters (`original`): by the largest to any other (`distinct`) two filters
+    that look alike would both go.
 
     Kernels are slices of one output and one input channel (single numbers of a matrix), sparse where all
     their weights lie below `epsilon` of the layer's largest. For that, batch norms are folded into the

@@ -100,15 +100,15 @@ def test_the_small_mode_runs_and_goes_on_where_it_stopped(
 ) -> None:
     monkeypatch.setattr(results, "FOLDER", tmp_path)
     words = ["filter_quality", "--quick", "--test", "40", "--shared", str(shared)]
-    monkeypatch.setattr(sys, "argv", [*words, "--scorers", "FilterQuality"])
+    monkeypatch.setattr(sys, "argv", [*words, "--scorers", "FilterQuality, distinct"])
     assert filter_quality.main() == 0
     assert "0 runs are done, 9 to go" in capsys.readouterr().out
-    monkeypatch.setattr(sys, "argv", [*words, "--scorers", "FilterQuality", "norm"])
+    monkeypatch.setattr(sys, "argv", [*words, "--scorers", "FilterQuality, distinct", "norm"])
     assert filter_quality.main() == 0
     assert "9 runs are done, 1 to go" in capsys.readouterr().out
     kept = results.read("filter_quality-quick")
     assert kept is not None
-    orders = {r["order"]: r for r in kept["rows"] if r["scorer"] == "FilterQuality"}
+    orders = {r["order"]: r for r in kept["rows"] if r["scorer"] == "FilterQuality, distinct"}
     assert set(orders) == set(filter_quality.ORDERS)
     whole, dead = (next(r for r in kept["rows"] if r["scorer"] == name) for name in (DENSE, "dead units"))
     assert dead["macs_left"] < 1 and answers(dead, "as_cut") == answers(whole, "as_cut")

@@ -54,7 +54,16 @@ def graph_of(net: nn.Module) -> Graph:
     return capture(net, torch.randn(1, 3, 8, 8))
 
 
-def test_the_default_is_live_share_times_norm_times_distance_in_a_naive_loop() -> None:
+@pytest.mark.parametrize(
+    ("scorer", "among"),
+    [
+        (FilterQuality(normalize="none"), "the longer"),
+        (FilterQuality(terms=("live", "norm", "distinct", "read"), normalize="none"), "all"),
+    ],
+)
+def test_it_is_live_share_times_norm_times_distance_in_a_naive_loop(
+    scorer: FilterQuality, among: str
+) -> None:
     net = net_of()
     with torch.no_grad():
         net[0].weight[2, :2] = 1e-6
@@ -67,11 +76,11 @@ def test_the_default_is_live_share_times_norm_times_distance_in_a_naive_loop() -
         cosines = [
             abs((own * other).sum()) / np.linalg.norm(own) / np.linalg.norm(other)
             for j, other in enumerate(weight)
-            if j != i
+            if j != i and (among == "all" or np.linalg.norm(other) > np.linalg.norm(own))
         ]
-        expected.append(live * np.linalg.norm(own) * (1 - max(cosines)))
+        expected.append(live * np.linalg.norm(own) * (1 - max(cosines, default=0)))
     graph = graph_of(net)
-    found = score(graph, FilterQuality(normalize="none")).values[units(graph, "0.weight")]
+    found = score(graph, scorer).values[units(graph, "0.weight")]
     np.testing.assert_allclose(found, expected, rtol=1e-6)
     assert min(expected[2], expected[5]) > 0
 
@@ -255,5 +264,5 @@ def test_wrong_options_are_refused(options: dict[str, object], message: str) -> 
 
 
 def test_terms_are_a_set_in_one_order() -> None:
-    assert FilterQuality(terms=["read", "norm", "distinct", "live"]) == FilterQuality()
+    assert FilterQuality(terms=["read", "norm", "original", "live"]) == FilterQuality()
     assert repr(FilterQuality(terms="norm")) == "FilterQuality(terms=('norm',))"
