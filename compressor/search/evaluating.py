@@ -18,7 +18,7 @@ from compressor.core.surgery import apply
 from compressor.core.tape import named_tensors
 from compressor.errors import EvaluationError, InputError
 
-__all__ = ["Evaluate", "check_evaluate", "measure", "name_of", "weights_digest"]
+__all__ = ["Evaluate", "check_evaluate", "measure", "name_of", "random_state_kept", "weights_digest"]
 
 Evaluate = Callable[[nn.Module], float]
 
@@ -30,7 +30,10 @@ def measure(model: nn.Module, plan: Plan, evaluate: Evaluate, *, where: str, see
     EvaluationError, which speaks of `where`, when `evaluate` raises, or returns no finite number.
     """
     small = apply(model, plan).eval()
-    with _seeded(seed, small):
+    with random_state_kept(small):
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002 - evaluations may draw from it
+        torch.manual_seed(seed)
         try:
             found = evaluate(small)
         except Exception as error:
@@ -88,15 +91,13 @@ def weights_digest(model: nn.Module) -> str:
 
 
 @contextmanager
-def _seeded(seed: int, model: nn.Module) -> Iterator[None]:
+def random_state_kept(model: nn.Module) -> Iterator[None]:
+    """Afterwards torch (also on the model's devices), NumPy and Python draw as if nothing had been."""
     tensors = named_tensors(model).values()
     devices = sorted({t.device.index or 0 for t in tensors if t.device.type == "cuda"})
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - evaluations may draw from it
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
         with torch.random.fork_rng(devices=devices):
-            random.seed(seed)
-            np.random.seed(seed)  # noqa: NPY002
-            torch.manual_seed(seed)
             yield
     finally:
         random.setstate(python)

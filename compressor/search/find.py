@@ -98,9 +98,9 @@ def find(
     `args` and `kwargs` are example inputs, `evaluate`, `scorer` and `name` those of `sensitivity`. Every
     trial weighs the groups against each other; channels then go in these proportions until the budget is
     met, and no further. The first trials are what heuristics choose: the budget itself, the budget with all
-    layers thinned alike, the least predicted drop where a `sensitivity` is given, and the budgets in
-    `starts`. So what comes out is never worse than the best of them by `evaluate`; whether it is
-    better on other data only other data can tell.
+    channels ranked together and with all layers thinned alike, the least predicted drop where a
+    `sensitivity` is given, and the budgets in `starts`. So what comes out is never worse than the best of
+    them by `evaluate`; whether it is better on other data only other data can tell.
 
     `requirements` are asked of every cut model, by name: what they return must be <= 0, such as 0.7 minus the
     recall of a class. A cut that does not meet them counts as infeasible, and the search turns away from it.
@@ -115,9 +115,18 @@ def find(
     Raises EvaluationError where `evaluate` or a requirement raises or returns no finite number (the study
     remains), UnreachableBudgetError where the budget cannot be met, or no cut meets the requirements.
 
-    *Source: the sampler is that of J. Bergstra, R. Bardenet, Y. Bengio, B. Kégl, 2011 (tree-structured Parzen
-    estimator), as Optuna implements it.* Departure from searches over plain ratios (AMC, arXiv 1802.03494):
-    proportions instead, so that no trial is spent on a network that is too large or needlessly small.
+    *Source: a third of the trials is drawn as by J. Bergstra, R. Bardenet, Y. Bengio, B. Kégl, 2011
+    (tree-structured Parzen estimator, of Optuna)*; the others vary a few groups of the best cut so far, which
+    finds more in few trials where the starts are good. Departure from searches over plain ratios (AMC, arXiv
+    1802.03494): proportions instead, so that no trial is spent on a network that is too large or needlessly
+    small.
+
+    >>> import torch; from compressor.budget import Macs; from compressor.search import OutputFidelity
+    >>> net = nn.Sequential(nn.Linear(4, 10), nn.ReLU(), nn.Linear(10, 6), nn.ReLU(), nn.Linear(6, 2)).eval()
+    >>> x = torch.rand(16, 4)
+    >>> found = find(net, x, evaluate=OutputFidelity(net, [x]), budget=Macs(0.5), trials=10)
+    >>> found.trials, found.quality >= found.start
+    (10, True)
     """
     optuna_module()
     check_evaluate(evaluate)
@@ -214,16 +223,19 @@ def _starts(
 ) -> dict[str, Lost]:
     """The cuts in the proportions that heuristics choose, by their names; each cut once."""
     budget = search.budget
-    chosen: list[Budget] = [budget, replace(budget, order=by_ratio)]
+    chosen: list[Budget] = [budget, replace(budget, order=by_score), replace(budget, order=by_ratio)]
     if sensitivity is not None:
         limits = {each.name: getattr(budget, each.name) for each in fields(Budget)}
         chosen.append(LeastDrop(sensitivity, parts_of_budget(budget), **limits))
-    found: dict[tuple[int, ...], str] = {}
+    found: dict[str, Lost] = {}
     for each in (*chosen, *more):
         removed = each.choose(scores)
         chose = np.array([removed[group.cells[0]].sum() for group in scores.graph.groups], dtype=np.int64)
-        found.setdefault(tuple(search.settled(chose).tolist()), repr(each))
-    return {name: np.array(lost, dtype=np.int64) for lost, name in found.items()}
+        lost = search.settled(chose)
+        if not any(np.array_equal(lost, other) for other in found.values()):
+            name = repr(each)
+            found[name if name not in found else f"{name}, start {len(found) + 1}"] = lost
+    return found
 
 
 @contextmanager

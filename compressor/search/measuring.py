@@ -20,7 +20,7 @@ from torch import nn
 
 from compressor.core.plan import Plan
 from compressor.errors import InputError, MeasurementError
-from compressor.search.evaluating import Evaluate, measure
+from compressor.search.evaluating import Evaluate, measure, random_state_kept
 
 __all__ = ["Task", "measured", "plan_digest"]
 
@@ -44,8 +44,7 @@ def measured(
 ) -> Iterator[tuple[Task, float]]:
     """Each task with its quality, as they are done; see `sensitivity` for `workers`.
 
-    On Ctrl-C no further one begins; those under way in other processes or threads are finished and given
-    first. Raises EvaluationError from `evaluate`, InputError for what other processes cannot be sent,
+    On Ctrl-C nothing more is handed out; what other processes or threads have is finished and given first. Raises EvaluationError from `evaluate`, InputError for what other processes cannot be sent,
     MeasurementError where one of them dies.
     """
     if workers == 1:
@@ -53,11 +52,12 @@ def measured(
             yield task, measure(model, task.plan, evaluate, where=task.what, seed=seed)
         return
     if isinstance(workers, Executor):
-        pending = {
-            workers.submit(measure, model, task.plan, evaluate, where=task.what, seed=seed): task
-            for task in tasks
-        }
-        yield from _results(pending)
+        with random_state_kept(model):  # threads put back what others of them found
+            pending = {
+                workers.submit(measure, model, task.plan, evaluate, where=task.what, seed=seed): task
+                for task in tasks
+            }
+            yield from _results(pending)
         return
     sent = _pickled((model, evaluate, seed))
     pool = ProcessPoolExecutor(

@@ -60,8 +60,9 @@ def open_study(
             sampler=_repeatable(seed),
             load_if_exists=True,
         )
-        known = study.user_attrs.get(_QUESTION)
-        if known is None and not study.get_trials(deepcopy=False):
+        begun = bool(study.get_trials(deepcopy=False))
+        known = study.user_attrs.get(_QUESTION)  # read last: whoever begins a study says what it asks first
+        if known is None and not begun:
             study.set_user_attr(_QUESTION, asked)
     except CompressorError:
         raise
@@ -69,6 +70,8 @@ def open_study(
         raise FileError(
             f"the storage {storage!r} cannot be used for the study {name!r}: {type(error).__name__}: {error}"
         ) from error
+    if known is None and begun:
+        raise FileError(f"the study {name!r} in {storage!r} was not made by search.find; name another one")
     if known is not None and known != asked:
         raise FileError(
             f"the study {name!r} in {storage!r} answers another question: {_difference(known, question)}; "
@@ -119,11 +122,13 @@ def give_up_dead(study: Study) -> None:
 
 
 def _is_alive(pid: int) -> bool:
+    if os.name != "posix":  # elsewhere the question would be a signal
+        return True
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except OSError:  # of another user's, or a system that cannot tell
+    except OSError:  # of another user's
         return True
     return True
 

@@ -240,6 +240,13 @@ def test_a_study_of_another_question_is_refused(net, x, tmp_path: Path) -> None:
     assert find(net, x, **{**options, "study": "another", "seed": 1}).trials == 2
 
 
+def test_a_study_of_somebody_else_is_refused(net, x, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/s.db"
+    optuna.create_study(storage=url, study_name="mine").optimize(lambda trial: 1.0, n_trials=1)
+    with pytest.raises(FileError, match=r"the study 'mine' .* was not made by search.find"):
+        find(net, x, evaluate=by_width, budget=HALF, trials=2, storage=url, study="mine")
+
+
 def test_a_storage_that_is_none_is_refused(net, x, tmp_path: Path) -> None:
     (tmp_path / "s.log").write_text("no journal\n")
     options = {"evaluate": by_width, "budget": HALF, "trials": 2}

@@ -228,8 +228,10 @@ def test_processes_and_threads_find_the_same(net, x) -> None:
     expected = sensitivity(net, x, evaluate=noisy, ratios=(0.5,))
     assert sensitivity(net, x, evaluate=noisy, ratios=(0.5,), workers=2) == expected
     alone = sensitivity(net, x, evaluate=by_width, ratios=(0.25, 0.5))
+    state = torch.get_rng_state()
     with ThreadPoolExecutor(3) as threads:
         assert sensitivity(net, x, evaluate=by_width, ratios=(0.25, 0.5), workers=threads) == alone
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_what_cannot_be_sent_to_other_processes_is_said(net, x) -> None:
