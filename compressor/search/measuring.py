@@ -44,7 +44,8 @@ def measured(
 ) -> Iterator[tuple[Task, float]]:
     """Each task with its quality, as they are done; see `sensitivity` for `workers`.
 
-    On Ctrl-C nothing more is handed out; what other processes or threads have is finished and given first. Raises EvaluationError from `evaluate`, InputError for what other processes cannot be sent,
+    On Ctrl-C nothing more is handed out; what other processes or threads have is finished and given first.
+    Raises EvaluationError from `evaluate`, InputError for what other processes cannot be sent,
     MeasurementError where one of them dies.
     """
     if workers == 1:
