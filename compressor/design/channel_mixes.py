@@ -8,6 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from compressor.filters.cosines import cosine_rows
+
 __all__ = ["ChannelMixes", "cosines", "each", "equal"]
 
 # From the number of input channels I to unit rows [m, I], in float64.
@@ -38,8 +40,4 @@ def cosines(channels: int) -> Tensor:
     >>> cosines(3).mul(10).round().tolist()
     [[6.0, 6.0, 6.0], [7.0, 0.0, -7.0], [4.0, -8.0, 4.0]]
     """
-    at = torch.arange(channels, dtype=torch.float64)
-    rows = torch.cos(math.pi * (2 * at + 1) * at[:, None] / (2 * channels)) * math.sqrt(2 / channels)
-    rows[0] /= math.sqrt(2)
-    # Of the middle of an odd number of channels a cosine is 0, and rounding makes it 1e-17.
-    return torch.where(rows.abs() < 1e-15, 0.0, rows)
+    return cosine_rows(channels)

@@ -12,27 +12,9 @@ from compressor.design.initialiser import Initialiser
 from compressor.design.layer import Part
 from compressor.design.noise import GAIN_OF_RELU, check_gain
 from compressor.errors import InputError
+from compressor.filters.cosines import dct_kernels
 
 __all__ = ["DCT", "dct_kernels"]
-
-
-def dct_kernels(kernel_size: tuple[int, ...]) -> Tensor:
-    """All K orthonormal kernels of the DCT-II [K, *kernel_size] in float64, low frequencies first.
-
-    In any number of dimensions the products of those along each; the order is that of the sum of their
-    frequencies (the diagonals of JPEG's zigzag), ties as they are counted.
-
-    *Source: N. Ahmed, T. Natarajan, K. Rao, 1974, Discrete cosine transform.*
-
-    >>> dct_kernels((2, 2))[1].round(decimals=6).tolist()
-    [[0.5, -0.5], [0.5, -0.5]]
-    """
-    kernels, frequency = torch.ones(1, dtype=torch.float64), torch.zeros(1)
-    for size in kernel_size:
-        along = cosines(size)  # [frequency, position]
-        kernels = torch.einsum("a...,bi->ab...i", kernels, along).flatten(0, 1)
-        frequency = (frequency[:, None] + torch.arange(size)).flatten()
-    return kernels[torch.argsort(frequency, stable=True)].reshape(-1, *kernel_size)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import math
 import os
 import uuid
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from compressor.errors import FileError, InputError
 from compressor.filters.bank import require_finite
+from compressor.filters.cosines import dct_kernels
 from compressor.filters.moments import Moments
 from compressor.filters.quality.sparsity import check_kernels
 from compressor.filters.scaling import scaled_kernels
@@ -120,13 +120,8 @@ class Basis:
         if not sizes or min(sizes) < 1:
             raise InputError(f"a kernel size is one or more sizes of 1 and more, got {sizes}")
         width = math.prod(sizes)
-        rows_KK = torch.ones(1, 1, dtype=torch.float64)
-        for size in sizes:
-            rows_KK = torch.kron(rows_KK, _cosines(size))
-        frequencies = list(itertools.product(*map(range, sizes)))
-        slow_first = sorted(range(width), key=lambda place: (sum(frequencies[place]), frequencies[place]))
         shares_K = torch.full((width,), 1 / width, dtype=torch.float64)
-        return cls(torch.zeros(width), rows_KK[slow_first], shares_K)
+        return cls(torch.zeros(width), dct_kernels(sizes).flatten(1), shares_K)
 
     def with_shares_of(self, moments: Moments) -> Basis:
         """The same axes, with the shares of the variance along them of scaled kernels of these moments."""
@@ -267,14 +262,6 @@ def _check(basis: Basis) -> None:
             "the mean of a basis is finite and its count 0 or more, got "
             f"{basis.mean_K.tolist()} and {basis.count}"
         )
-
-
-def _cosines(size: int) -> Tensor:
-    """The orthonormal DCT-II [size, size], one frequency in each row."""
-    place = torch.arange(size, dtype=torch.float64)
-    rows = torch.cos(math.pi / size * (place + 0.5) * place[:, None]) * math.sqrt(2 / size)
-    rows[0] /= math.sqrt(2)
-    return rows
 
 
 def _hash(*tensors: Tensor) -> str:
