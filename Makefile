@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-all check format bench clean
+.PHONY: help env demo test test-all check format bench docs clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,16 @@ format: $(STAMP)  ## format the code and mend what lint can mend
 bench: $(STAMP)  ## run the benchmarks (timing belongs here, not in the tests)
 	$(BIN)/python -m benchmarks
 
+# -W: every warning is an error, a link that leads nowhere included.
+docs: $(VENV)/.docs  ## build the documentation into site/, warnings are errors
+	rm -rf site
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -c docs -b html -W --keep-going -q . site
+	@echo site/index.html
+
+$(VENV)/.docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[docs]"
+	@touch $@
+
 clean:  ## remove what the targets above made, .venv included
-	rm -rf $(VENV) build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist out site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,49 @@
+"""The results page is what the kept results say, and none of them is left out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import report, results
+
+
+def test_the_page_is_what_the_results_say() -> None:
+    assert report.PAGE.read_text(encoding="utf-8") == report.page(), "run: python -m benchmarks.report"
+
+
+def test_every_result_is_on_the_page() -> None:
+    text = report.PAGE.read_text(encoding="utf-8")
+    for folder in (results.FOLDER, report.RECIPES):
+        files = sorted(folder.glob("*.json"))
+        assert files
+        for file in files:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            assert file.stem in text, file
+            assert content.get("context", content)["command"] in text, file
+
+
+def test_a_new_result_changes_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for file in results.FOLDER.glob("*.json"):
+        (tmp_path / file.name).symlink_to(file)
+    monkeypatch.setattr(results, "FOLDER", tmp_path)
+    before = report.page()
+    facts = {**json.loads((tmp_path / "speed.json").read_text(encoding="utf-8"))["context"], "command": "python -m benchmarks.new"}
+    table = {"title": "New", "columns": ["a"], "rows": [["1"]], "notes": ["of one"], "words": [0]}
+    (tmp_path / "new.json").write_text(json.dumps({"context": facts, "rows": [], "tables": [table]}), encoding="utf-8")
+    added = report.page()
+    assert added != before
+    assert "python -m benchmarks.new" in added and "### New" in added and "of one" in added
+
+
+def test_who_is_faster_is_the_median_of_the_ratios() -> None:
+    def network(name: str, *ratios: float) -> dict[str, object]:
+        rounds = [{"ours": {"cpu_s": 2 * ratio}, "theirs_": {"cpu_s": 2.0}} for ratio in ratios]
+        return {"network": name, "rounds": rounds}
+
+    rows = {"networks": [network("a", 0.5, 0.7, 3.0), network("b", 1.2, 0.9, 1.1)]}
+    said = report.beside_torch_pruning([{"rows": rows}])
+    assert "faster** on 1 of 2: a (0.70)" in said
+    assert "Torch-Pruning is faster** on 1: b (1.10)" in said

@@ -1,0 +1,52 @@
+"""Every Python block of every page in docs/ runs, in its order, on a model of one's own; and so does every tutorial."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import ROOT
+from tests.own_model import names_of_a_reader, python_blocks
+
+DOCS = ROOT / "docs"
+PAGES = {str(page.relative_to(DOCS)): page for page in sorted(DOCS.rglob("*.md"))}
+WITH_PYTHON = [name for name, page in PAGES.items() if python_blocks(page)]
+TUTORIALS = sorted((DOCS / "tutorials").glob("*.py"))
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What pages write and measure stays in a folder of the test."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COMPRESSOR_CACHE", str(tmp_path / "cache"))
+    torch.manual_seed(0)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", WITH_PYTHON)
+def test_the_page_runs(name: str) -> None:
+    names = names_of_a_reader()
+    for number, block in enumerate(python_blocks(PAGES[name]), start=1):
+        exec(compile(block, f"{name}, block {number}", "exec"), names)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("script", TUTORIALS, ids=lambda script: script.stem)
+def test_the_tutorial_runs(script: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    exec(compile(script.read_text(encoding="utf-8"), script.name, "exec"), {"__name__": "__main__"})
+    assert capsys.readouterr().out
+
+
+def test_there_are_pages_and_tutorials() -> None:
+    assert len(WITH_PYTHON) >= 8
+    assert len(TUTORIALS) >= 2
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_no_python_hides_from_the_test(name: str) -> None:
+    """A block is run only where its fence says `python` and nothing else, at the start of a line."""
+    fences = re.findall(r"^[ ]*```\s*\{?(?:py|python|pycon)\b.*$", PAGES[name].read_text(encoding="utf-8"), re.M)
+    assert [fence for fence in fences if fence != "```python"] == []
