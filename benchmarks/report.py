@@ -29,8 +29,8 @@ Content = Mapping[str, Any]
 class Claim:
     """A section of the page: what is claimed, how to repeat it, and which files and tables show it.
 
-    `files` are names of results without their ending; `tables` are the beginnings of the titles that are shown, all of
-    them where there is none. `said` makes sentences and tables of the rows of the first file.
+    `files` are names of results without their ending; `tables` are the beginnings of the titles that are
+    shown, all of them where there is none. `said` makes sentences or a table of what the files hold.
     """
 
     title: str
@@ -53,31 +53,35 @@ def covered(kept: Sequence[Content]) -> str:
 
 
 def beside_torch_pruning(kept: Sequence[Content]) -> str:
-    """Who is faster where: medians of the ratio in each round, ours returning a new network, theirs in place."""
-    middles: dict[str, float] = {}
+    """Who is faster where: medians of the ratio in each round, ours with a new network, theirs in place."""
+    won, lost, unequal = [], [], []
     for row in kept[0]["rows"]["networks"]:
         both = [times for times in row["rounds"] if "ours" in times and "theirs_" in times]
-        ratios = [times["ours"]["cpu_s"] / times["theirs_"]["cpu_s"] for times in both]
-        middles[row["network"]] = statistics.median(ratios)
-    won = [f"{name} ({ratio:.2f})" for name, ratio in middles.items() if ratio < 1]
-    lost = [f"{name} ({ratio:.2f})" for name, ratio in middles.items() if ratio >= 1]
-    return (
-        f"CPU time of ours over theirs. **Ours is faster** on {len(won)} of {len(middles)}: {', '.join(won)}. "
+        ratio = statistics.median(times["ours"]["cpu_s"] / times["theirs_"]["cpu_s"] for times in both)
+        (won if ratio < 1 else lost).append(f"{row['network']} ({ratio:.2f})")
+        if abs(row["params_left"]["ours"] - row["params_left"]["theirs_"]) > 0.01:
+            unequal.append(row["network"])
+    networks = len(won) + len(lost)
+    text = (
+        f"CPU time of ours over theirs. **Ours is faster** on {len(won)} of {networks}: {', '.join(won)}. "
         f"**Torch-Pruning is faster** on {len(lost)}: {', '.join(lost)}."
     )
+    return f"{text} Not equal work, see the parameters left: {', '.join(unequal)}." if unequal else text
 
 
 CLAIMS = (
     Claim(
         "Exact on what is covered",
-        "Pruned networks of three libraries against the original without the removed channels, by two checks that share no code.",
+        "Pruned networks of three libraries against the original without the removed channels, by two checks "
+        "that share no code.",
         "python -m benchmarks.coverage",
         ("coverage-torchvision", "coverage-timm", "coverage-transformers"),
         said=covered,
     ),
     Claim(
         "Time and memory beside Torch-Pruning",
-        "Half of the channels of every layer. Theirs cuts in place and does not verify; ours returns a new network, verification not counted.",
+        "Half of the channels of every layer. Theirs cuts in place and does not verify; ours returns a new "
+        "network, verification not counted.",
         "python -m benchmarks.speed --rounds 3",
         ("speed",),
         said=beside_torch_pruning,
@@ -148,7 +152,11 @@ def page() -> str:
     for name, content in left.items():
         parts += [f"### {name}", _repeated(name, content), *map(_table, content.get("tables", ()))]
     parts += [_SYSTEMS, _recipes()]
-    parts += ["## Small modes", _SMALL, "\n".join(f"- {_repeated(name, content)}" for name, content in quick.items())]
+    parts += [
+        "## Small modes",
+        _SMALL,
+        "\n".join(f"- {_repeated(name, content)}" for name, content in quick.items()),
+    ]
     return "\n\n".join(part.rstrip() for part in parts) + "\n"
 
 
@@ -160,17 +168,19 @@ def write() -> Path:
 
 _HEAD = """# Results
 
-Written by `python -m benchmarks.report` from the JSON files of `benchmarks/results` and `examples/recipes/results`, not by hand.
+Written by `python -m benchmarks.report` from the JSON files of `benchmarks/results` and
+`examples/recipes/results`, not by hand.
 
-Wins and losses alike. Every number was measured on shared x86 machines with two cores and no GPU, by the versions beside it. Times are CPU
-time of one thread unless they say otherwise, and contenders take turns in one process. Beside *command* stands how
-to repeat all of it, beside *last run* the command that the file was last written by: runs are resumed, and then it names
-only what was added. What the columns mean: [benchmarks](../benchmarks/README.md)."""
+Wins and losses alike. Every number was measured on shared x86 machines with two cores and no GPU, by the
+versions beside it. Times are CPU time of one thread unless they say otherwise, and contenders take turns
+in one process. *Command* is how to repeat all of it, *last run* the command that the file was last
+written by: runs are resumed, and then it names only what was added. What the columns mean:
+[benchmarks](../benchmarks/README.md)."""
 
 _SYSTEMS = """## Four systems
 
-ECG rhythms, a clutter filter, super-resolution and the restoration of faces, pruned and trained on. What these numbers are
-and are not: [four systems](systems.md)."""
+ECG rhythms, a clutter filter, super-resolution and the restoration of faces, pruned and trained on. What
+these numbers are and are not: [four systems](systems.md)."""
 
 _SMALL = "Runs on a few samples that show that a benchmark works. Their numbers mean nothing."
 
@@ -181,7 +191,8 @@ def _section(claim: Claim, kept: Sequence[tuple[str, Content]]) -> list[str]:
         parts.append(claim.said([content for _, content in kept]))
     for name, content in kept:
         parts.append(_repeated(name, content))
-        shown = [t for t in content.get("tables", ()) if not claim.tables or t["title"].startswith(claim.tables)]
+        tables = content.get("tables", ())
+        shown = [t for t in tables if not claim.tables or t["title"].startswith(claim.tables)]
         parts += map(_table, shown)
     return parts
 
@@ -206,7 +217,14 @@ def _recipes() -> str:
     lines = []
     for file in sorted(RECIPES.glob("*.json")):
         content = _read(file)
-        lines.append((f"[{file.stem}](../examples/recipes/results/{file.stem}.md)", content["title"], f"`{content['command']}`", content["date"]))
+        lines.append(
+            (
+                f"[{file.stem}](../examples/recipes/results/{file.stem}.md)",
+                content["title"],
+                f"`{content['command']}`",
+                content["date"],
+            )
+        )
     return Table("Recipes", ("table", "what", "command", "date"), tuple(lines), words=(0, 1, 2, 3)).markdown()
 
 
@@ -222,7 +240,9 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="only say whether the page is up to date")
     if parser.parse_args().check:
         fresh = PAGE.is_file() and PAGE.read_text(encoding="utf-8") == page()
-        print("up to date" if fresh else f"{PAGE.name} is not what the results say: python -m benchmarks.report")
+        print(
+            "up to date" if fresh else f"{PAGE.name} is not what the results say: python -m benchmarks.report"
+        )
         return 0 if fresh else 1
     print(f"wrote {write().relative_to(zoo.ROOT)}")
     return 0

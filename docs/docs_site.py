@@ -1,4 +1,4 @@
-"""A Sphinx extension: docstrings are Markdown, every public name is in the reference, nothing is fetched from elsewhere."""
+"""A Sphinx extension: docstrings in Markdown, a reference without gaps, pages that fetch nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
 # Modules whose names are public beside those that `compressor` itself exports.
-FURTHER = ("compressor.data", "compressor.persistence", "compressor.report", "compressor.testing")
+FURTHER = ("compressor.data", "compressor.persistence", "compressor.reporting", "compressor.testing")
 
 _CODE = re.compile(r"(\w?)(`+)(.+?)\2(\w?)", re.S)
 _EMPHASIS = re.compile(r"(?<![\w*])\*(?=[^\s*])([^*]+?)(?<=\S)\*(?![\w*])", re.S)
@@ -107,7 +107,9 @@ def _check_pages(app: Sphinx, exception: Exception | None) -> None:
         page = _Fetched()
         page.feed(file.read_text(encoding="utf-8"))
         if page.addresses:
-            raise ExtensionError(f"{file}: fetches {sorted(page.addresses)}; the site has to work without a network")
+            raise ExtensionError(
+                f"{file}: fetches {sorted(page.addresses)}; the site has to work without a network"
+            )
 
 
 class _Fetched(HTMLParser):

@@ -39,7 +39,7 @@ class Net(nn.Module):
 
 
 def names_of_a_reader() -> dict[str, Any]:
-    """What a reader has before the first block: a model, an example input, batches, a way to build it anew."""
+    """What a reader has before the first block: a model, an input, batches, a way to build it anew."""
     generator = torch.Generator().manual_seed(0)
     batches = [
         (torch.rand(16, 3, 8, 8, generator=generator), torch.randint(4, (16,), generator=generator))

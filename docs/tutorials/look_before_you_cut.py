@@ -24,7 +24,7 @@ for scores in (norms, chance):
     print(plan.note)
     print(plan.summary())
 
-# 3. What each budget leaves, counted before anything is cut: it equals what the pruned model costs, to the unit.
+# 3. What each budget leaves, counted before anything is cut: what the pruned model costs, to the unit.
 macs, params = cp.profiling.macs(graph), cp.profiling.params(graph)
 for budget in (
     cp.budget.Uniform(0.3),

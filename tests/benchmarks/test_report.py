@@ -30,9 +30,14 @@ def test_a_new_result_changes_the_page(tmp_path: Path, monkeypatch: pytest.Monke
         (tmp_path / file.name).symlink_to(file)
     monkeypatch.setattr(results, "FOLDER", tmp_path)
     before = report.page()
-    facts = {**json.loads((tmp_path / "speed.json").read_text(encoding="utf-8"))["context"], "command": "python -m benchmarks.new"}
+    facts = {
+        **json.loads((tmp_path / "speed.json").read_text(encoding="utf-8"))["context"],
+        "command": "python -m benchmarks.new",
+    }
     table = {"title": "New", "columns": ["a"], "rows": [["1"]], "notes": ["of one"], "words": [0]}
-    (tmp_path / "new.json").write_text(json.dumps({"context": facts, "rows": [], "tables": [table]}), encoding="utf-8")
+    (tmp_path / "new.json").write_text(
+        json.dumps({"context": facts, "rows": [], "tables": [table]}), encoding="utf-8"
+    )
     added = report.page()
     assert added != before
     assert "python -m benchmarks.new" in added and "### New" in added and "of one" in added
@@ -41,9 +46,11 @@ def test_a_new_result_changes_the_page(tmp_path: Path, monkeypatch: pytest.Monke
 def test_who_is_faster_is_the_median_of_the_ratios() -> None:
     def network(name: str, *ratios: float) -> dict[str, object]:
         rounds = [{"ours": {"cpu_s": 2 * ratio}, "theirs_": {"cpu_s": 2.0}} for ratio in ratios]
-        return {"network": name, "rounds": rounds}
+        left = {"ours": 0.3, "theirs_": 0.3 if name == "a" else 0.2}
+        return {"network": name, "rounds": rounds, "params_left": left}
 
     rows = {"networks": [network("a", 0.5, 0.7, 3.0), network("b", 1.2, 0.9, 1.1)]}
     said = report.beside_torch_pruning([{"rows": rows}])
+    assert said.endswith("see the parameters left: b.")
     assert "faster** on 1 of 2: a (0.70)" in said
     assert "Torch-Pruning is faster** on 1: b (1.10)" in said

@@ -1,13 +1,17 @@
-"""Every Python block of every page in docs/ runs, in its order, on a model of one's own; and so does every tutorial."""
+"""Every Python block of every page in docs/ runs, in its order, on one's own model; so do the tutorials."""
 
 from __future__ import annotations
 
 import re
+from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
+import compressor as cp
 from tests.conftest import ROOT
 from tests.own_model import names_of_a_reader, python_blocks
 
@@ -15,6 +19,20 @@ DOCS = ROOT / "docs"
 PAGES = {str(page.relative_to(DOCS)): page for page in sorted(DOCS.rglob("*.md"))}
 WITH_PYTHON = [name for name, page in PAGES.items() if python_blocks(page)]
 TUTORIALS = sorted((DOCS / "tutorials").glob("*.py"))
+
+
+def of_filters(names: dict[str, Any]) -> dict[str, Any]:
+    """What the page on filters speaks of: a pruned model, two sets of kernels, a network to start, images."""
+    return {
+        "small": cp.prune(names["model"], names["x"], budget=cp.budget.Macs(0.5)),
+        "kernels": torch.randn(400, 3, 3),
+        "others": torch.randn(300, 3, 3),
+        "net": nn.Sequential(OrderedDict(conv1=nn.Conv2d(3, 8, 3), act=nn.ReLU(), conv2=nn.Conv2d(8, 4, 3))),
+        "images": [torch.rand(64, 3, 16, 16)],
+    }
+
+
+FURTHER = {"filters.md": of_filters}  # names that a page takes for granted beside the model and the batches
 
 
 @pytest.fixture(autouse=True)
@@ -29,6 +47,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", WITH_PYTHON)
 def test_the_page_runs(name: str) -> None:
     names = names_of_a_reader()
+    names.update(FURTHER[name](names) if name in FURTHER else {})
     for number, block in enumerate(python_blocks(PAGES[name]), start=1):
         exec(compile(block, f"{name}, block {number}", "exec"), names)
 
@@ -48,5 +67,7 @@ def test_there_are_pages_and_tutorials() -> None:
 @pytest.mark.parametrize("name", PAGES)
 def test_no_python_hides_from_the_test(name: str) -> None:
     """A block is run only where its fence says `python` and nothing else, at the start of a line."""
-    fences = re.findall(r"^[ ]*```\s*\{?(?:py|python|pycon)\b.*$", PAGES[name].read_text(encoding="utf-8"), re.M)
+    fences = re.findall(
+        r"^[ ]*```\s*\{?(?:py|python|pycon)\b.*$", PAGES[name].read_text(encoding="utf-8"), re.M
+    )
     assert [fence for fence in fences if fence != "```python"] == []
