@@ -122,6 +122,8 @@ def report(
         raise typer.BadParameter(
             f"{str(options.out)!r}: a report is written as .html or .md", param_hint="--out"
         )
+    if scorer != ScorerOptions() and not options.scores:
+        raise typer.BadParameter("scores are shown with --scores only; add it", param_hint="--scorer")
     by = scorer_of(scorer, seed=model.seed) if options.scores else None
     sensitivity = None if options.sensitivity is None else Sensitivity.load(options.sensitivity)
     frontier = None if options.frontier is None else Frontier.load(options.frontier)

@@ -71,6 +71,7 @@ def test_a_plan_alone_is_reported_on(run: Run, small: Path) -> None:
         (["--saved", "elsewhere"], 1, "elsewhere"),
         (["--saved", "small", "--frontier", "none.json"], 1, "none.json"),
         (["--saved", "small", "--scores", "--scorer", "nrom"], 2, "did you mean"),
+        (["--saved", "small", "--scorer", "lamp"], 2, "scores are shown with --scores only"),
         (["--saved", "small", "--out", "tiny_net.py/report.html"], 1, "cannot write the report"),
     ],
 )

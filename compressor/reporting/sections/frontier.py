@@ -20,7 +20,7 @@ def frontier(case: Case) -> Section | None:
     if given is None:
         return None
     numbers = {id(point): str(number) for number, point in enumerate(given.best, start=1)}
-    here = [point for point in given.points if point.plan is not None and point.plan == case.plan]
+    here = [point for point in given.points if point.plan == case.plan]
     pictures: tuple[Block, ...] = tuple(_picture(given, cost, numbers) for cost in given.by)
     measures = ", ".join((given.evaluation, *map(_words, given.by)))
     note = (

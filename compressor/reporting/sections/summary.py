@@ -28,6 +28,7 @@ def summary(case: Case) -> Section:
     ]
     for found in case.latencies:
         tiles.append(Tile("time", f"{found.speedup:.2f}x", _faster(found.speedup), 1 / found.speedup))
+    tiles += _quality(case)
     lines = [lead, f"The cut is proved exact: relative error {case.proof.error:.1e} in float64."]
     note = [Text(f"Decided by: {case.plan.note}.", soft=True)] if case.plan.note else []
     data = {
@@ -53,6 +54,16 @@ def _tile(words: str, before: int, after: int) -> Tile:
         return Tile(words, "none", "before and after")
     fewer = f"{before / after:.2f}x fewer" if 0 < after < before else "as before" if after == before else ""
     return Tile(words, f"{left:.1%} left", fewer or f"{after / before:.2f}x as many", left)
+
+
+def _quality(case: Case) -> list[Tile]:
+    """The quality of this cut, where the frontier knows it and that of the original."""
+    points = () if case.frontier is None else case.frontier.points
+    here = [point.quality for point in points if point.plan == case.plan]
+    whole = [point.quality for point in points if point.plan is None]
+    if case.frontier is None or not here or not whole:
+        return []
+    return [Tile(case.frontier.evaluation, f"{here[0]:.4g}", f"{whole[0]:.4g} before")]
 
 
 def _faster(speedup: float) -> str:
