@@ -34,18 +34,26 @@ class Width:
 
 @dataclass(frozen=True)
 class GroupCut:
-    """A group of coupled channels: `removed[cell]` are the ranks that went, counted from 0 in each cell."""
+    """A group of coupled channels: `removed[cell]` are those that went, counted from 0 in each cell.
+
+    `units` counts the channels of all cells, `tensors` the axes of tensors that are cut with them.
+    """
 
     name: str
-    size: int
+    units: int
     removed: tuple[tuple[int, ...], ...]
     tensors: int
     statistics: bool
 
     @property
-    def lost(self) -> int:
-        """How many ranks went; every cell loses as many."""
+    def ranks(self) -> int:
+        """How many went of each cell; every cell loses as many."""
         return len(self.removed[0])
+
+    @property
+    def lost(self) -> int:
+        """How many went in all."""
+        return self.ranks * len(self.removed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +110,7 @@ class Case:
         return tuple(
             GroupCut(
                 names[position],
-                group.size,
+                sum(map(len, group.cells)),
                 tuple(tuple(np.flatnonzero(self.removed[cell]).tolist()) for cell in group.cells),
                 sum(bool((owners[axis.units] == position).any()) for axis in self.graph.axes),
                 group.statistics,

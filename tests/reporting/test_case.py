@@ -57,6 +57,17 @@ def test_what_is_pinned_is_named_with_its_reason_and_not_for_each_vector(cut: Cu
     assert pinned == {"it is an output of the model": ["conv2 (4 of 4)"]}
 
 
+def test_cells_of_a_group_are_counted_together_and_lose_as_many() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 3, groups=2), nn.Conv2d(8, 2, 1))
+    # The first two channels of each of the two groups of the second convolution's input.
+    graph = cp.capture(net, torch.rand(1, 3, 5, 5))
+    first = next(group for group in graph.groups if group.name == "0.weight")
+    removed = [int(unit) for cell in first.cells for unit in cell[:2]]
+    found = {group.name: group for group in case_of(net, removed, torch.rand(1, 3, 5, 5)).groups}
+    assert found["0.weight"].units == 8 and found["0.weight"].removed == ((0, 1), (0, 1))
+    assert (found["0.weight"].ranks, found["0.weight"].lost) == (2, 4)
+
+
 def test_groups_of_one_name_are_told_apart() -> None:
     layer = nn.TransformerEncoderLayer(8, 2, 6, batch_first=True).eval()
     names = [group.name for group in case_of(layer, [], torch.rand(1, 3, 8)).groups]

@@ -17,7 +17,7 @@ def plan(case: Case) -> Section:
     """A row for each group, the indices where one opens them, and the reasons."""
     cut = [group for group in case.groups if group.lost]
     rows = tuple(
-        (group.name, str(group.size), str(group.size - group.lost), str(group.tensors)) for group in cut
+        (group.name, str(group.units), str(group.units - group.lost), str(group.tensors)) for group in cut
     )
     blocks: list[Block] = []
     if cut:
@@ -46,7 +46,7 @@ def plan(case: Case) -> Section:
         blocks.append(Folded("Numbers that follow", tuple(Text(line) for line in changed)))
     data = {
         "groups": [
-            {"name": g.name, "ranks": g.size, "removed": [list(cell) for cell in g.removed]}
+            {"name": g.name, "units": g.units, "removed": [list(cell) for cell in g.removed]}
             for g in case.groups
         ],
         "pinned": case.pinned,

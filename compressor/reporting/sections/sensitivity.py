@@ -19,7 +19,7 @@ def sensitivity(case: Case) -> Section | None:
     measured = case.sensitivity
     if measured is None:
         return None
-    lost = {group.name: group.lost for group in case.groups}
+    lost = {group.name: group.ranks for group in case.groups}
     found = [_Group(curve, measured.quality, lost[curve.group]) for curve in measured.curves]
     falls = [0.0, *(fall for group in found for fall in group.falls)]
     low, high = min(falls), max(falls)

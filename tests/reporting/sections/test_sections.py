@@ -108,7 +108,7 @@ def test_statistics_over_fewer_channels_are_told() -> None:
 
 def test_the_plan_names_removed_channels_and_why_others_stay(full: Report) -> None:
     data = full["plan"].data
-    assert data["groups"] == [{"name": "conv1.weight", "ranks": 8, "removed": [list(REMOVED)]}]
+    assert data["groups"] == [{"name": "conv1.weight", "units": 8, "removed": [list(REMOVED)]}]
     assert data["pinned"] == {"it is an output of the model": ["conv2 (4 of 4)"]}
     assert "<dt>conv1.weight</dt><dd>1, 4-5</dd>" in full.html()
     assert "conv2 (4 of 4)" in full.to_markdown()
