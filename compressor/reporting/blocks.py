@@ -65,7 +65,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Tiles(Block):
-    """The numbers that a reader sees first. Markdown leaves them to the tables."""
+    """The numbers that a reader sees first; a list in Markdown."""
 
     tiles: tuple[Tile, ...]
 

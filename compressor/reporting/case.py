@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,7 +10,7 @@ import numpy as np
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
-from compressor.core.graph import Axis, Graph, Mask
+from compressor.core.graph import PINNED, Axis, Graph, Mask
 from compressor.core.plan import Plan
 from compressor.core.verify import Report as Proof
 from compressor.filters import FilterReport
@@ -105,14 +106,17 @@ class Case:
     @cached_property
     def groups(self) -> tuple[GroupCut, ...]:
         """Every group and what it lost. Groups of one name (heads and dims) are told apart by `#2`, `#3`."""
-        owners = np.append(self.graph.group_of, -1)  # so that PINNED reads no group
         names = labels(self.graph)
+        owners = np.append(self.graph.group_of, PINNED)  # so that PINNED reads no group
+        tensors = Counter(
+            position for axis in self.graph.axes for position in np.unique(owners[axis.units]).tolist()
+        )
         return tuple(
             GroupCut(
                 names[position],
                 sum(map(len, group.cells)),
                 tuple(tuple(np.flatnonzero(self.removed[cell]).tolist()) for cell in group.cells),
-                sum(bool((owners[axis.units] == position).any()) for axis in self.graph.axes),
+                tensors[position],
                 group.statistics,
             )
             for position, group in enumerate(self.graph.groups)
@@ -134,7 +138,11 @@ class Case:
         return found
 
     def _is_vector(self, axis: Axis) -> bool:
-        return len(dict(self.graph.signature.tensors)[axis.tensor]) < 2
+        return len(self._shapes[axis.tensor]) < 2
+
+    @cached_property
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        return dict(self.graph.signature.tensors)
 
 
 def _is_width(axis: Axis, module: nn.Module | None) -> bool:

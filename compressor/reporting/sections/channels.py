@@ -45,6 +45,7 @@ def _row(width: Width, extent: float) -> Row:
     )
     value = f"{width.size} → {width.kept}" if width.kept < width.size else f"{width.size}"
     long = max(1, round(_CHARACTERS * extent))
-    kept = max(1, round(long * share)) if width.kept == width.size else min(long - 1, round(long * share))
-    text = ("█" if width.free else "▒") * max(kept, 0) + "░" * (long - max(kept, 0))
+    # What is removed shows, however little it is.
+    kept = long if width.kept == width.size else min(long - 1, round(long * share))
+    text = ("█" if width.free else "▒") * kept + "░" * (long - kept)
     return Row(width.layer, value, graphic, text)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
 from compressor.reporting.blocks import Folded, Table, Text
-from compressor.reporting.case import Case, GroupCut
+from compressor.reporting.case import Case
 from compressor.reporting.document import Section
 from compressor.reporting.rows import STRIP, Row, Rows, bar
 
@@ -26,7 +28,7 @@ def scores(case: Case) -> Section | None:
     values, removed = case.scores.values, case.removed
     units = [np.concatenate(group.cells) for group in case.graph.groups]
     found = [
-        _Found(cut, values[own][~removed[own]], values[own][removed[own]])
+        _Found(cut.name, values[own][~removed[own]], values[own][removed[own]])
         for cut, own in zip(case.groups, units, strict=True)
     ]
     note = Text(
@@ -50,16 +52,21 @@ def scores(case: Case) -> Section | None:
     return Section("scores", title, (note, picture, folded), data)
 
 
+@dataclass(frozen=True, eq=False)
 class _Found:
-    """The scores of one group."""
+    """The scores of one group: of the units that stayed, and of those that went."""
 
-    def __init__(
-        self, cut: GroupCut, kept: npt.NDArray[np.float64], removed: npt.NDArray[np.float64]
-    ) -> None:
-        self.name = cut.name
-        self.kept, self.removed = kept, removed
-        self.largest_removed = float(removed.max()) if len(removed) else None
-        self.least_kept = float(kept.min()) if len(kept) else None
+    name: str
+    kept: npt.NDArray[np.float64]
+    removed: npt.NDArray[np.float64]
+
+    @property
+    def least_kept(self) -> float | None:
+        return float(self.kept.min()) if len(self.kept) else None
+
+    @property
+    def largest_removed(self) -> float | None:
+        return float(self.removed.max()) if len(self.removed) else None
 
     def row(self) -> Row:
         both = np.concatenate([self.kept, self.removed])
@@ -74,11 +81,11 @@ class _Found:
             at, wide = place * step + 0.15, step - 0.3
             graphic += bar("lost", at, wide, STRIP - tall_r, tall_r)
             graphic += bar("kept", at, wide, STRIP - tall_r - tall_k, tall_k)
-        value = f"{len(both)} units" if not len(self.removed) else f"from {self.least_kept:.3g}"
+        value = f"{len(both)} units" if not len(self.removed) else f"from {_number(self.least_kept, 3)}"
         return Row(self.name, value, graphic)
 
     def cells(self) -> tuple[str, ...]:
-        numbers = ("-" if n is None else f"{n:.4g}" for n in (self.largest_removed, self.least_kept))
+        numbers = (_number(n, 4) for n in (self.largest_removed, self.least_kept))
         return (self.name, str(len(self.kept) + len(self.removed)), str(len(self.removed)), *numbers)
 
     def data(self) -> dict[str, object]:
@@ -89,3 +96,7 @@ class _Found:
             "largest_removed": self.largest_removed,
             "least_kept": self.least_kept,
         }
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}g}"

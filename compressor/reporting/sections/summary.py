@@ -63,7 +63,7 @@ def _quality(case: Case) -> list[Tile]:
     whole = [point.quality for point in points if point.plan is None]
     if case.frontier is None or not here or not whole:
         return []
-    return [Tile(case.frontier.evaluation, f"{here[0]:.4g}", f"{whole[0]:.4g} before")]
+    return [Tile(case.frontier.evaluation, f"{here[0]:.4g}", f"in the frontier; {whole[0]:.4g} before")]
 
 
 def _faster(speedup: float) -> str:

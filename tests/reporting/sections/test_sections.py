@@ -37,7 +37,7 @@ def test_the_summary_says_what_is_left(full: Report) -> None:
     assert full["summary"].data["left"]["macs"] == macs[1] / macs[0]
     assert "1 of 2 layers is narrower, by 3 channels" in words(full["summary"])
     assert f"{macs[1] / macs[0]:.1%} left" in full.html()
-    assert "- accuracy: **0.93** (0.95 before)" in full.to_markdown()
+    assert "- accuracy: **0.93** (in the frontier; 0.95 before)" in full.to_markdown()
 
 
 def test_costs_are_those_of_the_profiles(full: Report, cut: Cut) -> None:
