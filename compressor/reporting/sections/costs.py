@@ -33,7 +33,7 @@ def costs(case: Case) -> Section:
         "after": case.after.to_dict()["totals"],
         "latency": [asdict(found) for found in case.latencies],
     }
-    by_layer = Folded("Layer by layer", (Table.of(layer_rows(case.before, case.after)),))
+    by_layer = Folded("Layer by layer", (Table.of(layer_rows(case.before, case.after), left=2),))
     blocks = (Table.of(rows), *(Text(note, soft=True) for note in notes), by_layer)
     return Section("costs", "Before and after", blocks, data)
 
