@@ -85,7 +85,7 @@ class ReportOptions:
             "--out",
             "-o",
             metavar="FILE",
-            help="The report, .html or .md by its ending; an older one is replaced. [default: report.html]",
+            help="The report, .html or .md by its ending, report.html by default; an older one is replaced.",
             rich_help_panel="Output",
             show_default=False,
         ),
