@@ -48,7 +48,7 @@ bench: $(STAMP)  ## run the benchmarks (timing belongs here, not in the tests)
 # -W: every warning is an error, a link that leads nowhere included.
 docs: $(VENV)/.docs  ## build the documentation into site/, warnings are errors
 	rm -rf site
-	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -c docs -b html -W --keep-going -q . site
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -c docs -b html -E -W --keep-going -q -d build/doctrees . site
 	@echo site/index.html
 
 $(VENV)/.docs: $(STAMP)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from benchmarks import report, results
+from tests.conftest import ROOT
 
 
 def test_the_page_is_what_the_results_say() -> None:
@@ -54,3 +56,10 @@ def test_who_is_faster_is_the_median_of_the_ratios() -> None:
     assert said.endswith("see the parameters left: b.")
     assert "faster** on 1 of 2: a (0.70)" in said
     assert "Torch-Pruning is faster** on 1: b (1.10)" in said
+
+
+def test_every_benchmark_that_the_readme_names_is_on_the_page() -> None:
+    text = report.PAGE.read_text(encoding="utf-8")
+    named = set(re.findall(r"python -m benchmarks\.(\w+)", (ROOT / "README.md").read_text(encoding="utf-8")))
+    assert len(named) >= 4
+    assert [name for name in named if f"python -m benchmarks.{name}" not in text] == []
