@@ -1,4 +1,4 @@
-"""From a trained network to a smaller one that is as good: digits, a small ResNet, no download."""
+"""From a trained network to one of 30 % of its MACs: digits, a small convolutional network, no download."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ model = torch.nn.Sequential(
     torch.nn.Flatten(),
     torch.nn.Linear(32, 10),
 )
-fine_tune_(model, train, cross_entropy, Recipe(epochs=6, lr=0.1), progress=False)
+fine_tune_(model, train, cross_entropy, Recipe(epochs=20, lr=0.1), progress=False)
 print(f"trained: {accuracy(model):.1%}")
 
 # 3. Remove 70 % of the MACs. The result is proved before it is returned.
@@ -54,8 +54,8 @@ small = cp.prune(model, example, budget=budget, recover=cp.recovery.Reconstructi
 print(f"reconstructed: {accuracy(small):.1%}")
 
 # 5. Train on, the original as a teacher.
-fine_tune_(small, train, Distillation(model, cross_entropy), Recipe(epochs=4, lr=0.05), progress=False)
+fine_tune_(small, train, Distillation(model, cross_entropy), Recipe(epochs=10, lr=0.05), progress=False)
 print(f"fine-tuned: {accuracy(small):.1%}")
 
-for net in (model, small):
-    print(cp.profiling.macs(cp.capture(net, example)))
+before, after = (cp.profile(net, example).macs for net in (model, small))
+print(f"MACs: {before:,} -> {after:,}")
