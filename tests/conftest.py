@@ -20,6 +20,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=None,
         help="folder with data sets and checkpoints (default: $COMPRESSOR_SHARED, else ../shared)",
     )
+    parser.addoption(
+        "--fuzz-examples",
+        type=int,
+        default=None,
+        help="how many random examples each test of tests/fuzz runs (default: a dozen, always the same)",
+    )
+    parser.addoption("--fuzz-seed", type=int, default=None, help="where their random numbers start")
 
 
 def pytest_configure(config: pytest.Config) -> None:
