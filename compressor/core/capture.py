@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from compressor.core.alone import alone
 from compressor.core.attention import sized
 from compressor.core.attributes import bare_norm_sizes, layer_sizes
 from compressor.core.coupling import Coupling
@@ -45,11 +46,12 @@ def capture(model: nn.Module, *args: Any, **kwargs: Any) -> Graph:
     >>> capture(net, torch.zeros(1, 3, 8, 8))
     Graph(Sequential: 3 operators, 8 units in 1 groups)
     """
-    _check_model(model)
-    _check_inputs(model, args, kwargs)
-    # Inference mode hides the operators that others are made of.
-    with torch.inference_mode(False), _no_collection(), sized(model):
-        return _capture(model, args, kwargs)
+    with alone():
+        _check_model(model)
+        _check_inputs(model, args, kwargs)
+        # Inference mode hides the operators that others are made of.
+        with torch.inference_mode(False), _no_collection(), sized(model):
+            return _capture(model, args, kwargs)
 
 
 @contextmanager

@@ -19,6 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from compressor.core.alone import alone
+
 __all__ = ["Contents", "modes_kept", "restored", "undisturbed"]
 
 
@@ -55,13 +57,21 @@ def undisturbed(model: nn.Module, *, training: bool) -> Iterator[None]:
 @contextmanager
 def restored(model: nn.Module, *, training: bool) -> Iterator[Contents]:
     """`undisturbed` for one who sees every operator anyway, and announces each to the `Contents`."""
-    before = _Held(model)
+    with alone():
+        before = _Held(model)
+        with _as_before(before):
+            before.set_mode(training)
+            yield before.contents
+
+
+@contextmanager
+def _as_before(before: _Held) -> Iterator[None]:
+    """Within, the host's random state is a copy; at the end it and the model are as they were."""
     devices = {t.device.index or 0 for t in before.tensors if t.device.type == "cuda"}
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - forwards draw from it
     try:
         with torch.random.fork_rng(devices=sorted(devices)), _uncompiled():
-            before.set_mode(training)
-            yield before.contents
+            yield
     finally:
         random.setstate(python)
         np.random.set_state(numpy)  # noqa: NPY002

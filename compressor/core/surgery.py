@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils import _pytree
 
+from compressor.core.alone import alone
 from compressor.core.attention import resize
 from compressor.core.computed import recompute
 from compressor.core.copying import copy_module
@@ -73,12 +74,12 @@ def apply(model: nn.Module, plan: Plan) -> nn.Module:
     Ties, hooks, dtype, device, memory format, `requires_grad` and parametrisations are kept.
     Raises PlanMismatchError when the plan was made for another model, or was applied before.
     """
-    check_plan(model, plan)
     # A tensor made in inference mode could never be trained.
-    with torch.inference_mode(False):
+    with alone(), torch.inference_mode(False):
+        check_plan(model, plan)
         small = cut_copy(model, plan.cuts, cut_tensor)
-    set_sizes(small, plan.sizes)
-    follow(small, plan)
+        set_sizes(small, plan.sizes)
+        follow(small, plan)
     _remember_next(small, plan, plan_of(model))
     return small
 
@@ -89,8 +90,8 @@ def apply_(model: nn.Module, plan: Plan, *, optimizer: Optimizer | None = None) 
     Parameters stay the same objects. Raises PlanMismatchError or InputError (optimizer state of an
     unknown shape) before anything changes.
     """
-    check_plan(model, plan)
-    with torch.inference_mode(False):
+    with alone(), torch.inference_mode(False):
+        check_plan(model, plan)
         named = named_tensors(model)
         by_tensor = _by_tensor(plan.cuts)
         changes = [_tensor_change(named[name], cuts) for name, cuts in by_tensor.items()]

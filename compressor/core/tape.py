@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
+from threading import get_ident
 from typing import Any
 
 import numpy as np
@@ -272,6 +273,7 @@ class _Recorder(Following):
         self._types = {name: type(module).__name__ for name, module in modules}
         self._paths = {id(module): name for name, module in modules}
         self._stack: list[str] = [""]
+        self._thread = get_ident()
         self.calls = Calls(hooked=has_hooks(model))
         self.inputs: tuple[int, ...] = ()
         self.contents: Contents | None = None
@@ -378,6 +380,8 @@ class _Recorder(Following):
             leave.remove()
 
     def _enter(self, module: nn.Module, _args: Any) -> None:
+        if get_ident() != self._thread:
+            return  # the user runs something else beside
         path = self._paths.get(id(module))
         self._stack.append(self._stack[-1] if path is None else path)
         self.calls.enter(module, path)
@@ -397,7 +401,7 @@ class _Recorder(Following):
         )
 
     def _leave(self, _module: nn.Module, _args: Any, _result: Any) -> None:
-        if len(self._stack) > 1:
+        if get_ident() == self._thread and len(self._stack) > 1:
             self._stack.pop()
             self.calls.leave()
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils import _pytree
 
+from compressor.core.alone import alone
 from compressor.core.attention import sized
 from compressor.core.capture import capture
 from compressor.core.divergence import first_divergence, relative_error
@@ -80,6 +81,20 @@ def verify(
     Raises VerifyError with the first diverging module, PlanMismatchError, or InputError where an example
     input holds NaN: nothing could be compared behind it.
     """
+    with alone():
+        return _verified(model, small, plan, args, kwargs, graph, tolerance, seed)
+
+
+def _verified(
+    model: nn.Module,
+    small: nn.Module,
+    plan: Plan,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    graph: Graph | None,
+    tolerance: float,
+    seed: int,
+) -> Report:
     check_plan(model, plan)
     _check_numbers(args, kwargs)
     mismatch = plan.result.first_mismatch(signature_of(small))

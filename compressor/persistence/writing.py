@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
+from compressor.core.alone import alone
 from compressor.core.plan import Plan
 from compressor.core.surgery import plan_of, signature_of
 from compressor.core.tape import named_tensors
@@ -55,8 +56,15 @@ def save(
     """
     if not isinstance(model, nn.Module):
         raise InputError(f"save needs a torch.nn.Module, got {type(model).__name__}")
-    plan = _checked_plan(model, plan)
-    _refuse_what_cannot_be_kept(model)
+    with alone():
+        plan = _checked_plan(model, plan)
+        _refuse_what_cannot_be_kept(model)
+        files = _contents(model, plan, example)
+    _write(Path(directory), files, overwrite=overwrite)
+
+
+def _contents(model: nn.Module, plan: Plan, example: Example | None) -> dict[str, bytes]:
+    """The files by name, the manifest last."""
     tensors = named_tensors(model)
     files = {
         "plan.json": plan.to_json().encode(),
@@ -66,7 +74,7 @@ def save(
     if example is not None:
         files["example.safetensors"] = _packed(example_tensors(model, example), "the example")
     files["manifest.json"] = _manifest(model, tensors, files)
-    _write(Path(directory), files, overwrite=overwrite)
+    return files
 
 
 def unpruned(model: nn.Module) -> Plan:

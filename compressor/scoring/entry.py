@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from compressor.core.alone import alone
 from compressor.core.graph import Graph, require_graph
 from compressor.errors import InputError
 from compressor.observing.processes import Processes, across
@@ -31,7 +32,7 @@ def score(graph: Graph, scorer: Scorer | WeightScore, *, processes: Processes | 
     """
     require_graph("score", graph)
     chosen = scorer if isinstance(scorer, Scorer) else _from_function(scorer)
-    with torch.inference_mode(False), torch.no_grad(), across(processes):
+    with alone(), torch.inference_mode(False), torch.no_grad(), across(processes):
         return Scores(graph, chosen.unit_scores(graph), repr(chosen))
 
 
