@@ -156,4 +156,11 @@ def _on_now(graph: Graph, removed: Mask, now: UnitArray, then: UnitArray) -> Mas
             "model "
             "that was pruned so far; prune in one step"
         )
+    for group in graph.groups:
+        counts = sorted({int(goes[cell].sum()) for cell in group.cells})
+        if len(counts) > 1:  # two sizes that happen to be equal now look like one
+            raise BudgetError(
+                f"what could go on its own before, {counts[0]} or {counts[-1]} of {group.name}, must lose "
+                "equally many channels in the model that was pruned so far; prune in one step"
+            )
     return goes

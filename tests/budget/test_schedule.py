@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -17,9 +18,9 @@ from compressor.core.capture import capture
 from compressor.core.graph import Graph
 from compressor.core.plan import Plan
 from compressor.core.surgery import apply
-from compressor.errors import BudgetError
+from compressor.errors import BudgetError, NothingToPruneWarning
 from compressor.profiling import costs
-from compressor.scoring import Norm, Scores, score
+from compressor.scoring import DEFAULT, Norm, Scores, score
 from tests.core.transformers import Sizes, Transformer, example, group_at, left, lost
 
 x = torch.zeros(1, 3, 12, 12)
@@ -207,3 +208,17 @@ def test_a_factor_of_which_one_unit_is_left_is_none_any_more(factor: int) -> Non
     assert costs(original, step.removed).macs <= Fraction(1, 5) * costs(original).macs
     apply(small, step.plan)
     assert set(step.plan.after(original.plan(gone)).cuts) == set(original.plan(step.removed).cuts)
+
+
+def test_sizes_that_became_equal_between_two_steps_are_an_error_that_says_what_to_do() -> None:
+    """Found by random networks: with two heads left of three, heads and dims of values look like one size."""
+    sizes = Sizes(kind="apart", heads=3, dims=1, values=2, groups=1, hidden=1, layers=1, width=2)
+    torch.manual_seed(0)
+    graph = capture(Transformer(sizes).eval(), example())
+    first, last = stages(Macs(0.5), 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NothingToPruneWarning)
+        step = next_step(first, score(graph, DEFAULT), original=graph, removed=None)
+        now = score(capture(apply(graph.model, step.plan), *graph.args), DEFAULT)
+        with pytest.raises(BudgetError, match=r"must lose equally many channels .* prune in one step"):
+            next_step(last, now, original=graph, removed=step.removed)

@@ -17,12 +17,13 @@ import compressor as cp
 from compressor.budget import All, Budget, CostFraction, Global, Latency, Params, Uniform, stages
 from compressor.core.graph import Graph
 from compressor.core.plan import Plan
-from compressor.errors import BudgetError, NothingToPruneError, UnreachableBudgetError
+from compressor.errors import BudgetError, NothingToPruneError, UnreachableBudgetError, VerifyError
 from tests.core.driver import random_removal
 from tests.fuzz.conftest import Fuzz
 from tests.fuzz.drawing import Build, budgets, graphs, scores
 
 EXACT = 1e-9
+CONTRADICTIONS = ("`ratios` alone leave", "drop one of the two", "contradicts max_ratio", "the model has no")
 
 
 def outputs(model: nn.Module, args: Any) -> list[Tensor]:
@@ -92,7 +93,7 @@ def check_budget(data: st.DataObject) -> str:
     except NothingToPruneError:
         return "nothing to prune"
     except BudgetError as error:
-        assert "`ratios` alone leave" in str(error) or "fits no" in str(error) or "match" in str(error), error
+        assert any(words in str(error) for words in CONTRADICTIONS), error
         return "limits that contradict"
     small = cp.apply(graph.model, plan)
     assert cp.verify(graph.model, small, plan, *graph.args, graph=graph).error <= EXACT
@@ -111,8 +112,11 @@ def check_steps(data: st.DataObject) -> str:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             small = cp.prune(graph.model, *graph.args, budget=budget, steps=steps)
-    except BudgetError:
+    except UnreachableBudgetError:
         return "out of reach"
+    except BudgetError as error:
+        assert "prune in one step" in str(error) or isinstance(error, NothingToPruneError), error
+        return "one step only"
     assert len(stages(budget, steps)) == steps
     assert_met(budget, graph, small, cp.capture(small, *graph.args))
     return "met"
@@ -132,7 +136,12 @@ def check_twice(data: st.DataObject) -> str:
         small.state_dict().items(), cp.apply(graph.model, whole).state_dict().items(), strict=True
     ):
         assert torch.equal(a, b), name
-    assert cp.verify(graph.model, small, whole, *graph.args, graph=graph).error <= EXACT
+    assert cp.verify(halfway, small, second, *graph.args, graph=later).error <= EXACT
+    try:
+        assert cp.verify(graph.model, small, whole, *graph.args, graph=graph).error <= EXACT
+    except VerifyError as error:  # what is one channel in the original can be several in the narrow network
+        assert "pinned" in str(error) or "depends on it elsewhere" in str(error), error
+        return "exact, proved step by step"
     return "exact"
 
 

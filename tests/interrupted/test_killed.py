@@ -1,0 +1,178 @@
+"""Killed at any step of writing, a file is the old one or the new one, whole."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+import compressor as cp
+from compressor.core.plan import Plan
+from compressor.errors import FileError
+from compressor.filters import Basis, Sketches, sketch_all
+from compressor.filters.sketching.setting import SketchSetting
+from compressor.training import Recipe, fine_tune_
+from tests.filters.store.zoo import banks_of
+from tests.hostile.kinds import IMAGE, net
+
+EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "shutil.rmtree"}
+Write = Callable[[Path], object]
+
+
+def killed_at(step: int, folder: Path, write: Write) -> bool:
+    """Write in a process that is killed before it touches `folder` for that time; False where it finished."""
+    child = os.fork()
+    if child == 0:
+        seen = [0]
+
+        def hook(event: str, args: tuple[object, ...]) -> None:
+            if event in EVENTS and str(folder) in str(args[0]):
+                if seen[0] == step:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                seen[0] += 1
+
+        try:
+            sys.addaudithook(hook)
+            write(folder)
+        except BaseException as error:
+            os.write(2, repr(error).encode())
+            os._exit(3)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    if os.WIFEXITED(status):
+        assert os.WEXITSTATUS(status) == 0
+        return False
+    assert os.WTERMSIG(status) == signal.SIGKILL
+    return True
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Two contents that are written over each other, and how they are read."""
+
+    old: Write
+    new: Write
+    read: Callable[[Path], object]
+    refusal: str | None = None
+    """What a folder in between says, where it may be in between."""
+    between: tuple[object, ...] = ()
+    """What else may be found: writers may write more than once."""
+
+
+def saved(ratio: float) -> Write:
+    small = cp.prune(net(), IMAGE, budget=cp.budget.Uniform(ratio))
+    return lambda folder: cp.save(small, folder / "model", overwrite=True)
+
+
+def planned(ratio: float) -> Write:
+    plan = cp.plan_of(cp.prune(net(), IMAGE, budget=cp.budget.Uniform(ratio)))
+    assert plan is not None
+    return lambda folder: plan.save(folder / "plan.json")
+
+
+def trained(epochs: int) -> Write:
+    batches = [(IMAGE, torch.tensor([0, 1]))]
+
+    def write(folder: Path) -> None:
+        torch.manual_seed(0)
+        recipe = Recipe(epochs=3, lr=0.01)
+        path, seen = folder / "training.pt", [0]
+
+        def loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+            seen[0] += 1
+            if seen[0] > epochs:
+                raise KeyboardInterrupt
+            return F.cross_entropy(output, target)
+
+        network = net()
+        try:
+            fine_tune_(network, batches, loss, recipe, checkpoint=path, progress=False)
+        except KeyboardInterrupt:
+            if epochs >= 3:
+                raise
+
+    return write
+
+
+def taken_up(folder: Path) -> int:
+    """The epoch that a checkpoint holds; the training that goes on from it ends as one in one go."""
+    epoch = int(torch.load(folder / "training.pt", weights_only=True)["epoch"])
+    network, expected = net(), net()
+    for model, path in ((network, folder / "training.pt"), (expected, None)):
+        torch.manual_seed(0)
+        batches = [(IMAGE, torch.tensor([0, 1]))]
+        recipe = Recipe(epochs=3, lr=0.01)
+        fine_tune_(model, batches, F.cross_entropy, recipe, checkpoint=path, progress=False)
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, expected.state_dict()[name]), name
+    return epoch
+
+
+WRITERS: dict[str, Callable[[], Writer]] = {
+    "plan": lambda: Writer(planned(0.3), planned(0.6), lambda f: Plan.load(f / "plan.json").to_json()),
+    "saved model": lambda: Writer(
+        saved(0.3),
+        saved(0.6),
+        lambda f: [tuple(t.shape) for t in cp.load(f / "model", net).state_dict().values()],
+        refusal="saving was interrupted",
+    ),
+    "training": lambda: Writer(
+        trained(1),
+        trained(3),
+        taken_up,
+        between=(2,),
+    ),
+    "basis": lambda: Writer(
+        lambda f: Basis.cosines((3, 3)).save(f / "basis.safetensors"),
+        lambda f: Basis.cosines((1, 3)).save(f / "basis.safetensors"),
+        lambda f: Basis.load(f / "basis.safetensors").identity,
+    ),
+    "sketches": lambda: Writer(
+        _sketched("alpha"), _sketched("beta"), lambda f: Sketches.read(f / "sketches.parquet").total().peak
+    ),
+}
+
+
+def _sketched(name: str) -> Write:
+    made = sketch_all(banks_of(name), SketchSetting(Basis.cosines((3, 3)), bins=4))
+    return lambda folder: made.write(folder / "sketches.parquet")
+
+
+def content(writer: Writer, write: Write, folder: Path) -> object:
+    folder.mkdir()
+    write(folder)
+    return writer.read(folder)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a process is forked to be killed")
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_writer_that_is_killed(name: str, tmp_path: Path) -> None:
+    writer = WRITERS[name]()
+    old, new = content(writer, writer.old, tmp_path / "old"), None
+    found: list[object] = []
+    for step in range(200):
+        folder = tmp_path / str(step)
+        folder.mkdir()
+        writer.old(folder)
+        killed = killed_at(step, folder, writer.new)
+        try:
+            found.append(writer.read(folder))
+        except FileError as error:
+            assert writer.refusal is not None and writer.refusal in str(error)
+            found.append("refused")
+        if not killed:
+            new = found[-1]
+            break
+    assert step >= 2 and new not in (None, old, "refused"), "it was never killed, or wrote nothing"
+    assert old in found[:-1]
+    assert set(map(str, found)) <= {"refused", *map(str, (old, new, *writer.between))}
+    # A writer goes on where one was killed.
+    writer.new(tmp_path / "1")
+    assert writer.read(tmp_path / "1") == new
