@@ -8,10 +8,10 @@ STAMP := $(VENV)/.installed
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-all check format bench docs clean
+.PHONY: help env demo test test-all check format bench docs clean package package-extras
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 env: $(STAMP)  ## create .venv with the pinned development versions (made once)
 
@@ -41,6 +41,16 @@ check: $(STAMP)  ## formatting, lint, types, import layers
 format: $(STAMP)  ## format the code and mend what lint can mend
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
+
+package:  ## build wheel and sdist into dist/ and check them; `make package-extras` installs each extra alone
+	$(PYTHON) -m venv build/tools
+	build/tools/bin/python -m pip install --quiet build twine
+	rm -rf dist
+	build/tools/bin/python -m build --outdir dist .
+	build/tools/bin/twine check --strict dist/*
+
+package-extras: package  ## the wheel with each extra alone, in environments of their own (minutes, a package index)
+	$(PYTHON) tests/packaging/alone.py dist/*.whl
 
 bench: $(STAMP)  ## run the benchmarks (timing belongs here, not in the tests)
 	$(BIN)/python -m benchmarks

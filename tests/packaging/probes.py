@@ -117,6 +117,14 @@ def design() -> object:
     return cp.design.initialise_(conv, cp.design.KMeans([torch.rand(64, 3, 16, 16)]))
 
 
+def search() -> object:
+    from compressor.search import OutputFidelity, find
+
+    small, x = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)), torch.rand(8, 4)
+    found = OutputFidelity(small, [x])
+    return find(small, x, evaluate=found, budget=cp.budget.Macs(0.5), trials=2, progress=False)
+
+
 def peer() -> object:
     def magnitude(group: object) -> None:
         return None
@@ -159,6 +167,7 @@ PROBES: dict[str, tuple[Probe, str]] = {
     "filters": (filters, "duckdb"),
     "dask": (dask, "distributed"),
     "design": (design, "sklearn"),
+    "search": (search, "optuna"),
     "torch-pruning": (peer, "torch_pruning"),
     "lightning": (lightning, "pytorch_lightning"),
     "transformers": (transformers, "transformers"),
