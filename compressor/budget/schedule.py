@@ -118,7 +118,8 @@ def _matched(before: dict[tuple[str, int], Axis], gone: Mask, now: Graph) -> Ite
                 "so far "
                 f"{'none' if kept is None else kept.shape[-1]} were expected; `original` and `removed` "
                 "must be "
-                "those that the steps of this model started from"
+                "those that the steps of this model started from. If they are, the narrow layer couples its "
+                "channels otherwise (a convolution with one channel left for each group): prune in one step"
             )
         yield axis, kept
 

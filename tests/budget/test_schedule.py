@@ -222,3 +222,15 @@ def test_sizes_that_became_equal_between_two_steps_are_an_error_that_says_what_t
         now = score(capture(apply(graph.model, step.plan), *graph.args), DEFAULT)
         with pytest.raises(BudgetError, match=r"must lose equally many channels .* prune in one step"):
             next_step(last, now, original=graph, removed=step.removed)
+
+
+def test_a_convolution_with_one_channel_left_for_each_group_is_an_error_that_says_what_to_do() -> None:
+    """Found by random networks: the weight of a transposed convolution is split by groups only before."""
+    torch.manual_seed(0)
+    grouped = nn.ConvTranspose2d(4, 8, 3, padding=1, groups=2)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), grouped, nn.Conv2d(8, 2, 3, padding=1)).eval()
+    graph = capture(net, torch.zeros(1, 3, 6, 6))
+    step = next_step(Uniform(0.5, ignore="1.*"), score(graph, DEFAULT), original=graph, removed=None)
+    now = score(capture(apply(net, step.plan), *graph.args), DEFAULT)
+    with pytest.raises(BudgetError, match="one channel left for each group"):
+        next_step(Uniform(0.6), now, original=graph, removed=step.removed)

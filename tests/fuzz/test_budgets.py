@@ -55,7 +55,7 @@ def assert_honest(budget: Budget, graph: Graph, error: UnreachableBudgetError) -
     deepest = np.zeros(graph.n_units, dtype=bool)
     for group in graph.groups:
         for cell in group.cells:
-            deepest[cell[1:]] = True
+            deepest[cell[: group.size - 1]] = True
     costs = [(part.cost(graph), part.fraction) for part in parts if isinstance(part, CostFraction)]
     assert any(cost.total(deepest) > fraction * cost.total() for cost, fraction in costs), text
 

@@ -22,7 +22,6 @@ NO_LIBRARY = {"demo", "dev", "docs"}  # other extras together, and tools
 
 def extras() -> list[str]:
     """The extras of the project, but those of more than a gigabyte and those made of others."""
-    import tomllib  # from Python 3.11 on
 
     project = tomllib.loads((HERE.parent.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     return [name for name in project["optional-dependencies"] if name not in TOO_LARGE | NO_LIBRARY]
