@@ -160,7 +160,7 @@ PROBES: dict[str, tuple[Probe, str]] = {
     "executorch": (executorch, "executorch"),
     "plots": (plots, "matplotlib"),
     "memory": (memory, "cloudpickle"),
-    "metrics": (metrics, "scipy"),
+    "metrics": (metrics, "sklearn"),
     "ecg": (ecg, "wfdb"),
     "images": (images, "PIL"),
     "video": (video, "av"),
