@@ -138,6 +138,24 @@ CLAIMS = (
         ("filter_quality",),
         ("resnet",),
     ),
+    Claim(
+        "Widths by the spectra of filters, kernels that share a basis",
+        "Beside uniform widths and norms, ResNet-20.",
+        "python -m benchmarks.filter_widths",
+        ("filter_widths",),
+    ),
+    Claim(
+        "Initial filters from data and closed forms",
+        "Beside He's, and degenerate filters of a pruned network drawn anew.",
+        "python -m benchmarks.filter_init",
+        ("filter_init",),
+    ),
+    Claim(
+        "Sketches of very many filters",
+        "Speed, exactness and memory.",
+        "python -m benchmarks.filter_scale",
+        ("filter_scale",),
+    ),
 )
 
 
@@ -148,7 +166,8 @@ def page() -> str:
     for claim in CLAIMS:
         parts += _section(claim, [(name, left.pop(name)) for name in claim.files])
     quick = {name: left.pop(name) for name in list(left) if name.endswith("-quick")}
-    parts.append("## Other runs\n\nBenchmarks whose numbers are no claim of the README.")
+    if left:
+        parts.append("## Other runs\n\nBenchmarks whose numbers are no claim of the README.")
     for name, content in left.items():
         parts += [f"### {name}", _repeated(name, content), *map(_table, content.get("tables", ()))]
     parts += [_SYSTEMS, _recipes()]
