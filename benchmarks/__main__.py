@@ -30,7 +30,7 @@ BENCHMARKS = {
     ),
     "imbalanced": ("rates of every class on imbalanced medical images, by method", 1, 60),
     "filter_init": ("initial filters: first layers from data, deep networks, degenerate ones redrawn", 1, 20),
-    "search": ("accuracy of ResNet-20 by who chooses the ratios: heuristics, sensitivity, Optuna", 1, 12),
+    "search": ("accuracy of ResNet-20 by who chooses the ratios: heuristics, sensitivity, Optuna", 1, 6),
     "app_claim": ("memory, time and accuracy of a VGG-16 before and after, as files", 2, 45),
 }
 

@@ -33,7 +33,8 @@ from compressor.budget import Budget, Macs, by_ratio, by_score_per_mac
 from compressor.search import LeastDrop, Sensitivity
 
 STAGES = ("as cut", "norms anew")
-METHODS = ("uniform", "global", "per MAC", "least drop", "Optuna")
+_OUTPUTS = "least drop, outputs"
+METHODS = ("uniform", "global", "per MAC", "least drop", _OUTPUTS, "Optuna")
 _HEURISTICS: dict[str, Callable[[float], Budget]] = {
     "uniform": lambda fraction: Macs(fraction, order=by_ratio),
     "global": lambda fraction: Macs(fraction),
@@ -56,7 +57,7 @@ def main() -> int:
         print(f"skipped: {missing}")
         return 0
     kind = f"search-{'quick' if options.quick else options.network.removesuffix('_cifar')}"
-    facts = results.context("search", vars(options), seeds=options.seeds)
+    facts = results.context("search", {**vars(options), "tables": None}, seeds=options.seeds)
     rows = _done(kind, options)
     todo = [] if options.tables else [key for key in _keys(options) if not any(_key(r) == key for r in rows)]
     print(f"{len(rows)} runs are done, {len(todo)} to go", flush=True)
@@ -160,8 +161,10 @@ class _Choosing:
     def run(self, stage: str, method: str, fraction: float, seed: int) -> dict[str, Any]:
         """One way of choosing: accuracy on the images that were asked, and right answers on others."""
         needed = 0.0
-        if method in ("least drop", "Optuna"):
-            needed = self.sensitivity(stage)[1]  # before the clock starts: it is shown beside it
+        if method in ("least drop", _OUTPUTS, "Optuna"):
+            needed = self.sensitivity(stage, outputs=method == _OUTPUTS)[
+                1
+            ]  # before the clock starts: it is shown beside it
         start = time.process_time()
         predicted = None
         if method == _DENSE:
@@ -193,16 +196,16 @@ class _Choosing:
         }
 
     def _budget(self, stage: str, method: str, fraction: float) -> Budget:
-        if method == "least drop":
-            return LeastDrop(self.sensitivity(stage)[0], Macs(fraction))
+        if method in ("least drop", _OUTPUTS):
+            return LeastDrop(self.sensitivity(stage, outputs=method == _OUTPUTS)[0], Macs(fraction))
         return _HEURISTICS[method](fraction)
 
-    def _sensitivity(self, stage: str) -> tuple[Sensitivity, float]:
+    def _sensitivity(self, stage: str, *, outputs: bool) -> tuple[Sensitivity, float]:
         start = time.process_time()
         found = cp.search.sensitivity(
             self.model,
             self.x,
-            evaluate=self._evaluate(stage),
+            evaluate=self._fidelity(stage) if outputs else self._evaluate(stage),
             scorer=cp.scoring.Norm(power=2),
             ratios=self.options.ratios,
             name=f"accuracy {stage}",
@@ -216,7 +219,7 @@ class _Choosing:
             evaluate=self._evaluate(stage),
             budget=Macs(fraction),
             scorer=cp.scoring.Norm(power=2),
-            sensitivity=self.sensitivity(stage)[0],
+            sensitivity=self.sensitivity(stage, outputs=False)[0],
             starts=[_HEURISTICS["per MAC"](fraction)],
             trials=self.options.trials,
             seed=seed,
@@ -234,6 +237,16 @@ class _Choosing:
             return float((named == labels).float().mean())
 
         return accuracy
+
+    def _fidelity(self, stage: str) -> Callable[[nn.Module], float]:
+        images = self.data.x_train[: self.options.images]
+        fidelity = cp.search.OutputFidelity(self.model, list(images.split(250)))
+
+        def of_outputs(small: nn.Module) -> float:
+            self._settle_(stage, small)
+            return fidelity(small)
+
+        return of_outputs
 
     def _settle_(self, stage: str, small: nn.Module) -> None:
         if stage == "norms anew":
@@ -276,7 +289,8 @@ def _table(stage: str, fraction: float, rows: Sequence[dict[str, Any]]) -> resul
         f"asked: accuracy on the {asked['images']} training images that sensitivity and search asked; the "
         "network knows them. least drop: by what groups lose alone, measured at ratios "
         f"{', '.join(map(str, asked['ratios']))} in {measured:.0f} CPU s. Optuna: {asked['trials']} trials, "
-        "the first of them the others' choices. CPU s: choosing for one run, without that measurement.",
+        "the first of them the others' choices. CPU s: choosing for one run, without that measurement. "
+        f"{_OUTPUTS}: what is asked is how far the class scores are off (OutputFidelity), without labels.",
     )
     title = f"{100 * (1 - fraction):.0f} % of the MACs removed, {stage}"
     return results.Table(title, _COLUMNS, tuple(lines), notes)
@@ -288,7 +302,7 @@ def _cells(
     against = "-"
     if base and name not in (_DENSE, "global"):
         against = difference(found, [{**base[0], "seed": row["seed"]} for row in found], stage=stage)
-    predicted = found[0]["predicted_drop"]
+    predicted = None if name == _OUTPUTS else found[0]["predicted_drop"]  # points of accuracy
     qualities = [100 * row["quality"] for row in found]
     asked = f"{min(qualities):.1f}" + (f"-{max(qualities):.1f}" if len(qualities) > 1 else "")
     return (

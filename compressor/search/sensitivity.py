@@ -48,9 +48,10 @@ def sensitivity(
 ) -> Sensitivity:
     """How much the quality of `model` falls when each group of coupled channels alone loses each ratio.
 
-    `args` and `kwargs` are example inputs. `evaluate(small)` returns one number, larger = better: an accuracy
-    on a few hundred examples, or an `OutputFidelity` where there are no labels. It gets a copy in eval mode,
-    which it may change, and draws from `seed`. `scorer` (`scoring.DEFAULT`) says which channels of a group go
+    `args` and `kwargs` are example inputs. `evaluate(small)` returns one number, larger = better: an
+    accuracy, the negative of a loss, or an `OutputFidelity`, which needs no labels and sees small cuts where
+    an accuracy on a few hundred examples stays the same. It gets a copy in eval mode, which it may change,
+    and draws from `seed`. `scorer` (`scoring.DEFAULT`) says which channels of a group go
     first; `groups` are name patterns as budgets take them, all groups by default. Ratios that come to the
     same number of channels are measured once.
 

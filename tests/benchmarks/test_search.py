@@ -28,7 +28,7 @@ def test_the_quick_mode_runs_and_does_not_repeat_itself(
     # What Optuna starts from is asked the same images.
     assert by_name["Optuna"]["quality"] >= max(row["quality"] for row in rows[1:-1])
     assert search.main() == 0
-    assert "6 runs are done, 0 to go" in capsys.readouterr().out
+    assert "7 runs are done, 0 to go" in capsys.readouterr().out
     monkeypatch.setattr(sys, "argv", ["search", "--quick", "--images", "48", "--shared", str(shared)])
     with pytest.raises(SystemExit, match=r"'images': 32.*'images': 48"):
         search.main()
@@ -78,4 +78,4 @@ def test_the_table_pairs_with_the_global_ranking_and_means_over_seeds() -> None:
 def test_only_chance_is_repeated_with_every_seed() -> None:
     keys = search._keys(argparse.Namespace(**{**vars(OPTIONS), "fractions": [0.5]}))
     assert [key[3] for key in keys if key[1] == "Optuna"] == [0, 1]
-    assert len(set(keys)) == len(keys) == 1 + 4 + 2
+    assert len(set(keys)) == len(keys) == 1 + 5 + 2
