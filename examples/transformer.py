@@ -73,7 +73,7 @@ def hugging_face(options: argparse.Namespace) -> None:
     model.eval()
     print(f"BERT, 2 layers: accuracy {held_out.measure(model):.1%} on 500 new texts")
 
-    example = train[0][0]
+    example: dict[str, Any] = train[0][0]
     graph = cp.capture(model, **example)
     attention = {"*.attention.self.*": 0.5}  # of heads times dims; the budget chooses the rest
     plan = cp.plan(cp.score(graph, cp.scoring.Norm()), cp.budget.Macs(options.macs, ratios=attention))
@@ -95,7 +95,7 @@ def hugging_face(options: argparse.Namespace) -> None:
 
 
 def of_timm(options: argparse.Namespace) -> None:
-    """Prune, verify, save and load a network of timm, as it is built; train it as the BERT above."""
+    """Prune, verify, save and load a network of timm, as it is built; it is trained as the BERT is."""
     try:
         import timm
     except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision of another torch
@@ -103,16 +103,17 @@ def of_timm(options: argparse.Namespace) -> None:
         return
 
     def build() -> nn.Module:
-        return timm.create_model(options.timm, pretrained=False, num_classes=10).eval()
+        made: nn.Module = timm.create_model(options.timm, pretrained=False, num_classes=10)
+        return made.eval()
 
-    model = build()
-    pixels = model.default_cfg["input_size"]  # type: ignore[index, union-attr] # timm's own attribute
+    model: Any = build()
+    pixels = model.default_cfg["input_size"]
     x = torch.randn(1, *pixels)
     small = cp.prune(model, x, budget=cp.budget.Macs(options.macs))  # verified
-    print(f"timm's {options.timm}, verified, saved and loaded again:")
     again = reloaded(small, options.out / "timm", build)
     with torch.no_grad():
         assert torch.equal(again(x), small(x))
+    print(f"timm's {options.timm}, verified, saved and loaded again, the same outputs to the last bit")
     print(cp.compare(model, small, x))
 
 

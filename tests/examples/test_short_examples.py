@@ -1,4 +1,4 @@
-"""The short examples from end to end, as a newcomer runs them."""
+"""The short examples from end to end, as a newcomer runs them, and the table that lists them."""
 
 from __future__ import annotations
 
@@ -88,3 +88,10 @@ def test_what_cannot_be_read_is_named(
     monkeypatch.setattr(sys, "argv", ["imbalanced.py", *(text.format(folder=tmp_path) for text in arguments)])
     with pytest.raises((SystemExit, cp.errors.FileError), match=error):
         runpy.run_path(str(EXAMPLES / "imbalanced.py"), run_name="__main__")
+
+
+def test_the_table_lists_every_example() -> None:
+    named = re.findall(r"^\| \[`(\w+\.py)`\]\((\S+)\)", (EXAMPLES / "README.md").read_text(), re.MULTILINE)
+    scripts = [file for file in EXAMPLES.rglob("*.py") if "__main__" in file.read_text()]
+    assert sorted(link for _, link in named) == sorted(str(file.relative_to(EXAMPLES)) for file in scripts)
+    assert all(Path(link).name == name for name, link in named)
