@@ -7,6 +7,7 @@ python -m benchmarks.report --check    # exit code 1 where the page is not what 
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import json
 import statistics
 from collections import Counter
@@ -29,8 +30,8 @@ Content = Mapping[str, Any]
 class Claim:
     """A section of the page: what is claimed, how to repeat it, and which files and tables show it.
 
-    `files` are names of results without their ending; `tables` are the beginnings of the titles that are
-    shown, all of them where there is none. `said` makes sentences or a table of what the files hold.
+    `files` are names of results without their ending, or patterns of them; `tables` are the beginnings of the
+    titles that are shown, all of them where there is none. `said` makes sentences or a table of the files.
     """
 
     title: str
@@ -139,6 +140,12 @@ CLAIMS = (
         ("resnet",),
     ),
     Claim(
+        "Ratios that are searched for",
+        "Sensitivity and Optuna beside what budgets choose, as cut and after recovery.",
+        "python -m benchmarks.search",
+        ("search-*",),
+    ),
+    Claim(
         "Widths by the spectra of filters, kernels that share a basis",
         "Beside uniform widths and norms, ResNet-20.",
         "python -m benchmarks.filter_widths",
@@ -162,10 +169,10 @@ CLAIMS = (
 def page() -> str:
     """The text of the page, from the JSON files of `benchmarks/results/` and of the recipes."""
     left = {file.stem: _read(file) for file in sorted(results.FOLDER.glob("*.json"))}
+    quick = {name: left.pop(name) for name in list(left) if name.endswith("-quick")}
     parts = [_HEAD]
     for claim in CLAIMS:
-        parts += _section(claim, [(name, left.pop(name)) for name in claim.files])
-    quick = {name: left.pop(name) for name in list(left) if name.endswith("-quick")}
+        parts += _section(claim, [(name, left.pop(name)) for name in _files(claim, left)])
     if left:
         parts.append("## Other runs\n\nBenchmarks whose numbers are no claim of the README.")
     for name, content in left.items():
@@ -202,6 +209,17 @@ ECG rhythms, a clutter filter, super-resolution and the restoration of faces, pr
 these numbers are and are not: [four systems](systems.md)."""
 
 _SMALL = "Runs on a few samples that show that a benchmark works. Their numbers mean nothing."
+
+
+def _files(claim: Claim, kept: Mapping[str, Content]) -> list[str]:
+    """The names of the results that belong to a claim; KeyError where a pattern has none."""
+    found = []
+    for pattern in claim.files:
+        names = sorted(fnmatch.filter(kept, pattern))
+        if not names:
+            raise KeyError(f"{claim.title!r} names results that are not there: {pattern}")
+        found += names
+    return found
 
 
 def _section(claim: Claim, kept: Sequence[tuple[str, Content]]) -> list[str]:
