@@ -86,7 +86,9 @@ def main() -> None:
     sampler = balanced_sampler(y, classes=len(classes), seed=options.seed)
     loader = DataLoader(TensorDataset(x, y), 64, sampler=sampler, collate_fn=shifted, drop_last=True)
     test = [*zip(scaled(parts.test.images).split(250), parts.test.labels.split(250), strict=True)]
-    recipe = Recipe(epochs=options.epochs, lr=0.05, weight_decay=5e-4, warmup_epochs=1, seed=options.seed)
+    recipe = Recipe(
+        epochs=options.epochs, lr=0.05, weight_decay=5e-4, warmup_epochs=options.epochs / 4, seed=options.seed
+    )
 
     def build() -> nn.Module:
         return cp.models.create("resnet20_cifar", in_channels=x.shape[1], n_classes=len(classes))
