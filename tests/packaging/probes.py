@@ -56,7 +56,7 @@ def executorch() -> object:
 
 
 def plots() -> object:
-    from compressor.report import save_sequence_figure
+    from compressor.reporting import save_sequence_figure
 
     return save_sequence_figure("panels.png", {"noise": torch.rand(8, 8, 3)})
 
