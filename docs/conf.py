@@ -26,6 +26,7 @@ include_patterns = [
     "CONTRIBUTING.md",
     "benchmarks/README.md",
     "benchmarks/results/*.md",
+    "examples/README.md",
     "examples/recipes/README.md",
     "examples/recipes/results/*.md",
 ]
