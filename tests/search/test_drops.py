@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -65,18 +65,12 @@ def small_scores() -> Scores:
     return cp.score(cp.capture(net, torch.ones(1, 5)), cp.scoring.Random(0))
 
 
-@settings(deadline=None, max_examples=25)
-@given(
-    macs=st.integers(20, 80),
-    params=st.integers(25, 90),
-    worth=st.tuples(st.floats(0.1, 5), st.floats(0.1, 5), st.floats(0.1, 5)),
-    power=st.sampled_from([0.5, 1.0, 2.0]),
-)
-def test_the_predicted_drop_is_close_to_the_least_of_all_choices(
-    macs: int, params: int, worth: tuple[float, ...], power: float, small_scores: Scores
-) -> None:
+def drop_and_least(
+    macs: int, params: int, worth: Sequence[float], power: float, scores: Scores
+) -> tuple[float, float] | None:
+    """What `LeastDrop` comes to and the least of all 378 choices; None where no choice meets both costs."""
     drops = [[w * (n / s) ** power for n in range(1, s)] for w, s in zip(worth, (7, 9, 6), strict=True)]
-    budget = LeastDrop(of_drops(small_scores, drops), [Macs(macs / 100), Params(params / 100)])
+    budget = LeastDrop(of_drops(scores, drops), [Macs(macs / 100), Params(params / 100)])
     kept = np.stack(np.meshgrid(*(np.arange(s, 0, -1) for s in (7, 9, 6)), indexing="ij"), -1).reshape(-1, 3)
     work = 5 * kept[:, 0] + kept[:, 0] * kept[:, 1] + kept[:, 1] * kept[:, 2] + 2 * kept[:, 2]
     elements = work + kept.sum(1) + 2
@@ -85,14 +79,41 @@ def test_the_predicted_drop_is_close_to_the_least_of_all_choices(
     total = sum(own[size - kept[:, i]] for i, (own, size) in enumerate(zip(tables, (7, 9, 6), strict=True)))
     if not fits.any():
         with pytest.raises(UnreachableBudgetError):
-            budget.choose(small_scores)
-        return
-    lost = counts(budget, small_scores)
+            budget.choose(scores)
+        return None
+    lost = counts(budget, scores)
     (here,) = np.flatnonzero((kept == [7 - lost[0], 9 - lost[1], 6 - lost[2]]).all(1))
     assert fits[here]
-    assert budget.predicted_drop(small_scores) == pytest.approx(total[here])
-    # Drops that grow slower and slower leave local optima.
-    assert total[here] <= total[fits].min() * (1.3 if power < 1 else 1.03) + 1e-9
+    assert budget.predicted_drop(scores) == pytest.approx(total[here])
+    return float(total[here]), float(total[fits].min())
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    macs=st.integers(20, 80),
+    params=st.integers(25, 90),
+    worth=st.tuples(st.floats(0.1, 5), st.floats(0.1, 5), st.floats(0.1, 5)),
+    power=st.sampled_from([0.5, 1.0, 2.0]),
+)
+def test_all_costs_are_met_and_the_predicted_drop_is_near_the_least(
+    macs: int, params: int, worth: tuple[float, ...], power: float, small_scores: Scores
+) -> None:
+    found = drop_and_least(macs, params, worth, power, small_scores)
+    if found is not None:
+        ours, least = found
+        assert least - 1e-9 <= ours <= 1.5 * least + 1e-9  # a local optimum, see `Allocation`
+
+
+def test_the_predicted_drop_is_the_least_of_all_choices(small_scores: Scores) -> None:
+    draw = np.random.default_rng(0)
+    cases = [(44, 47, (4.0, 5.0, 3.0), 2.0)]  # needs a start with one group whole
+    for _ in range(60):
+        macs, params = int(draw.integers(20, 81)), int(draw.integers(25, 91))
+        cases.append((macs, params, tuple(draw.uniform(0.1, 5, 3)), float(draw.choice([0.5, 1, 2]))))
+    found = [drop_and_least(*case, small_scores) for case in cases]
+    reached = [pair for pair in found if pair is not None]
+    assert len(reached) > 50
+    assert all(ours == pytest.approx(least) for ours, least in reached)
 
 
 def test_no_other_budget_is_predicted_to_cost_less(scores: Scores) -> None:
