@@ -185,6 +185,11 @@ def test_data_parallel(case: Case) -> None:
 
 @contextmanager
 def one_process(folder: Path) -> Iterator[None]:
+    """A group of this process alone; delete what wraps a model before the end.
+
+    A wrapper that holds the last reference to the group waits, with Python's lock, for the group's threads,
+    one of which may be waiting for that lock.
+    """
     where = f"file://{folder}/rendezvous"
     torch.distributed.init_process_group("gloo", init_method=where, rank=0, world_size=1)
     try:
@@ -198,6 +203,7 @@ def test_distributed_data_parallel(case: Case, tmp_path: Path) -> None:
     with one_process(tmp_path):
         wrapped = nn.parallel.DistributedDataParallel(small.train())
         losses = train(wrapped, x)
+        del wrapped
     assert losses[-1] < losses[0]
 
 
@@ -209,6 +215,7 @@ def test_a_model_inside_a_distributed_one_is_cut_and_wrapped_anew(case: Case, tm
         again = nn.parallel.DistributedDataParallel(wrapped.module)
         assert_same(again, small, x)
         train(again.train(), x, 1)
+        del wrapped, again
 
 
 # -- averages ------------------------------------------------------------------------------------
