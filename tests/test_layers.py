@@ -55,11 +55,12 @@ STACK: tuple[tuple[str, ...], ...] = (
     ("core.factors",),
     ("core.rules.*",),
     ("core.labels", "core.picks", "core.pieces", "core.specialised"),
+    ("core.batch_norms",),
     ("core.tape",),
     ("core.aside", "core.calls", "core.nested", "core.recurrent", "core.restoring"),
     ("core.alone",),
     ("core.channels", "core.plan"),  # the value everyone passes around: any layer may import it
-    ("extras",),
+    ("extras", "tables"),
     ("errors", "version"),
 )
 

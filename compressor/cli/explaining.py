@@ -17,7 +17,7 @@ from compressor.cli.progress import Progress
 from compressor.core.capture import capture
 from compressor.core.graph import Axis, Graph
 from compressor.errors import InputError
-from compressor.profiling.tables import aligned
+from compressor.tables import aligned
 
 __all__ = ["LayerOptions", "explain"]
 

@@ -19,7 +19,7 @@ from compressor.core.capture import capture
 from compressor.core.plan import Plan
 from compressor.errors import FileError
 from compressor.profiling import Costs, costs
-from compressor.profiling.tables import aligned
+from compressor.tables import aligned
 
 __all__ = ["PlanFileOptions", "check_writable", "plan", "save_plan"]
 

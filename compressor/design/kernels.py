@@ -17,7 +17,7 @@ from compressor.design.rings import energy_outside, n_rings
 from compressor.errors import InputError
 from compressor.filters import FilterBank
 from compressor.profiling import profile
-from compressor.profiling.tables import aligned
+from compressor.tables import aligned
 
 __all__ = ["KernelProposal", "LayerKernels", "suggest_kernels"]
 

@@ -20,9 +20,9 @@ from compressor.design.spectra import Spectra, WriterSpectrum, output_axes, writ
 from compressor.design.spectral_widths import SpectralWidths
 from compressor.errors import BudgetError, InputError
 from compressor.profiling import macs, params
-from compressor.profiling.tables import aligned
 from compressor.scoring import DEFAULT, Scorer, score
 from compressor.scoring.weight_function import WeightScore
+from compressor.tables import aligned
 
 __all__ = ["LayerWidth", "WidthProposal", "suggest_widths"]
 

@@ -10,19 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from compressor.core.batch_norms import BATCH_NORMS, CONVOLUTIONS, takes_batch_statistics
 from compressor.core.tape import Op, Tape, record, references
 from compressor.errors import CaptureError, CompressorError, ModelError
 
 __all__ = ["Convolution", "Norm", "convolutions_of"]
 
-_CONVOLUTIONS = frozenset(("aten.convolution.default", "aten.convolution_overrideable.default"))
-# Batch norms by the places of their argument `training` (None: they never train) and of epsilon.
-_NORMS: dict[str, tuple[int | None, int]] = {
-    "aten.native_batch_norm.default": (5, 7),
-    "aten.cudnn_batch_norm.default": (5, 7),
-    "aten.miopen_batch_norm.default": (5, 7),
-    "aten._native_batch_norm_legit_no_training.default": (None, 6),
-}
 _CASTS = frozenset(("aten._to_copy.default", "aten.clone.default"))
 
 
@@ -83,7 +76,7 @@ def convolutions_of(
     return tuple(
         _convolution(tape, op, operands, norms.get(op.index), levels)
         for op in tape.ops
-        if op.target in _CONVOLUTIONS
+        if op.target in CONVOLUTIONS
     )
 
 
@@ -105,13 +98,13 @@ class _Operands(TorchDispatchMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         target = str(func)
-        if target in _CONVOLUTIONS or target in _NORMS:
+        if target in CONVOLUTIONS or target in BATCH_NORMS:
             self.operands.append((None, *args[1:]))
         return func(*args, **(kwargs or {}))
 
 
 def _seen(ops: Iterable[Op]) -> Iterable[Op]:
-    return (op for op in ops if op.target in _CONVOLUTIONS or op.target in _NORMS)
+    return (op for op in ops if op.target in CONVOLUTIONS or op.target in BATCH_NORMS)
 
 
 def _convolution(
@@ -132,7 +125,7 @@ def _convolution(
     _, weight, *_, transposed, _, groups = operands[op.index]
     entering = levels.get(op.args[0].value)
     depth = 0 if entering is None else entering + 1
-    found = None if norm is None else _norm(operands[norm.index], _NORMS[norm.target][1])
+    found = None if norm is None else _norm(operands[norm.index], BATCH_NORMS[norm.target].epsilon)
     return Convolution(name, op.module, weight, groups, transposed, depth, found)
 
 
@@ -156,13 +149,13 @@ def _norms_behind(tape: Tape) -> dict[int, Op]:
             readers.setdefault(value, []).append(op)
     found = {}
     for op in tape.ops:
-        if op.target not in _CONVOLUTIONS or op.outputs[0] in tape.outputs:
+        if op.target not in CONVOLUTIONS or op.outputs[0] in tape.outputs:
             continue
         reading = readers.get(op.outputs[0] or 0, [])
-        if len(reading) == 1 and reading[0].target in _NORMS and reading[0].args[0].value == op.outputs[0]:
-            training, _ = _NORMS[reading[0].target]
-            if training is None or not reading[0].args[training]:
-                found[op.index] = reading[0]
+        if len(reading) != 1 or reading[0].target not in BATCH_NORMS:
+            continue
+        if reading[0].args[0].value == op.outputs[0] and not takes_batch_statistics(reading[0]):
+            found[op.index] = reading[0]
     return found
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from compressor.filters.quality import Quality
 from compressor.filters.report_layers import LayerReport
+from compressor.tables import aligned
 
 __all__ = ["markdown_table", "text_table"]
 
@@ -23,15 +24,7 @@ def text_table(layers: Sequence[LayerReport]) -> list[str]:
     """The lines of a table with a row for each layer; a dash where something is not defined."""
     columns = [*_FIRST, *_sparsities(_few(layers[0].quality)), *_REST, *_drift(layers), _VERDICT]
     rows = [[column.title for column in columns], *([c.cell(layer) for c in columns] for layer in layers)]
-    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
-    words = (0, len(columns) - 1)  # the others are numbers, flush right
-    lines = [
-        "  ".join(
-            cell.ljust(width) if place in words else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+    lines = aligned(rows, words_last=True)
     return [lines[0], "-" * max(map(len, lines)), *lines[1:]]
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from compressor.profiling.latency import Latency, measure_latency
 from compressor.profiling.profile import Profile, Row, profile
-from compressor.profiling.tables import aligned, megabytes
+from compressor.tables import aligned, megabytes
 
 __all__ = ["Comparison", "compare", "cost_rows", "layer_rows"]
 

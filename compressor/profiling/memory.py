@@ -19,10 +19,10 @@ from torch import nn
 
 from compressor.errors import InputError
 from compressor.profiling.memory_jobs import Job, onnx_jobs, torch_jobs
-from compressor.profiling.tables import aligned
 from compressor.runtimes import Eager, OnnxRuntime, Runtime, Target
 from compressor.runtimes.eager import device_of, modules_of
 from compressor.runtimes.fresh_process import check_system, peaks_of
+from compressor.tables import aligned
 
 __all__ = ["Footprint", "MeasuredBytes", "Memory", "memory"]
 

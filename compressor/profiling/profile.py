@@ -16,7 +16,7 @@ from compressor.profiling.contractions import contraction_macs
 from compressor.profiling.cost import saved_tensors
 from compressor.profiling.operators import Uncounted, uncounted
 from compressor.profiling.peak import recorded_peak_bytes
-from compressor.profiling.tables import aligned, megabytes
+from compressor.tables import aligned, megabytes
 
 __all__ = ["Profile", "Row", "profile"]
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from compressor.core.batch_norms import BATCH_NORMS, CONVOLUTIONS, takes_batch_statistics
 from compressor.core.graph import Graph
 from compressor.core.tape import Op, Ref, Tape, references
 from compressor.observing.precision import widened
@@ -17,15 +18,6 @@ from compressor.scoring.weights import weights_of
 
 __all__ = ["Contraction", "contractions", "folded_weights"]
 
-# Batch norms: which argument is ε, and which says that the statistics of the batch are taken.
-_NORMS: dict[str, tuple[int, int | None]] = {
-    "aten.native_batch_norm.default": (7, 5),
-    "aten.cudnn_batch_norm.default": (7, 5),
-    "aten.miopen_batch_norm.default": (7, 5),
-    "aten.batch_norm.default": (7, 5),
-    "aten._native_batch_norm_legit_no_training.default": (6, None),
-}
-_CONVOLUTIONS = frozenset(("aten.convolution.default", "aten.convolution_overrideable.default"))
 _PRODUCTS = {"aten.mm.default": 1, "aten.addmm.default": 2}  # which argument is the matrix
 
 
@@ -86,7 +78,7 @@ def _contraction(op: Op, tape: Tape, turned: Mapping[int, int]) -> Contraction |
     output = op.outputs[0] if op.outputs else None
     if output is None:
         return None
-    if op.target in _CONVOLUTIONS:
+    if op.target in CONVOLUTIONS:
         name = _name(op.args[1], tape)
         return Contraction(name, int(bool(op.args[6])), int(op.args[8]), output) if name else None
     if op.target in _PRODUCTS:
@@ -101,14 +93,13 @@ def _contraction(op: Op, tape: Tape, turned: Mapping[int, int]) -> Contraction |
 def _scales(tape: Tape, weights: Mapping[str, Tensor]) -> Iterator[tuple[int, Tensor]]:
     """γ / √(σ² + ε) [O] of each value that is read by a batch norm whose statistics are known."""
     for op in tape.ops:
-        if op.target not in _NORMS or not isinstance(op.args[0], Ref):
+        if op.target not in BATCH_NORMS or not isinstance(op.args[0], Ref):
             continue
-        epsilon, of_batch = _NORMS[op.target]
         variance, gamma = _name(op.args[4], tape), _name(op.args[1], tape)
         is_computed = op.args[1] is not None and not gamma  # in the forward: not known here
-        if not variance or is_computed or (of_batch is not None and op.args[of_batch]):
+        if not variance or is_computed or takes_batch_statistics(op):
             continue
-        scale = torch.rsqrt(widened(weights[variance]) + op.args[epsilon])
+        scale = torch.rsqrt(widened(weights[variance]) + op.args[BATCH_NORMS[op.target].epsilon])
         yield op.args[0].value, scale * weights[gamma] if gamma else scale
 
 

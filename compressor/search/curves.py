@@ -14,8 +14,8 @@ import numpy.typing as npt
 from compressor.budget.numbers import exact
 from compressor.core.graph import Graph
 from compressor.errors import FileError, InputError
-from compressor.profiling.tables import aligned
 from compressor.search.files import read_json, write_json
+from compressor.tables import aligned
 
 __all__ = ["Curve", "Sensitivity", "check_drop", "labels", "ranks"]
 

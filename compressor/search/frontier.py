@@ -15,10 +15,10 @@ from compressor.core.plan import Plan
 from compressor.errors import FileError, InputError
 from compressor.profiling.cost import removed_by
 from compressor.profiling.costs import costs
-from compressor.profiling.tables import aligned
 from compressor.search.evaluating import Evaluate, check_evaluate, name_of, weights_digest
 from compressor.search.files import Journal, read_json, write_json
 from compressor.search.measuring import Task, measured, plan_digest
+from compressor.tables import aligned
 
 __all__ = ["Frontier", "Point", "frontier", "point"]
 

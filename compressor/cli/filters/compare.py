@@ -18,7 +18,7 @@ from compressor.cli.progress import Progress
 from compressor.errors import InputError
 from compressor.filters import Basis, FilterBank, LayerDrifts, drift
 from compressor.filters import compare as compare_layers
-from compressor.profiling.tables import aligned
+from compressor.tables import aligned
 
 __all__ = ["CompareOptions", "compare"]
 

@@ -11,7 +11,7 @@ from compressor.cli.filters.drifts import HEAD, cells, plain
 from compressor.cli.objects import close_to
 from compressor.errors import InputError
 from compressor.filters import Basis, Layer, Sketches
-from compressor.profiling.tables import aligned
+from compressor.tables import aligned
 
 __all__ = ["compare_groups", "is_sketch"]
 

@@ -26,7 +26,7 @@ from compressor.filters import (
     sketch_all,
     sketch_on_cluster,
 )
-from compressor.profiling.tables import aligned
+from compressor.tables import aligned
 
 __all__ = ["SketchOptions", "described", "sketch"]
 

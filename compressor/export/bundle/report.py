@@ -13,7 +13,7 @@ from compressor.export.low_precision.accepting import LowPrecisionReport
 from compressor.export.onnx import OnnxReport
 from compressor.export.ort_mobile.ort_format import OrtReport
 from compressor.profiling import Gain
-from compressor.profiling.tables import aligned, megabytes
+from compressor.tables import aligned, megabytes
 
 __all__ = ["Bundle", "moved"]
 

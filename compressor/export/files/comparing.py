@@ -16,9 +16,9 @@ from compressor.export.files.fidelity import Fidelity, Tally
 from compressor.export.files.onnxruntime_tools import require_tools
 from compressor.export.files.sources import Source, read_source
 from compressor.profiling import Latency, measure_latency
-from compressor.profiling.tables import aligned
 from compressor.runtimes import OnnxRuntime
 from compressor.runtimes.sessions import Session
+from compressor.tables import aligned
 
 __all__ = ["FileComparison", "FileRow", "compare_files", "time_of"]
 

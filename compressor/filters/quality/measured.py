@@ -11,19 +11,20 @@ from compressor.errors import InputError
 from compressor.filters.bank import FilterBank
 from compressor.filters.quality.dead import sparse_rows_and_columns
 from compressor.filters.quality.duplicates import Duplicates, duplicates_and_orthogonality
-from compressor.filters.quality.entropy import effective_shapes, entropy_of_kernels
+from compressor.filters.quality.entropy import entropy_of_kernels
+from compressor.filters.quality.judged import JudgedLayer
 from compressor.filters.quality.norms import Norms, norms
 from compressor.filters.quality.populations import Population
 from compressor.filters.quality.sparsity import EPSILONS, Comparison, sparse_kernels, sparsities
 from compressor.filters.quality.threshold import RandomThreshold, entropy_ratio
 from compressor.filters.quality.threshold_table import threshold_for
-from compressor.filters.quality.verdicts import Bounds, Verdict, is_degenerate, verdicts
+from compressor.filters.quality.verdicts import Bounds, Verdict
 
 __all__ = ["Quality", "quality"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Quality:
+class Quality(JudgedLayer):
     """The measures of one bank of filters; see the function of each name for what it is.
 
     `sparsity` is S at `epsilon`, `sparsities` at several ε. The entropies are of the populations raw, clean
@@ -62,34 +63,14 @@ class Quality:
         return self.threshold(self.count) if self.threshold else None
 
     @property
-    def entropy_ratio(self) -> float | None:
-        """H / T_H of all kernels."""
-        return entropy_ratio(self.entropy, self.count, self.threshold) if self.threshold else None
-
-    @property
     def entropy_ratio_clean(self) -> float | None:
         """H / T_H of the kernels that are not sparse, with their number."""
         return entropy_ratio(self.entropy_clean, self.clean_count, self.threshold) if self.threshold else None
 
     @property
-    def effective_shapes(self) -> float:
-        """10^H of all kernels, 1 to K."""
-        return effective_shapes(self.entropy)
-
-    @property
-    def verdicts(self) -> tuple[Verdict, ...]:
-        """All that holds of the layer, the gravest first."""
-        return verdicts(self.sparsity, self.entropy, self.count, self.threshold, bounds=self.bounds)
-
-    @property
     def verdict(self) -> Verdict:
         """The gravest of the verdicts."""
         return self.verdicts[0]
-
-    @property
-    def degenerate(self) -> bool | None:
-        """The published combined rule; None where the kernels are too few for it."""
-        return is_degenerate(self.sparsity, self.entropy, self.count, self.threshold, bounds=self.bounds)
 
     def __repr__(self) -> str:
         return f"Quality({self.name}: {', '.join(verdict.value for verdict in self.verdicts)})"

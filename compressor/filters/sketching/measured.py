@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 
-from compressor.filters.quality.entropy import effective_shapes
+from compressor.filters.quality.judged import JudgedLayer
 from compressor.filters.quality.populations import Population
-from compressor.filters.quality.threshold import RandomThreshold, entropy_ratio
+from compressor.filters.quality.threshold import RandomThreshold
 from compressor.filters.quality.threshold_table import threshold_for
-from compressor.filters.quality.verdicts import Bounds, Verdict, is_degenerate, verdicts
+from compressor.filters.quality.verdicts import Bounds
 from compressor.filters.sketching.sketch import Sketch
 
 __all__ = ["SketchQuality", "quality_of_sketch"]
 
 
 @dataclass(frozen=True, repr=False)
-class SketchQuality:
+class SketchQuality(JudgedLayer):
     """The measures of `Quality` that follow from a sketch, under the same names.
 
     What compares filters with each other (orthogonality, duplicates) needs the filters. `dead_filters` and
@@ -40,26 +40,6 @@ class SketchQuality:
     channels: int
     dead_channels: int
     bounds: Bounds
-
-    @property
-    def entropy_ratio(self) -> float | None:
-        """H / T_H of all kernels."""
-        return entropy_ratio(self.entropy, self.count, self.threshold) if self.threshold else None
-
-    @property
-    def effective_shapes(self) -> float:
-        """10^H of all kernels, 1 to K."""
-        return effective_shapes(self.entropy)
-
-    @property
-    def verdicts(self) -> tuple[Verdict, ...]:
-        """All that holds of the layer, the gravest first."""
-        return verdicts(self.sparsity, self.entropy, self.count, self.threshold, bounds=self.bounds)
-
-    @property
-    def degenerate(self) -> bool | None:
-        """The published combined rule; None where the kernels are too few for it."""
-        return is_degenerate(self.sparsity, self.entropy, self.count, self.threshold, bounds=self.bounds)
 
     def __repr__(self) -> str:
         return f"SketchQuality({self.name}: {', '.join(verdict.value for verdict in self.verdicts)})"

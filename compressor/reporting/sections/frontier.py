@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from compressor.profiling.tables import megabytes
 from compressor.reporting.blocks import Block, Table, Text
 from compressor.reporting.case import Case
 from compressor.reporting.document import Section
 from compressor.reporting.scatter import Scatter, Spot
 from compressor.search import Frontier, Point
+from compressor.tables import megabytes
 
 __all__ = ["frontier"]
 

@@ -1,0 +1,35 @@
+"""Which operators are convolutions and batch norms, and where the arguments of a norm stand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from compressor.core.tape import Op
+
+__all__ = ["BATCH_NORMS", "CONVOLUTIONS", "NormArguments", "takes_batch_statistics"]
+
+CONVOLUTIONS = frozenset(("aten.convolution.default", "aten.convolution_overrideable.default"))
+
+
+@dataclass(frozen=True)
+class NormArguments:
+    """The places of ε, and of the argument that says that the batch's own statistics are taken, if any."""
+
+    epsilon: int
+    training: int | None
+
+
+BATCH_NORMS = {
+    "aten.native_batch_norm.default": NormArguments(7, 5),
+    "aten.cudnn_batch_norm.default": NormArguments(7, 5),
+    "aten.miopen_batch_norm.default": NormArguments(7, 5),
+    "aten.batch_norm.default": NormArguments(7, 5),
+    "aten._native_batch_norm_legit_no_training.default": NormArguments(6, None),
+}
+"""The input is argument 0, γ 1, β 2, the mean 3, the variance 4."""
+
+
+def takes_batch_statistics(norm: Op) -> bool:
+    """Whether a batch norm of the tape takes the statistics of its batch: it is no fixed scale then."""
+    training = BATCH_NORMS[norm.target].training
+    return training is not None and bool(norm.args[training])
