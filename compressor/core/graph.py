@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
+from compressor.core.alone import alone
 from compressor.core.channels import Mask, UnitArray, free, gone, sites
 from compressor.core.plan import Cut, Patch, PatchValue, Plan, Role, Signature, Size, SizeValue
 from compressor.core.tape import Tape
@@ -284,14 +285,10 @@ class Graph:
         return Plan(tuple(cuts), self._sizes(padded), self.signature, note, needed)
 
     def _sizes(self, padded: Mask) -> tuple[Size, ...]:
-        modules = dict(self.model.named_modules())
-        changed: dict[tuple[str, str], SizeValue] = {}
-        old: dict[tuple[str, str], SizeValue] = {}
+        old = self._present_sizes()
+        changed = dict(old)
         for rule in self.size_rules:
             key = (rule.module, rule.attribute)
-            if key not in old:
-                value = getattr(modules[rule.module], rule.attribute)
-                old[key] = changed[key] = value if isinstance(value, int) else tuple(value)
             kept = int((~gone(rule.units, padded)).sum()) // rule.divisor
             current = changed[key]
             if rule.item is None:
@@ -300,6 +297,16 @@ class Graph:
                 assert isinstance(current, tuple)
                 changed[key] = (*current[: rule.item], kept, *current[rule.item + 1 :])
         return tuple(Size(*key, old[key], new) for key, new in changed.items() if new != old[key])
+
+    def _present_sizes(self) -> dict[tuple[str, str], SizeValue]:
+        """What the model's modules hold now; not while another thread rehearses on it with other sizes."""
+        found: dict[tuple[str, str], SizeValue] = {}
+        with alone():
+            modules = dict(self.model.named_modules())
+            for rule in self.size_rules:
+                value = getattr(modules[rule.module], rule.attribute)
+                found[rule.module, rule.attribute] = value if isinstance(value, int) else tuple(value)
+        return found
 
     def explain(self, name: str) -> str:
         """Why the channels of a module or tensor can or cannot be removed, in words.
