@@ -1,4 +1,4 @@
-"""The results page is what the kept results say, and none of them is left out."""
+"""The results page and its figures are what the kept results say, and none of them is left out."""
 
 from __future__ import annotations
 
@@ -8,12 +8,38 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import report, results
+from benchmarks import claims, report, results
 from tests.conftest import ROOT
 
 
 def test_the_page_is_what_the_results_say() -> None:
     assert report.PAGE.read_text(encoding="utf-8") == report.page(), "run: python -m benchmarks.report"
+
+
+def test_the_figures_are_what_the_results_say(tmp_path: Path) -> None:
+    drawn = {file.name: file for file in report.drawn(tmp_path)}
+    assert {file.name for file in report.FIGURES.iterdir()} == {*drawn}
+    kept = {name: report.FIGURES / name for name in drawn}
+    if not all(map(report.same_matplotlib, kept.values())):
+        pytest.skip("figures drawn by another version of matplotlib differ in their bytes")
+    for name, file in drawn.items():
+        assert kept[name].read_bytes() == file.read_bytes(), f"{name}: run python -m benchmarks.report"
+
+
+def test_every_figure_is_on_the_page_with_words_for_it() -> None:
+    shown = dict(re.findall(r"!\[(.*?)\]\(figures/(.*?)\)", report.PAGE.read_text(encoding="utf-8")))
+    assert {*shown.values()} == {file.name for file in report.FIGURES.iterdir()}
+    assert all(len(words) > 40 for words in shown)
+
+
+def test_the_contents_lead_to_every_section() -> None:
+    text = report.PAGE.read_text(encoding="utf-8")
+    titles = re.findall(r"^## (.*)$", text, flags=re.MULTILINE)
+    links = re.findall(r"^- \[(.*)\]\(#(.*)\)$", text, flags=re.MULTILINE)
+    assert [title for title, _ in links] == titles and len(titles) >= len(claims.CLAIMS)
+    assert dict(links)["Widths by the spectra of filters, kernels that share a basis"] == (
+        "widths-by-the-spectra-of-filters-kernels-that-share-a-basis"
+    )
 
 
 def test_every_result_is_on_the_page() -> None:
@@ -52,7 +78,7 @@ def test_who_is_faster_is_the_median_of_the_ratios() -> None:
         return {"network": name, "rounds": rounds, "params_left": left}
 
     rows = {"networks": [network("a", 0.5, 0.7, 3.0), network("b", 1.2, 0.9, 1.1)]}
-    said = report.beside_torch_pruning([{"rows": rows}])
+    said = claims.beside_torch_pruning([{"rows": rows}])
     assert said.endswith("see the parameters left: b.")
     assert "faster** on 1 of 2: a (0.70)" in said
     assert "Torch-Pruning is faster** on 1: b (1.10)" in said

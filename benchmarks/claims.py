@@ -1,0 +1,164 @@
+"""The claims of the results page: what is said, how to repeat it, which results and figures show it."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from benchmarks.figures import coverage, filter_scale, imbalanced, one_shot, phone, search, speed
+from benchmarks.figures.canvas import Content, Draw
+from benchmarks.results import Table
+
+__all__ = ["CLAIMS", "Claim", "beside_torch_pruning", "covered"]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A section of the page: what is claimed, how to repeat it, and which files and tables show it.
+
+    `files` are names of results without their ending, or patterns of them; `tables` are the beginnings of the
+    titles that are shown, all of them where there is none. `said` makes sentences or a table of the files.
+    `pictures` are figures of the files, by the name of the figure's own file; the first line of the function
+    says what it shows.
+    """
+
+    title: str
+    text: str
+    command: str
+    files: tuple[str, ...]
+    tables: tuple[str, ...] = ()
+    said: Callable[[Sequence[Content]], str] | None = None
+    pictures: Mapping[str, Draw] = field(default_factory=dict)
+
+
+def covered(kept: Sequence[Content]) -> str:
+    """How many networks of each source had each outcome."""
+    names = ("exact", "exact, kept statistics", "refused", "wrong", "fails", "not run")
+    lines = []
+    for content in kept:
+        counts = Counter(row["status"] for row in content["rows"])
+        source = content["rows"][0]["source"]
+        lines.append((source, str(len(content["rows"])), *(str(counts[name]) for name in names)))
+    return Table("Networks", ("source", "networks", *names), tuple(lines)).markdown()
+
+
+def beside_torch_pruning(kept: Sequence[Content]) -> str:
+    """Who is faster where: medians of the ratio in each round, ours with a new network, theirs in place."""
+    won, lost, unequal = [], [], []
+    for row in kept[0]["rows"]["networks"]:
+        both = [times for times in row["rounds"] if "ours" in times and "theirs_" in times]
+        ratio = statistics.median(times["ours"]["cpu_s"] / times["theirs_"]["cpu_s"] for times in both)
+        (won if ratio < 1 else lost).append(f"{row['network']} ({ratio:.2f})")
+        if abs(row["params_left"]["ours"] - row["params_left"]["theirs_"]) > 0.01:
+            unequal.append(row["network"])
+    networks = len(won) + len(lost)
+    text = (
+        f"CPU time of ours over theirs. **Ours is faster** on {len(won)} of {networks}: {', '.join(won)}. "
+        f"**Torch-Pruning is faster** on {len(lost)}: {', '.join(lost)}."
+    )
+    return f"{text} Not equal work, see the parameters left: {', '.join(unequal)}." if unequal else text
+
+
+CLAIMS = (
+    Claim(
+        "Exact on what is covered",
+        "Pruned networks of three libraries against the original without the removed channels, by two checks "
+        "that share no code.",
+        "python -m benchmarks.coverage",
+        ("coverage-torchvision", "coverage-timm", "coverage-transformers"),
+        said=covered,
+        pictures={"coverage": coverage.outcomes},
+    ),
+    Claim(
+        "Accuracy right after the cut",
+        "ResNet-56 on CIFAR-10, no training: as cut, with norms measured anew, reconstructed.",
+        "python -m benchmarks.one_shot",
+        ("one_shot", "one_shot-1500-images"),
+        ("50 %", "70 %"),
+        pictures={"one_shot": one_shot.by_scorer},
+    ),
+    Claim(
+        "Half of the MACs as time on a device",
+        "Files of five networks, pruned by a latency table and without one.",
+        "python -m benchmarks.phone",
+        ("phone",),
+        pictures={"phone": phone.macs_become_time},
+    ),
+    Claim(
+        "Time and memory beside Torch-Pruning",
+        "Half of the channels of every layer. Theirs cuts in place and does not verify; ours returns a new "
+        "network, verification not counted.",
+        "python -m benchmarks.speed --rounds 3",
+        ("speed",),
+        said=beside_torch_pruning,
+        pictures={"speed": speed.ratios, "growth": speed.growth},
+    ),
+    Claim(
+        "Imbalanced medical images",
+        "Every criterion with one recipe on HAM10000 and PneumoniaMNIST.",
+        "python -m benchmarks.imbalanced",
+        ("imbalanced", "imbalanced-default", "imbalanced-tuning"),
+        ("HAM10000: 58 %", "PneumoniaMNIST-1:9: 58 %", "Filters rescaled", "Fine-tuning rates"),
+        pictures={"imbalanced": imbalanced.by_criterion},
+    ),
+    Claim(
+        "Ratios that are searched for",
+        "Sensitivity and Optuna beside what budgets choose, as cut and after recovery.",
+        "python -m benchmarks.search",
+        ("search-*",),
+        pictures={"search": search.by_choice},
+    ),
+    Claim(
+        "The claim of the Beta-Rank app",
+        "79 % less memory and 72 % less time, by every definition of memory.",
+        "python -m benchmarks.app_claim --seeds 0 1",
+        ("app_claim",),
+        ("The app's claim", "VGG-16, HAM10000: what its files name"),
+    ),
+    Claim(
+        "Pruning and int8 together",
+        "Bytes, accuracy and time of files in float32, int8 and half precision.",
+        "python -m benchmarks.low_precision --network resnet56_cifar",
+        ("low_precision-resnet20_cifar", "low_precision-resnet56_cifar"),
+    ),
+    Claim(
+        "Training channels to zero first",
+        "MaskSparsity beside slimming and cutting first, ResNet-20.",
+        "python -m benchmarks.sparse_training",
+        ("sparse_training",),
+    ),
+    Claim(
+        "What scoring costs",
+        "Beta-Rank beside the forward passes that it needs.",
+        "python -m benchmarks.scoring_cost",
+        ("scoring_cost",),
+    ),
+    Claim(
+        "Filter quality as a criterion",
+        "It loses to the plain norm; dead filters are free.",
+        "python -m benchmarks.filter_quality",
+        ("filter_quality",),
+        ("resnet20_cifar: only", "resnet56_cifar: only", "resnet20_cifar, criteria, norms"),
+    ),
+    Claim(
+        "Widths by the spectra of filters, kernels that share a basis",
+        "Beside uniform widths and norms, ResNet-20.",
+        "python -m benchmarks.filter_widths",
+        ("filter_widths",),
+    ),
+    Claim(
+        "Initial filters from data and closed forms",
+        "Beside He's, and degenerate filters of a pruned network drawn anew.",
+        "python -m benchmarks.filter_init",
+        ("filter_init",),
+    ),
+    Claim(
+        "Sketches of very many filters",
+        "Speed, exactness and memory.",
+        "python -m benchmarks.filter_scale",
+        ("filter_scale",),
+        pictures={"filter_scale": filter_scale.time_and_memory},
+    ),
+)
