@@ -14,6 +14,7 @@ from compressor.design.layer import Part
 from compressor.design.noise import GAIN_OF_RELU, check_gain
 from compressor.errors import InputError
 from compressor.filters import Basis, FilterBank, Histogram, Moments
+from compressor.filters.kernel_sizes import size_words
 
 __all__ = ["GaussianKernels", "HistogramKernels", "SampledKernels", "unit_kernels"]
 
@@ -194,4 +195,4 @@ def _scaled(part: Part, kernels_NK: Tensor, gain: float) -> Tensor:
 
 
 def _shown(size: tuple[int, ...]) -> str:
-    return " x ".join(map(str, size)) or "no extent"
+    return size_words(size) or "no extent"

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from compressor.errors import InputError
+from compressor.filters.kernel_sizes import size_words
 
-__all__ = ["FilterBank", "kernel_matrix", "require_finite"]
+__all__ = ["FilterBank", "checked_weight", "kernel_matrix", "require_finite"]
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -51,7 +52,7 @@ class FilterBank:
 
     def __post_init__(self) -> None:
         where = f"{self.model}: {self.name}" if self.model else self.name
-        object.__setattr__(self, "weight", _checked(self.weight, f"the weight of {where}"))
+        object.__setattr__(self, "weight", checked_weight(self.weight, f"the weight of {where}"))
         if self.groups < 1 or len(self.weight) % self.groups:
             raise InputError(
                 f"{where}: {len(self.weight)} filters do not make {self.groups} groups: "
@@ -60,7 +61,7 @@ class FilterBank:
 
     def __repr__(self) -> str:
         filters, kernels = self.weight.shape[:2]
-        size = " x ".join(map(str, self.kernel_size))
+        size = size_words(self.kernel_size)
         return f"FilterBank({self.name}: {filters} x {kernels} kernels of {size})"
 
     @property
@@ -85,7 +86,7 @@ def kernel_matrix(weight: Tensor) -> Tensor:
     >>> kernel_matrix(torch.randn(8, 4, 5)).shape
     torch.Size([32, 5])
     """
-    return _checked(weight, "a weight").flatten(0, 1).flatten(1)
+    return checked_weight(weight, "the weight").flatten(0, 1).flatten(1)
 
 
 def require_finite(values: Tensor, named: str) -> None:
@@ -109,7 +110,8 @@ def require_finite(values: Tensor, named: str) -> None:
         )
 
 
-def _checked(weight: Tensor, named: str) -> Tensor:
+def checked_weight(weight: Tensor, named: str) -> Tensor:
+    """The weight [O, I, *k], detached; raises InputError, with what it is `named`, as `FilterBank` does."""
     if not isinstance(weight, Tensor):
         raise InputError(f"{named} is a tensor [O, I, *kernel], got {type(weight).__name__}")
     weight = weight.detach()

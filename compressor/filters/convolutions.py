@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from compressor.core.batch_norms import BATCH_NORMS, CONVOLUTIONS, takes_batch_statistics
+from compressor.core.batch_norms import BATCH_NORMS, CONVOLUTIONS, sole_norms
 from compressor.core.tape import Op, Tape, record, references
 from compressor.errors import CaptureError, CompressorError, ModelError
 
@@ -71,7 +71,14 @@ def convolutions_of(
                 f"{error}. They are a tensor, a tuple of arguments, or a mapping of keyword arguments"
             ) from error
     operands = dict(zip((op.index for op in _seen(tape.ops)), seen.operands, strict=True))
-    norms = _norms_behind(tape)
+    alone = sole_norms(tape)
+    norms = {
+        op.index: alone[out]
+        for op in tape.ops
+        if op.target in CONVOLUTIONS
+        for out in op.outputs
+        if out in alone
+    }
     levels = _levels(tape, {norm.index for norm in norms.values()})
     return tuple(
         _convolution(tape, op, operands, norms.get(op.index), levels)
@@ -139,24 +146,6 @@ def _source(tape: Tape, value: int) -> int:
 
 def _norm(operands: tuple[Any, ...], epsilon: int) -> Norm:
     return Norm(operands[1], operands[4], operands[epsilon])
-
-
-def _norms_behind(tape: Tape) -> dict[int, Op]:
-    """For each convolution whose result only a batch norm in eval mode reads, that norm."""
-    readers: dict[int, list[Op]] = {}
-    for op in tape.ops:
-        for value in set(references((*op.args, *op.kwargs.values()))):
-            readers.setdefault(value, []).append(op)
-    found = {}
-    for op in tape.ops:
-        if op.target not in CONVOLUTIONS or op.outputs[0] in tape.outputs:
-            continue
-        reading = readers.get(op.outputs[0] or 0, [])
-        if len(reading) != 1 or reading[0].target not in BATCH_NORMS:
-            continue
-        if reading[0].args[0].value == op.outputs[0] and not takes_batch_statistics(reading[0]):
-            found[op.index] = reading[0]
-    return found
 
 
 def _levels(tape: Tape, uncounted: set[int]) -> dict[int, int]:

@@ -8,10 +8,11 @@ from dataclasses import KW_ONLY, dataclass
 from torch import Tensor
 
 from compressor.errors import InputError
-from compressor.filters.bank import FilterBank, kernel_matrix, require_finite
+from compressor.filters.bank import FilterBank, checked_weight, require_finite
 from compressor.filters.basis import Basis
 from compressor.filters.divergence import divergence
 from compressor.filters.histograms import BINS, Histogram, fixed_limits, without_zeros
+from compressor.filters.kernel_sizes import size_words
 from compressor.filters.moments import Moments
 from compressor.filters.noise import Noise, noise_floor
 from compressor.filters.scaling import scaled_kernels
@@ -169,7 +170,7 @@ def kernel_groups(kernels: Kernels, named: str) -> list[Tensor]:
     """The kernel matrices [N, K] of one kernel size of what was given; InputError for others."""
     if isinstance(kernels, Tensor):
         if kernels.ndim > 2:
-            return [kernel_matrix(kernels)]
+            return [checked_weight(kernels, f"the weight of {named} kernels").flatten(0, 1).flatten(1)]
         if kernels.ndim < 2 or not kernels.numel() or not kernels.is_floating_point():
             raise InputError(
                 f"{named} kernels: expected a matrix [N, K] or a weight [O, I, *k] of a floating type, not "
@@ -186,7 +187,7 @@ def kernel_groups(kernels: Kernels, named: str) -> list[Tensor]:
         )
     size_of = {bank.kernel_size: bank for bank in banks}
     if len(size_of) > 1:
-        said = ", ".join(f"{'×'.join(map(str, size))} ({bank.name})" for size, bank in size_of.items())
+        said = ", ".join(f"{size_words(size)} ({bank.name})" for size, bank in size_of.items())
         raise InputError(
             f"{named} kernels are of several sizes: {said}. Choose one, as in "
             "[bank for bank in banks(model) if bank.kernel_size == (3, 3)]"

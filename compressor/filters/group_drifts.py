@@ -19,6 +19,7 @@ from compressor.filters.drift import (
     pooled_histogram,
 )
 from compressor.filters.histograms import BINS, data_limits
+from compressor.tables import aligned
 
 __all__ = ["GroupDrifts", "drifts", "published_drifts"]
 
@@ -45,13 +46,8 @@ class GroupDrifts:
         return f"GroupDrifts({len(self.names)} groups, {above} of {len(self.pairs)} pairs above noise)"
 
     def __str__(self) -> str:
-        width = max(map(len, self.names))
-        column = max(width, 7)
-        lines = [" ".join([" " * width, *(f"{name:>{column}}" for name in self.names)])]
-        for name in self.names:
-            cells = [self._cell(name, other) for other in self.names]
-            lines.append(" ".join([f"{name:<{width}}", *(f"{cell:>{column}}" for cell in cells)]))
-        return "\n".join([*lines, "(in parentheses: within noise)"])
+        rows = [[name, *(self._cell(name, other) for other in self.names)] for name in self.names]
+        return "\n".join([*aligned([["", *self.names], *rows]), "(in parentheses: within noise)"])
 
     def _cell(self, name: str, other: str) -> str:
         if name == other:

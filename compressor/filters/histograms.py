@@ -34,8 +34,7 @@ class Histogram:
     *Source: P. Gavrikov, J. Keuper, 2022, arXiv 2203.15331 and their code: 70 bins, one range for all
     components.* Departures: the range is fixed by default (`fixed_limits`), where theirs is that of the
     data at hand (`data_limits`), so that histograms made apart compare; zeros are left out, where theirs
-    count them
-    (`keep_zeros=True`).
+    count them (`keep_zeros=True`).
 
     >>> kernels = torch.randn(1000, 9, generator=torch.manual_seed(0))
     >>> basis = Basis.cosines((3, 3))

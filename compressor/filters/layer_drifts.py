@@ -11,8 +11,12 @@ from compressor.filters.bank import FilterBank
 from compressor.filters.basis import Basis
 from compressor.filters.drift import Drift, drift, pooled_basis
 from compressor.filters.histograms import BINS
+from compressor.filters.kernel_sizes import size_words
+from compressor.tables import aligned
 
 __all__ = ["LayerDrift", "LayerDrifts", "compare"]
+
+_TITLES = ("layer", "kernel", "before", "after", "zero", "zero", "D", "noise", "up to", "")
 
 
 @dataclass(frozen=True)
@@ -25,15 +29,20 @@ class LayerDrift:
     reason: str = ""
 
     def __str__(self) -> str:
-        size = "×".join(map(str, self.kernel_size)) if self.kernel_size else "-"
+        return "  ".join(filter(None, self.cells()))
+
+    def cells(self) -> tuple[str, ...]:
+        """What stands in its row of a table, in the order of the titles."""
+        size = "x".join(map(str, self.kernel_size)) if self.kernel_size else "-"
         if self.drift is None:
-            return f"{size:>7}  {self.reason}"
-        found = self.drift
-        said = "above" if found.above_noise else "within"
-        zeros = " ".join(f"{share:6.1%}" for share in found.zero_shares)
+            return (self.name, size, *[""] * 7, self.reason)
+        found, noise = self.drift, self.drift.noise
         return (
-            f"{size:>7} {found.counts[0]:>9,} {found.counts[1]:>9,}  {zeros}  {found.value:>9.4f} "
-            f"{found.noise.expected:>9.4f} {found.noise.high:>9.4f}  {said}"
+            *(self.name, size),
+            *(f"{count:,}" for count in found.counts),
+            *(f"{share:.1%}" for share in found.zero_shares),
+            *(f"{value:.4f}" for value in (found.value, noise.expected, noise.high)),
+            "above" if found.above_noise else "within",
         )
 
 
@@ -67,12 +76,7 @@ class LayerDrifts:
         return f"LayerDrifts({len(self.compared)} layers compared, {above} above noise, {left} left out)"
 
     def __str__(self) -> str:
-        width = max(len("layer"), *(len(row.name) for row in self.rows))
-        head = (
-            f"{'layer':<{width}} {'kernel':>7} {'before':>9} {'after':>9}  {'zero':>6} {'zero':>6}  {'D':>9} "
-            f"{'noise':>9} {'up to':>9}"
-        )
-        return "\n".join([head, *(f"{row.name:<{width}} {row}" for row in self.rows)])
+        return "\n".join(aligned([_TITLES, *(row.cells() for row in self.rows)], words_last=True))
 
 
 def compare(
@@ -148,7 +152,7 @@ def _reason(first: FilterBank | None, second: FilterBank | None, basis: Basis | 
     if first is None or second is None:
         return f"only {'after' if first is None else 'before'}"
     if first.kernel_size != second.kernel_size:
-        return f"kernels of {'×'.join(map(str, second.kernel_size))} after"
+        return f"kernels of {size_words(second.kernel_size)} after"
     width = math.prod(first.kernel_size)
     if width == 1:
         return "kernels of one element have no shape"

@@ -17,6 +17,7 @@ from compressor.filters.bank import FilterBank
 from compressor.filters.basis import Basis
 from compressor.filters.figures.of_report import write_figures
 from compressor.filters.findings import CAVEAT, Finding, findings, trend
+from compressor.filters.kernel_sizes import KernelSize
 from compressor.filters.modules import banks
 from compressor.filters.quality import Quality, quality
 from compressor.filters.report_layers import LayerReport
@@ -143,7 +144,7 @@ def report(
     x: Tensor | tuple[Any, ...] | Mapping[str, Any] | Graph | None = None,
     *,
     fold_batch_norm: bool = False,
-    kernel_size: int | tuple[int, ...] | None = None,
+    kernel_size: KernelSize = None,
     include_transposed: bool = False,
     model_name: str = "",
     basis: Basis | None = None,

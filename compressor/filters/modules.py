@@ -19,6 +19,7 @@ from compressor.errors import InputError, ModelError, SpecializationWarning
 from compressor.filters.bank import FilterBank, require_finite
 from compressor.filters.convolutions import Convolution, convolutions_of
 from compressor.filters.depths import conv_depths
+from compressor.filters.kernel_sizes import KernelSize, check_wanted, is_wanted, size_words
 
 __all__ = ["banks"]
 
@@ -27,7 +28,7 @@ def banks(
     model: nn.Module,
     x: Tensor | tuple[Any, ...] | Mapping[str, Any] | Graph | None = None,
     *,
-    kernel_size: int | tuple[int, ...] | None = None,
+    kernel_size: KernelSize = None,
     include_transposed: bool = False,
     fold_batch_norm: bool = False,
     model_name: str = "",
@@ -56,9 +57,10 @@ def banks(
     left out. Both give the same ranks unless branches beside each other differ in operators that only one
     of them has. Convolutions over one and three dimensions, which are left out there, are ranked apart.
 
-    Raises InputError where nothing is found, or a weight is not finite; ModelError for lazy, quantised,
-    scripted and meta modules and weights computed from the inputs; CaptureError where the model does not
-    run. Warns (SpecializationWarning) of convolutions that the example inputs do not reach.
+    Raises InputError where nothing is found, for a size that is none, and a weight that is not finite;
+    ModelError for lazy, quantised, scripted and meta modules and weights computed from the inputs;
+    CaptureError where the model does not run. Warns (SpecializationWarning) of convolutions that the example
+    inputs do not reach.
 
     >>> net = nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 1))
     >>> banks(net)
@@ -68,6 +70,7 @@ def banks(
     (True, False, 1, 1.0)
     """
     _check(model)
+    check_wanted(kernel_size)
     if x is None:
         if fold_batch_norm:
             raise InputError(
@@ -79,7 +82,7 @@ def banks(
         found = convolutions_of(model, *_call(model, x))
         _warn_of_unreached(model, found)
     counted = [c for c in found if include_transposed or not c.transposed]
-    kept = [c for c in counted if _is_of_size(c.weight, kernel_size)]
+    kept = [c for c in counted if is_wanted(c.weight.shape[2:], kernel_size)]
     if not kept:
         raise InputError(_nothing(model, found, counted, kernel_size))
     places = {} if x is None else _places(counted)
@@ -158,13 +161,6 @@ def _warn_of_unreached(model: nn.Module, found: Sequence[Convolution]) -> None:
         )
 
 
-def _is_of_size(weight: Tensor, kernel_size: int | tuple[int, ...] | None) -> bool:
-    size = tuple(weight.shape[2:])
-    if isinstance(kernel_size, int):
-        return set(size) == {kernel_size}
-    return kernel_size is None or size == tuple(kernel_size)
-
-
 def _places(counted: Sequence[Convolution]) -> dict[int, tuple[int, float]]:
     """The rank of each convolution's depth among those over as many dimensions."""
     places = {}
@@ -211,12 +207,12 @@ def _nothing(
     model: nn.Module,
     found: Sequence[Convolution],
     counted: Sequence[Convolution],
-    kernel_size: int | tuple[int, ...] | None,
+    kernel_size: KernelSize,
 ) -> str:
     lead = f"{type(model).__name__} has no convolution"
     if counted:
         sizes = sorted({tuple(c.weight.shape[2:]) for c in counted})
-        listed = ", ".join(" x ".join(map(str, size)) for size in sizes)
+        listed = ", ".join(size_words(size) for size in sizes)
         return f"{lead} with kernels of size {kernel_size}: it has {listed}"
     if found:
         return f"{lead} but {len(found)} transposed ones: include_transposed=True takes them"

@@ -14,6 +14,7 @@ from compressor.filters.bank import FilterBank
 from compressor.filters.basis import Basis
 from compressor.filters.drift import drift_of_histograms, pooled_basis, pooled_histogram
 from compressor.filters.histograms import Histogram
+from compressor.filters.kernel_sizes import size_words
 from compressor.filters.phenotypes import phenotype
 from compressor.filters.report_layers import LayerReport
 
@@ -32,7 +33,7 @@ class Standing:
         fitted = f"of {self.basis.count:,} kernels" if self.basis.count else "of no data"
         first = ", ".join(f"{100 * share:.0f} %" for share in self.basis.shares_K[:3].tolist())
         return (
-            f"D: {_named(self.kernel_size)} kernels against those of {self.reference}, in basis "
+            f"D: {size_words(self.kernel_size)} kernels against those of {self.reference}, in basis "
             f"{self.basis.identity} {fitted} (variance of its first shapes: {first}); noise below the floor."
         )
 
@@ -70,8 +71,8 @@ def standing(
     compared = None if reference is None else [bank for bank in reference if bank.kernel_size == size]
     if reference is not None and not compared:
         raise InputError(
-            f"the reference has kernels of {_sizes(reference) or 'no size'}, the layers of {_named(size)}: "
-            f"there is nothing to compare them with"
+            f"the reference has kernels of {_sizes(reference) or 'no size'}, the layers of "
+            f"{size_words(size)}: there is nothing to compare them with"
         )
     used = basis or _basis_of(compared or fitting)
     if used is None:
@@ -134,8 +135,4 @@ def _basis_of(found: Sequence[FilterBank]) -> Basis | None:
 
 
 def _sizes(found: Iterable[FilterBank]) -> str:
-    return ", ".join(sorted({_named(bank.kernel_size) for bank in found}))
-
-
-def _named(size: tuple[int, ...]) -> str:
-    return " x ".join(map(str, size))
+    return ", ".join(sorted({size_words(bank.kernel_size) for bank in found}))

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from compressor.core.batch_norms import BATCH_NORMS, CONVOLUTIONS, takes_batch_statistics
+from compressor.core.batch_norms import BATCH_NORMS, CONVOLUTIONS, sole_norms
 from compressor.core.graph import Graph
 from compressor.core.tape import Op, Ref, Tape, references
 from compressor.observing.precision import widened
@@ -56,7 +56,7 @@ def folded_weights(graph: Graph) -> dict[str, Tensor]:
     reads.update(tape.outputs)
     scales = dict(_scales(tape, weights))
     for use in contractions(tape):
-        if reads[tape.by_name[use.weight]] == reads[use.output] == 1 and use.output in scales:
+        if reads[tape.by_name[use.weight]] == 1 and use.output in scales:
             weights[use.weight] = _scaled(weights[use.weight], scales[use.output], use)
     return weights
 
@@ -91,16 +91,14 @@ def _contraction(op: Op, tape: Tape, turned: Mapping[int, int]) -> Contraction |
 
 
 def _scales(tape: Tape, weights: Mapping[str, Tensor]) -> Iterator[tuple[int, Tensor]]:
-    """γ / √(σ² + ε) [O] of each value that is read by a batch norm whose statistics are known."""
-    for op in tape.ops:
-        if op.target not in BATCH_NORMS or not isinstance(op.args[0], Ref):
+    """γ / √(σ² + ε) [O] of each value that only a batch norm reads whose scale and statistics are known."""
+    for value, norm in sole_norms(tape).items():
+        variance, gamma = _name(norm.args[4], tape), _name(norm.args[1], tape)
+        is_computed = norm.args[1] is not None and not gamma  # in the forward: not known here
+        if not variance or is_computed:
             continue
-        variance, gamma = _name(op.args[4], tape), _name(op.args[1], tape)
-        is_computed = op.args[1] is not None and not gamma  # in the forward: not known here
-        if not variance or is_computed or takes_batch_statistics(op):
-            continue
-        scale = torch.rsqrt(widened(weights[variance]) + op.args[BATCH_NORMS[op.target].epsilon])
-        yield op.args[0].value, scale * weights[gamma] if gamma else scale
+        scale = torch.rsqrt(widened(weights[variance]) + norm.args[BATCH_NORMS[norm.target].epsilon])
+        yield value, scale * weights[gamma] if gamma else scale
 
 
 def _name(argument: Any, tape: Tape) -> str:

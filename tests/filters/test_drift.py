@@ -102,7 +102,7 @@ def test_bad_input_is_refused() -> None:
     with pytest.raises(InputError, match="9 and of 25 elements do not compare"):
         drift(some, torch.randn(4, 4, 5, 5))
     sizes = [FilterBank(some, "conv1"), FilterBank(torch.randn(4, 4, 1, 1), "conv2")]
-    with pytest.raises(InputError, match=r"several sizes: 3×3 \(conv1\), 1×1 \(conv2\)"):
+    with pytest.raises(InputError, match=r"several sizes: 3 x 3 \(conv1\), 1 x 1 \(conv2\)"):
         drift(sizes, some)
     with pytest.raises(InputError, match="the second kernels: expected one bank at least"):
         drift(some, [])

@@ -49,7 +49,7 @@ def test_layers_are_compared_by_name(before: list[FilterBank], after: list[Filte
         "point": "kernels of one element have no shape",
         "gone": "only before",
         "dead": "all zero after",
-        "shrunk": "kernels of 3×3 after",
+        "shrunk": "kernels of 3 x 3 after",
         "new": "only after",
     }
     assert [row.name for row in table] == [*(one.name for one in before), "new"]
@@ -93,8 +93,8 @@ def test_the_table_as_text_has_a_line_for_each_layer(
         "up",
         "to",
     ]
-    assert lines[3].split()[:4] == ["conv2", "3×3", "1,024", "1,024"] and lines[3].endswith("above")
-    assert lines[5].split() == ["gone", "3×3", "only", "before"]
+    assert lines[3].split()[:4] == ["conv2", "3x3", "1,024", "1,024"] and lines[3].endswith("above")
+    assert lines[5].split() == ["gone", "3x3", "only", "before"]
 
 
 def test_nothing_in_common_is_a_table_of_reasons() -> None:

@@ -10,6 +10,7 @@ from compressor.errors import InputError
 from compressor.filters.basis import Basis
 from compressor.filters.figures.canvas import grid
 from compressor.filters.figures.pictures import draw_kernel, picture_shape
+from compressor.filters.kernel_sizes import size_words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,7 +33,7 @@ def basis_figure(
     """
     if math.prod(kernel_size) != basis.width:
         raise InputError(
-            f"kernels of {' x '.join(map(str, kernel_size))} have {math.prod(kernel_size)} elements, those "
+            f"kernels of {size_words(kernel_size)} have {math.prod(kernel_size)} elements, those "
             f"of basis {basis.identity} {basis.width}: give the kernel size it was made for"
         )
     count = min(at_most, basis.width)

@@ -14,6 +14,7 @@ from compressor.filters.figures.depth import depth_figure
 from compressor.filters.figures.histograms import histogram_figure
 from compressor.filters.figures.phenotypes import phenotype_figure
 from compressor.filters.histograms import Histogram
+from compressor.filters.kernel_sizes import size_words
 from compressor.filters.report_layers import LayerReport
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def write_figures(
 
 def _of_shapes(report: FilterReport, standing: Standing) -> dict[str, Figure]:
     layers = [layer for layer in report.layers if layer.histogram is not None]
-    size = " x ".join(map(str, standing.kernel_size))
+    size = size_words(standing.kernel_size)
     basis, about = standing.basis, f"{report.model}, {size} kernels, basis {standing.basis.identity}"
     title = f"{about}: shapes and their shares of the variance"
     figures = {"basis": basis_figure(basis, kernel_size=standing.kernel_size, title=title)}

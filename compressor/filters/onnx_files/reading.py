@@ -14,6 +14,7 @@ from compressor.errors import FileError, InputError
 from compressor.extras import imported
 from compressor.filters.bank import FilterBank
 from compressor.filters.depths import conv_depths
+from compressor.filters.kernel_sizes import KernelSize, check_wanted, is_wanted, size_words
 from compressor.filters.onnx_files.constants import Constants, NotConstantError
 from compressor.filters.onnx_files.depths import node_depths
 from compressor.filters.onnx_files.facts import OnnxFacts, facts_of
@@ -62,7 +63,7 @@ class OnnxBanks:
 def banks_of_onnx(
     path: str | os.PathLike[str],
     *,
-    kernel_size: int | Sequence[int] | None = (3, 3),
+    kernel_size: KernelSize = (3, 3),
     model_name: str | None = None,
 ) -> tuple[FilterBank, ...]:
     """The convolutions of a file with kernels of that size (None: of any), in the order of its graph.
@@ -88,7 +89,7 @@ def banks_of_onnx(
 def read_onnx(
     path: str | os.PathLike[str],
     *,
-    kernel_size: int | Sequence[int] | None = (3, 3),
+    kernel_size: KernelSize = (3, 3),
     model_name: str | None = None,
     skip_unreadable: bool = False,
 ) -> OnnxBanks:
@@ -117,13 +118,13 @@ def read_onnx(
     Raises FileError for a file that is missing, truncated, no ONNX file, or not to be read in full;
     InputError where it holds no convolution with such kernels; MissingExtraError without onnx.
     """
-    _checked_size(kernel_size)
+    check_wanted(kernel_size)
     file = Path(path)
     proto = _loaded(file)
     name = file.stem if model_name is None else model_name
     banks, unread = _banks(proto, Constants(proto, file.parent), name)
     _complain(file, unread, skipping=skip_unreadable)
-    kept = {output: bank for output, bank in banks.items() if _is_of_size(bank, kernel_size)}
+    kept = {output: bank for output, bank in banks.items() if is_wanted(bank.kernel_size, kernel_size)}
     if not kept:
         raise InputError(_none_kept(file, kernel_size, banks.values()))
     depths = node_depths(proto.graph)
@@ -146,21 +147,6 @@ def external_files(path: str | os.PathLike[str]) -> tuple[Path, ...]:
     return tuple(
         file.parent / name for name in sorted({ExternalDataInfo(tensor).location for tensor in stored})
     )
-
-
-def _checked_size(kernel_size: int | Sequence[int] | None) -> None:
-    lengths = [kernel_size] if isinstance(kernel_size, int) else kernel_size
-    if lengths is not None and not (lengths and all(isinstance(n, int) and n > 0 for n in lengths)):
-        raise InputError(
-            f"kernel_size is a tuple of positive lengths such as (3, 3), one length for all axes, or None, "
-            f"got {kernel_size!r}"
-        )
-
-
-def _is_of_size(bank: FilterBank, kernel_size: int | Sequence[int] | None) -> bool:
-    if isinstance(kernel_size, int):
-        return set(bank.kernel_size) == {kernel_size}
-    return kernel_size is None or bank.kernel_size == tuple(kernel_size)
 
 
 def _loaded(file: Path) -> onnx.ModelProto:
@@ -250,8 +236,8 @@ def _complain(file: Path, unread: Sequence[Unread], *, skipping: bool) -> None:
         log.warning("%s: left out %s", file, entry)
 
 
-def _none_kept(file: Path, kernel_size: int | Sequence[int] | None, banks: Iterable[FilterBank]) -> str:
-    sizes = Counter(" x ".join(map(str, bank.kernel_size)) for bank in banks)
+def _none_kept(file: Path, kernel_size: KernelSize, banks: Iterable[FilterBank]) -> str:
+    sizes = Counter(size_words(bank.kernel_size) for bank in banks)
     held = ", ".join(f"{count} of {named}" for named, count in sizes.items())
     wanted = "that can be read" if kernel_size is None else f"with kernels of size {kernel_size}"
     other = f"; it holds {held}: kernel_size=None takes all" if held else ""

@@ -8,7 +8,8 @@ from dataclasses import KW_ONLY, dataclass, fields
 from torch import Tensor
 
 from compressor.errors import InputError
-from compressor.filters.bank import FilterBank
+from compressor.filters.bank import FilterBank, checked_weight
+from compressor.filters.kernel_sizes import size_words
 from compressor.filters.quality.dead import sparse_rows_and_columns
 from compressor.filters.quality.duplicates import Duplicates, duplicates_and_orthogonality
 from compressor.filters.quality.entropy import entropy_of_kernels
@@ -76,7 +77,7 @@ class Quality(JudgedLayer):
         return f"Quality({self.name}: {', '.join(verdict.value for verdict in self.verdicts)})"
 
     def __str__(self) -> str:
-        size = " x ".join(map(str, self.kernel_size))
+        size = size_words(self.kernel_size)
         dead = f"{len(self.dead_filters)} filters, {len(self.dead_channels)} input channels"
         return "\n".join(
             [
@@ -151,7 +152,8 @@ def quality(
       dead           0 filters, 0 input channels
       duplicates     0 pairs with |cos| >= 0.95
     """
-    bank = bank if isinstance(bank, FilterBank) else FilterBank(bank, "weight")
+    if not isinstance(bank, FilterBank):
+        bank = FilterBank(checked_weight(bank, "the weight"), "weight")
     kernels_NK = bank.kernels
     elements = kernels_NK.shape[1]
     if threshold is not None and threshold.elements != elements:

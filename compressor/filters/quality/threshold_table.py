@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from compressor.errors import InputError
+from compressor.filters.kernel_sizes import size_words
 from compressor.filters.quality.threshold import RandomThreshold
 from compressor.filters.quality.threshold_fit import fit_random_threshold
 
@@ -52,7 +53,7 @@ def random_threshold(n: int, kernel_size: Sequence[int] = (3, 3)) -> float:
     if threshold is None:
         elements = math.prod(kernel_size)
         raise InputError(
-            f"no random threshold is known for kernels of {'×'.join(map(str, kernel_size))}: "
+            f"no random threshold is known for kernels of {size_words(kernel_size)}: "
             + (
                 f"fit_random_threshold({elements}, draws=100, repeats=1) makes one in minutes"
                 if elements > 1

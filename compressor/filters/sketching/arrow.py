@@ -102,8 +102,7 @@ def read(path: Path) -> pa.Table:
     except Exception as error:  # pyarrow raises OSError and errors of its own
         raise FileError(
             f"{path}: no sketches can be read ({type(error).__name__}: {error}); the file is missing, cut "
-            "short or "
-            "was changed: sketch again"
+            "short or was changed: sketch again"
         ) from error
 
 

@@ -79,8 +79,6 @@ def group_on_cluster(
         )
         for places in in_tasks(parts, range(len(parts)))
     ]
-    if not futures:
-        return {}
     while len(futures) > 1:
         futures = [
             submit(_merged, futures[start : start + split_every], pure=False)

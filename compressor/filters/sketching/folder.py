@@ -96,8 +96,7 @@ class RunFolder:
         if differences:
             raise InputError(
                 f"{self._folder} holds another run; {'; '.join(differences)}: give this one a folder of its "
-                "own, or "
-                "remove that one"
+                "own, or remove that one"
             )
 
 

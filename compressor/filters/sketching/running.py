@@ -57,7 +57,8 @@ def sketch_all(
     on where a layer cannot be read or holds NaN, says so in the log and in `Sketches.skipped`, and tries
     again next time.
 
-    Raises InputError or FileError with the name of the layer, and MeasurementError where a worker died.
+    Raises InputError where there is no layer, InputError or FileError with the name of one that cannot be
+    sketched, and MeasurementError where a worker died.
 
     >>> from compressor.filters.basis import Basis
     >>> banks = [FilterBank(torch.randn(8, 4, 3, 3), name) for name in ("conv1", "conv2")]
@@ -190,14 +191,11 @@ def _result(future: Future[bytes], layers: list[Layer]) -> list[Sketch | Excepti
         outcomes = pickle.loads(future.result())
         assert isinstance(outcomes, list)
         return outcomes
-    except (
-        Exception
-    ) as error:  # errors of layers are values: this is the worker's end, in its executor's words
+    except Exception as error:  # errors of layers are values: here a worker ended, in its executor's words
         named = f"{layers[0]}" if len(layers) == 1 else f"{layers[0]} to {layers[-1]}"
         raise MeasurementError(
             f"a worker died while {named} or a layer near it was being sketched ({type(error).__name__}: "
-            f"{error}; out of memory?); with `into`, what is "
-            "finished is kept and the same call goes on"
+            f"{error}; out of memory?); with `into`, what is finished is kept and the same call goes on"
         ) from error
 
 

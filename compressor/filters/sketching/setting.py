@@ -52,10 +52,8 @@ class SketchSetting:
         if not furthest < self.range_limit < math.inf:
             raise InputError(
                 f"coefficients of kernels of {self.width} elements in this basis reach ±{furthest:.4g}, "
-                "beyond "
-                f"the bins, which end at ±{self.range_limit:.4g}: set limit above {furthest:.4g}, the same "
-                "for all "
-                "sketches that are to merge"
+                f"beyond the bins, which end at ±{self.range_limit:.4g}: set limit above {furthest:.4g}, the "
+                "same for all sketches that are to merge"
             )
         object.__setattr__(self, "epsilons", tuple(map(float, self.epsilons)))
         if not self.epsilons or not all(0 < epsilon < 1 for epsilon in (*self.epsilons, self.epsilon)):

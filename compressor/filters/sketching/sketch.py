@@ -124,9 +124,8 @@ class Sketch:
         """S: the share of kernels that are sparse in their layer, 0 to 1, at one of the setting's ε."""
         if epsilon not in self.setting.epsilons:
             raise InputError(
-                f"sparse kernels were counted for ε = {self.setting.epsilons}, not for {epsilon}: choose "
-                "one of "
-                "them, or sketch again"
+                f"sparse kernels were counted for ε = {self.setting.epsilons}, not for {epsilon}: choose one "
+                "of them, or sketch again"
             )
         self._require_kernels("a sparsity")
         row, column = list(Comparison).index(comparison), self.setting.epsilons.index(epsilon)

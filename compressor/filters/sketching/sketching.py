@@ -42,8 +42,7 @@ def sketch_part(part: Part, setting: SketchSetting) -> Sketch:
     if made.count != layer.count:
         raise InputError(
             f"{named}: its source announced {layer.count} kernels and gave {made.count}: the file changed "
-            "or is "
-            "cut short"
+            "or is cut short"
         )
     return made
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from compressor.errors import InputError
 from compressor.filters.bank import FilterBank
 from compressor.filters.sketching.layers import Banks, Source
 from compressor.filters.store import Store
@@ -69,11 +70,18 @@ class StoredPart:
 
 
 def source_of(given: Source | Store | Iterable[FilterBank]) -> Source:
-    """A source as it is, and one of a store or of banks.
+    """A source as it is, and one of a store or of banks; raises InputError for one without layers.
 
     >>> source_of([FilterBank(torch.randn(8, 4, 3, 3), "conv1")]).parts[0].layer
     Layer(0, : conv1, 32 kernels)
     """
     if isinstance(given, Store):
-        return Stored(given)
-    return given if isinstance(given, Source) else Banks.of(given)
+        found: Source = Stored(given)
+    else:
+        found = given if isinstance(given, Source) else Banks.of(given)
+    if not found.parts:
+        raise InputError(
+            f"a {type(given).__name__} without layers was given to be sketched, expected one at least; was "
+            "it an iterator that is used up, or a store that nothing was written to?"
+        )
+    return found

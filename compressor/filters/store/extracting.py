@@ -155,8 +155,7 @@ def _stored(
         way = "none is left" if skip_unreadable else "leave them out with skip_unreadable=True"
         raise FileError(
             f"{writer.folder}: {len(faults)} of {len(sources)} models cannot be stored, the others are; "
-            f"{way}:\n"
-            f"{listed(faults)}"
+            f"{way}:\n{listed(faults)}"
         )
     for fault in faults:
         log.warning("left out %s", fault)

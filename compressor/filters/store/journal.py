@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from compressor.errors import FileError
+from compressor.filters.kernel_sizes import size_words
 from compressor.version import __version__
 
 __all__ = [
@@ -51,7 +52,7 @@ class Head:
     dtype: str = "float32"
 
     def __str__(self) -> str:
-        return f"kernels of {' x '.join(map(str, self.kernel_size))} in {self.dtype}"
+        return f"kernels of {size_words(self.kernel_size)} in {self.dtype}"
 
     @property
     def width(self) -> int:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from compressor.errors import FileError, InputError
 from compressor.filters.bank import FilterBank
+from compressor.filters.kernel_sizes import size_words
 from compressor.filters.store import journal
 from compressor.filters.store.arrow import layer_rows, layer_table, opened, rows_of
 from compressor.filters.store.layer import Layer
@@ -79,7 +80,7 @@ class Store:
         return cls(path, head, tuple(layers))
 
     def __repr__(self) -> str:
-        size = " x ".join(map(str, self.kernel_size))
+        size = size_words(self.kernel_size)
         return (
             f"Store({len(self.layers)} layers of {len(self.models)} models, {self.count} kernels of {size})"
         )
@@ -169,8 +170,7 @@ class Store:
         if not keys:
             raise InputError(
                 f"{self.folder}: of {len(self.layers)} layers none is such that {condition}; to see what "
-                "values "
-                'there are: store.query("select distinct ... from layers")'
+                'values there are: store.query("select distinct ... from layers")'
             )
         return self.of(layer for layer in self.layers if layer.key in keys)
 

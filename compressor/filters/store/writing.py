@@ -14,6 +14,7 @@ import torch
 from compressor.errors import FileError, InputError
 from compressor.extras import imported
 from compressor.filters.bank import FilterBank
+from compressor.filters.kernel_sizes import size_words
 from compressor.filters.store import journal
 from compressor.filters.store.arrow import KernelFile, Rows, write_layers
 from compressor.filters.store.exactness import Exactness
@@ -96,7 +97,7 @@ class StoreWriter:
 
     def __repr__(self) -> str:
         kernels = sum(entry.kernels for entry in self._entries.values())
-        size = " x ".join(map(str, self._head.kernel_size))
+        size = size_words(self._head.kernel_size)
         return f"StoreWriter({len(self)} models, {kernels} kernels of {size})"
 
     @property

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from compressor.errors import InputError
-from compressor.filters import FilterBank
+from compressor.filters import FilterBank, drift
 from compressor.filters.quality import (
     EPSILONS,
     Comparison,
@@ -129,3 +129,12 @@ def test_the_golden_layers_are_judged_as_their_making_says(shared: Path) -> None
     assert {name: set(found[name].verdicts) for name in expected} == expected
     assert found["pruned_zero_rows_40x20"].sparsity == len(found["pruned_zero_rows_40x20"].dead_filters) / 40
     assert found["negated_pairs_16x8"].duplicates.count == 8
+
+
+def test_a_bare_tensor_is_called_the_weight() -> None:
+    spoilt = torch.ones(2, 1, 3, 3)
+    spoilt[1, 0, 2, 2] = torch.nan
+    with pytest.raises(InputError, match=r"^the weight holds 1 value that is NaN or infinite, first at \[1"):
+        quality(spoilt)
+    with pytest.raises(InputError, match=r"^the weight of the second kernels holds 1 value"):
+        drift(torch.randn(2, 1, 3, 3), spoilt)

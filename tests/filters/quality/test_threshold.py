@@ -106,7 +106,7 @@ def test_ratios_where_there_is_none() -> None:
 
 def test_sizes_without_a_threshold_are_named() -> None:
     assert threshold_for((1, 1)) is None and threshold_for((16, 16)) is None
-    with pytest.raises(InputError, match=r"16×16: fit_random_threshold\(256"):
+    with pytest.raises(InputError, match=r"16 x 16: fit_random_threshold\(256"):
         random_threshold(100, (16, 16))
     with pytest.raises(InputError, match="entropy of 0, random or not"):
         random_threshold(100, (1, 1))

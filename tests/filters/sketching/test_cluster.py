@@ -44,7 +44,8 @@ def test_groups_merge_as_a_tree_on_the_workers(client, monkeypatch: pytest.Monke
         torch.testing.assert_close(
             sketch.raw.scatter_KK, expected[label].raw.scatter_KK, rtol=1e-12, atol=1e-12
         )
-    assert group_on_cluster(Made.of(0), SETTING, client, by=lambda layer: layer.model) == {}
+    with pytest.raises(InputError, match="a Made without layers"):
+        group_on_cluster(Made.of(0), SETTING, client, by=lambda layer: layer.model)
 
 
 def test_errors_name_the_layer(client) -> None:

@@ -188,7 +188,13 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         sketch_all(Made.of(1), SETTING).write(tmp_path / "file" / "some.parquet")
 
 
-def test_nothing_is_a_table_too() -> None:
-    made = sketch_all(Banks.of([]), SETTING)
-    assert len(made) == 0 and made.total().count == 0
-    assert_equal(Sketches.from_arrow(made.to_arrow()), made)
+def test_a_table_of_nothing_is_written_and_read() -> None:
+    chosen = sketch_all(Made.of(2), SETTING).chosen(lambda layer: False)
+    assert len(chosen) == 0 and chosen.total().count == 0
+    assert_equal(Sketches.from_arrow(chosen.to_arrow()), chosen)
+
+
+@pytest.mark.parametrize("nothing", [[], iter([]), Banks.of([])], ids=["list", "iterator", "source"])
+def test_nothing_to_sketch_is_refused(nothing: object) -> None:
+    with pytest.raises(InputError, match="without layers was given to be sketched"):
+        sketch_all(nothing, SETTING)  # type: ignore[arg-type]
