@@ -60,6 +60,8 @@ STACK: tuple[tuple[str, ...], ...] = (
     ("core.aside", "core.calls", "core.nested", "core.recurrent", "core.restoring"),
     ("core.alone",),
     ("core.channels", "core.plan"),  # the value everyone passes around: any layer may import it
+    ("core.plan_json",),
+    ("core.plan_parts",),
     ("extras", "tables"),
     ("errors", "version"),
 )

@@ -6,172 +6,25 @@ be written to a file, read back, composed and compared anywhere.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal
 
+from compressor.core.plan_json import parsed, written
+from compressor.core.plan_parts import (
+    Cut,
+    Patch,
+    PatchValue,
+    Role,
+    Signature,
+    Size,
+    SizeValue,
+    compose,
+)
 from compressor.errors import FileError, PlanError, PlanMismatchError
 
-__all__ = ["FORMAT_VERSION", "Cut", "Patch", "PatchValue", "Plan", "Signature", "Size", "compose"]
-
-FORMAT_VERSION = 1
-# Of plans with patches: a library that does not know them must not apply the rest.
-_PATCHED_VERSION = 2
-
-Role = Literal["writer", "reader"]
-SizeValue = int | tuple[int, ...]
-# So many entries of a list are printed.
-_SHOWN = 8
-# A fraction stands for "so much of what is there", where what is there may also hold a batch size.
-PatchValue = int | float | Fraction | tuple[int, ...] | None
-
-
-@dataclass(frozen=True)
-class Cut:
-    """One decision: along `axis` of `tensor`, of `size` channels the `keep` ones stay, in order.
-
-    `blocks > 1` is the input side of a grouped convolution: axis 0 of the tensor falls into `blocks`
-    equal runs of rows, and each run keeps its own channels. `size` and `keep` then count over all
-    blocks (the convolution's full input), with equally many kept in each.
-    """
-
-    tensor: str
-    axis: int
-    size: int
-    keep: tuple[int, ...]
-    role: Role
-    blocks: int = 1
-
-    def __post_init__(self) -> None:
-        where = f"cut of {self.tensor!r} axis {self.axis}"
-        if self.role not in ("writer", "reader"):
-            raise PlanError(f"{where}: role is 'writer' or 'reader', got {self.role!r}")
-        if not self.keep:
-            raise PlanError(f"{where}: keeps no channel; at least one must stay")
-        if min(self.keep) < 0 or max(self.keep) >= self.size or len(set(self.keep)) < len(self.keep):
-            raise PlanError(f"{where}: keep must hold distinct indices in 0..{self.size - 1}")
-        if self.blocks < 1 or self.size % self.blocks:
-            raise PlanError(f"{where}: {self.size} channels do not fall into {self.blocks} equal blocks")
-        if self.blocks > 1:
-            width = self.size // self.blocks
-            counts = [0] * self.blocks
-            for index in self.keep:
-                counts[index // width] += 1
-            if len(set(counts)) > 1 or list(self.keep) != sorted(self.keep):
-                raise PlanError(
-                    f"{where}: each of the {self.blocks} blocks must keep equally many, in order; "
-                    f"they keep {counts}"
-                )
-
-    @property
-    def removed(self) -> tuple[int, ...]:
-        """The indices that go, in order.
-
-        >>> Cut("w", 0, 4, (0, 3), "writer").removed
-        (1, 2)
-        """
-        kept = set(self.keep)
-        return tuple(i for i in range(self.size) if i not in kept)
-
-    def __str__(self) -> str:
-        blocks = f" in {self.blocks} blocks" if self.blocks > 1 else ""
-        return f"{self.tensor} axis {self.axis}{blocks}: {self.size} -> {len(self.keep)} ({self.role})"
-
-
-@dataclass(frozen=True)
-class Size:
-    """A number a module remembers and its forward needs: `module.attribute` goes from old to new."""
-
-    module: str
-    attribute: str
-    old: SizeValue
-    new: SizeValue
-
-    def __str__(self) -> str:
-        owner = f"{self.module}." if self.module else ""
-        return f"{owner}{self.attribute}: {self.old} -> {self.new}"
-
-
-@dataclass(frozen=True)
-class Patch:
-    """A number written into a forward: in the `call`-th call (from 0) of a function it becomes `new`.
-
-    Or a list of positions by which channels are picked, also where a tensor holds them.
-
-    Calls are counted in each run of the module's own forward, without its submodules. `argument` is a
-    path: "2" (the tensor of a method is "0"), "1.0", "size.1", "scale", "1.1.stop". Of an index of
-    several axes the last step is the axis along which its positions are, "2.1" for a `gather`, say.
-
-    >>> print(Patch("block.0.attn", "torch.Tensor.reshape", 1, "3", 768, 384))
-    block.0.attn: torch.Tensor.reshape (call 2) argument 3: 768 -> 384
-    """
-
-    module: str
-    function: str
-    call: int
-    argument: str
-    old: PatchValue
-    new: PatchValue
-
-    @property
-    def key(self) -> tuple[str, str, int, str]:
-        """Where the number is."""
-        return self.module, self.function, self.call, self.argument
-
-    def __str__(self) -> str:
-        what = f"{self.function} (call {self.call + 1}) argument {self.argument}"
-        new = f"times {self.new}" if isinstance(self.new, Fraction) else _shortened(self.new)
-        change = f"stays {new}" if self.new == self.old else f"{_shortened(self.old)} -> {new}"
-        return f"{self.module or 'the model itself'}: {what}: {change}"
-
-
-def _shortened(value: PatchValue) -> str:
-    """The value in words, of a long list its start and its length."""
-    if not isinstance(value, tuple) or len(value) <= _SHOWN:
-        return f"{value}"
-    return f"({', '.join(map(str, value[: _SHOWN - 2]))}, … {len(value)} in all)"
-
-
-def compose(first: Sequence[Patch], second: Sequence[Patch]) -> tuple[Patch, ...]:
-    """The patches that do `first`, then `second`."""
-    patches = {patch.key: patch for patch in first}
-    for patch in second:
-        earlier = patches.get(patch.key)
-        if earlier is not None:
-            new = patch.new
-            if isinstance(new, Fraction) and isinstance(earlier.new, (int, Fraction)):
-                new = earlier.new * new if isinstance(earlier.new, Fraction) else int(earlier.new * new)
-            patch = replace(patch, old=earlier.old, new=new)
-        patches[patch.key] = patch
-    return tuple(patches.values())
-
-
-@dataclass(frozen=True)
-class Signature:
-    """What a model must look like for a plan to fit: its class and every tensor's name and shape."""
-
-    model: str
-    tensors: tuple[tuple[str, tuple[int, ...]], ...]
-
-    def first_mismatch(self, other: Signature) -> str | None:
-        """The first way in which `other` (found) differs from this one (expected), in words, or None."""
-        found = dict(other.tensors)
-        for name, shape in self.tensors:
-            if name not in found:
-                return f"tensor {name!r} {list(shape)} is expected and missing"
-            if found[name] != shape:
-                return f"tensor {name!r} is expected as {list(shape)}, found {list(found[name])}"
-        known = dict(self.tensors)
-        for name, shape in other.tensors:
-            if name not in known:
-                return f"tensor {name!r} {list(shape)} is not part of the plan's model"
-        return None
+__all__ = ["Cut", "Patch", "PatchValue", "Plan", "Role", "Signature", "Size", "SizeValue", "compose"]
 
 
 @dataclass(frozen=True)
@@ -295,47 +148,15 @@ class Plan:
 
     def to_json(self) -> str:
         """This plan as JSON text, with a format version and a digest of its content."""
-        content = {
-            "model": self.signature.model,
-            "tensors": [[name, list(shape)] for name, shape in self.signature.tensors],
-            "cuts": [
-                [cut.tensor, cut.axis, cut.size, list(cut.keep), cut.role, cut.blocks] for cut in self.cuts
-            ],
-            "sizes": [[size.module, size.attribute, size.old, size.new] for size in self.sizes],
-            "note": self.note,
-        }
-        if self.patches:
-            content["patches"] = [
-                [*patch.key, _written(patch.old), _written(patch.new)] for patch in self.patches
-            ]
-        version = _PATCHED_VERSION if self.patches else FORMAT_VERSION
-        head = {"format": "compressor-plan", "version": version, "digest": _digest(content)}
-        return json.dumps({**head, **content})
+        return written(self.cuts, self.sizes, self.signature, self.note, self.patches)
 
     @classmethod
     def from_json(cls, text: str) -> Plan:
         """The plan written by `to_json`; raises FileError for anything else."""
         try:
-            data = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise FileError(f"the plan is not complete JSON (truncated?): {error}") from error
-        if not isinstance(data, dict) or data.get("format") != "compressor-plan":
-            raise FileError("the text is not a plan: its 'format' is not 'compressor-plan'")
-        if data.get("version") not in (FORMAT_VERSION, _PATCHED_VERSION):
-            raise FileError(
-                f"the plan has format version {data.get('version')!r}, this library reads "
-                f"{FORMAT_VERSION} and {_PATCHED_VERSION}; use the library version that wrote it, or plan "
-                f"again"
-            )
-        content = {k: v for k, v in data.items() if k not in ("format", "version", "digest")}
-        if data.get("digest") != _digest(content):
-            raise FileError("the plan was changed after it was written: its digest does not match")
-        try:
-            return _plan_of(content)
+            return cls(*parsed(text))
         except PlanError as error:
             raise FileError(f"the plan contradicts itself: {error}") from error
-        except (KeyError, TypeError, ValueError, ArithmeticError) as error:
-            raise FileError(f"the plan lacks a field or has one of the wrong kind: {error!r}") from error
 
     def save(self, path: str | Path) -> None:
         """Write this plan to `path` as JSON, whole or not at all; FileError where that is not possible."""
@@ -361,42 +182,3 @@ class Plan:
 
 def _kept(cut: Cut | None) -> str:
     return "uncut" if cut is None else f"{len(cut.keep)} of {cut.size}"
-
-
-def _digest(content: Mapping[str, Any]) -> str:
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _plan_of(content: Mapping[str, Any]) -> Plan:
-    tensors = tuple((str(name), tuple(map(int, shape))) for name, shape in content["tensors"])
-    cuts = tuple(
-        Cut(str(tensor), int(axis), int(size), tuple(map(int, keep)), role, int(blocks))
-        for tensor, axis, size, keep, role, blocks in content["cuts"]
-    )
-    sizes = tuple(
-        Size(str(module), str(attribute), _size_value(old), _size_value(new))
-        for module, attribute, old, new in content["sizes"]
-    )
-    patches = tuple(
-        Patch(str(module), str(function), int(call), str(argument), _patch_value(old), _patch_value(new))
-        for module, function, call, argument, old, new in content.get("patches", ())
-    )
-    return Plan(cuts, sizes, Signature(str(content["model"]), tensors), str(content["note"]), patches)
-
-
-def _size_value(value: int | Sequence[int]) -> SizeValue:
-    return value if isinstance(value, int) else tuple(map(int, value))
-
-
-def _written(value: PatchValue) -> int | float | str | list[int] | None:
-    """The value as JSON has it; a fraction is a text."""
-    if isinstance(value, Fraction):
-        return f"{value.numerator}/{value.denominator}"
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _patch_value(value: float | str | Sequence[int] | None) -> PatchValue:
-    if isinstance(value, str):
-        return Fraction(value)
-    return value if value is None or isinstance(value, (int, float)) else tuple(map(int, value))
