@@ -95,8 +95,7 @@ class Budget(ABC):
                     check_part(f"{name}[{pattern!r}]", ratio, low=name == "ratios", high=name != "ratios")
             elif name == "ratios":
                 raise BudgetError(
-                    f"ratios = {value!r}: a mapping from name pattern to ratio is expected, such "
-                    "as "
+                    f"ratios = {value!r}: a mapping from name pattern to ratio is expected, such as "
                     '{"layer3.*": 0.2}'
                 )
             else:
@@ -124,22 +123,27 @@ class Budget(ABC):
         Raises UnreachableBudgetError when that cannot be.
         """
 
-    def choose(self, scores: Scores, *, removed: Mask | None = None) -> Mask:
+    def choose(
+        self, scores: Scores, *, removed: Mask | None = None, held: Mapping[int, str] | None = None
+    ) -> Mask:
         """The units to remove [n_units]; `removed` [n_units] are those that earlier steps removed.
 
-        Removed units stay removed, and every number of the budget counts from the whole graph.
+        Removed units stay removed, and every number of the budget counts from the whole graph. `held` are
+        groups (positions in the graph's) that lose no more, each with the reason in words.
         Raises NothingToPruneError when nothing may be removed, UnreachableBudgetError when the
         budget asks for more than may be removed, BudgetError when a limit fits no layer. Warns with
         NothingToPruneWarning when the budget is so small, or the rounding so coarse, that layers
         that could shrink stay as they are.
         """
-        ladder = self.ladder(scores, removed=removed)
+        ladder = self.ladder(scores, removed=removed, held=held)
         lost = np.asarray(self.lost(ladder))
         self._check(ladder, lost)
         self._warn(ladder, lost)
         return ladder.mask(lost)
 
-    def ladder(self, scores: Scores, *, removed: Mask | None = None) -> Ladder:
+    def ladder(
+        self, scores: Scores, *, removed: Mask | None = None, held: Mapping[int, str] | None = None
+    ) -> Ladder:
         """The ranks of every group in the order in which they go, and how many of them may; see `choose`."""
         if not isinstance(scores, Scores):
             raise InputError(
@@ -158,6 +162,7 @@ class Budget(ABC):
             min_channels=self.min_channels,
             round_to=1 if isinstance(self.round_to, Widths) else self.round_to,
             widths=self.round_to if isinstance(self.round_to, Widths) else self.widths(),
+            held=held or {},
         )
         ladder = Ladder.of(scores.graph, scores.values, limits, removed)
         if not ladder.end.any():
@@ -198,8 +203,7 @@ class Budget(ABC):
     def part(self, share: float) -> Budget:
         """The budget that leads `share` (> 0 and < 1) of the way to this one; for `at_step`."""
         raise BudgetError(
-            f"{type(self).__name__} does not say what {share:g} of the way to it is; define its "
-            "method "
+            f"{type(self).__name__} does not say what {share:g} of the way to it is; define its method "
             "`part`, or prune in one step"
         )
 
@@ -207,17 +211,15 @@ class Budget(ABC):
         """Hold every subclass to the limits."""
         if lost.shape != ladder.start.shape:
             raise BudgetError(
-                f"{self!r}: `lost` must return one number for each of the {len(ladder.start)} "
-                "groups, "
-                f"got shape {list(lost.shape)}"
+                f"{self!r}: `lost` must return one number for each of the {len(ladder.start)} groups, got "
+                f"shape {list(lost.shape)}"
             )
         for group, allowance, count in zip(
             ladder.graph.groups, ladder.allowances, lost.tolist(), strict=True
         ):
             if count not in allowance.levels:
                 raise BudgetError(
-                    f"{self!r}: {group.name} may lose {allowance.levels.tolist()} ranks "
-                    f"({allowance.hold}), "
+                    f"{self!r}: {group.name} may lose {allowance.levels.tolist()} ranks ({allowance.hold}), "
                     f"and `lost` returned {count}"
                 )
 
@@ -226,8 +228,7 @@ class Budget(ABC):
         if not lost.any():
             text = f"{self!r} removed nothing: it asks for less than the smallest step of any group"
         elif uncut := uncut_by_rounding(ladder):
-            text = f"{self!r}: {len(uncut)} groups stay whole because of rounding: "
-            text += ", ".join(uncut)
+            text = f"{self!r}: {len(uncut)} groups stay whole because of rounding: {', '.join(uncut)}"
         else:
             return
         warnings.warn(text, NothingToPruneWarning, stacklevel=3)

@@ -50,8 +50,7 @@ class Global(Budget):
         if target > most:
             raise UnreachableBudgetError(
                 f"{self!r} asks for {target} of {total} channels to go, and at most {most} can "
-                f"(ratio {most / max(1, total):.4g}): {why_nothing(ladder)}; lower the ratio, or "
-                "relax what "
+                f"(ratio {most / max(1, total):.4g}): {why_nothing(ladder)}; lower the ratio, or relax what "
                 "holds them"
             )
         return at_most(ladder.steps(by_score), ladder.start, kept, total - target)

@@ -77,9 +77,8 @@ class Layers:
             )
         if any(id(tensor) not in self._canonical for tensor in tensors):
             raise BudgetError(
-                f"{option}: this {name} is no part of the captured model (of a copy of it?); give "
-                "its "
-                "name instead"
+                f"{option}: this {name} is no part of the captured model (of a copy of it?); give its name "
+                "instead"
             )
         return {self._canonical[id(tensor)] for tensor in tensors}
 

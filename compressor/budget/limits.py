@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 import numpy as np
@@ -30,7 +30,10 @@ Ratios = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Limits:
-    """What every budget honours, as the user said it; `Budget` has the meaning of each."""
+    """What every budget honours, as the user said it; `Budget` has the meaning of each.
+
+    `held` are groups by position that lose nothing for another reason, which it gives in words.
+    """
 
     ignore: tuple[Target, ...] = ()
     max_ratio: float | Ratios = 1.0
@@ -38,13 +41,14 @@ class Limits:
     min_channels: int = 1
     round_to: int = 1
     widths: Widths | None = None
+    held: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
 class Allowance:
     """How many ranks a group may lose, ascending, and in words what stops it at the last number.
 
-    `kind` says who stops it: "end" (one channel must stay), or the name of the limit.
+    `kind` says who stops it: "end" (one channel must stay), "held", or the name of the limit.
     `rounded_away` marks a group that should shrink and stays whole only because of rounding.
     """
 
@@ -72,7 +76,9 @@ def allowances(graph: Graph, limits: Limits) -> tuple[Allowance, ...]:
     none = [None] * len(graph.groups)
     worth: Sequence[Lost | None] = none if limits.widths is None else limits.widths.rungs(graph)
     rungs = [
-        whole if position in ignored else _rungs(group, steps[position], limits, worth[position])
+        whole
+        if position in ignored or position in limits.held
+        else _rungs(group, steps[position], limits, worth[position])
         for position, group in enumerate(graph.groups)
     ]
     fixed, most = _of_factors(graph, rungs, asked, bounds, limits)
@@ -81,6 +87,9 @@ def allowances(graph: Graph, limits: Limits) -> tuple[Allowance, ...]:
         bound = min(bounds.get(position, ()), default=(Fraction(1), ""))
         if position in ignored:
             found.append(Allowance(whole, "ignore", f"ignored by {ignored[position]}"))
+            continue
+        if position in limits.held:
+            found.append(_held(group, limits.held[position], asked.get(position)))
             continue
         free = _free(group, rungs[position], steps[position], most.get(position), bound, limits)
         if position in asked:
@@ -132,9 +141,8 @@ def _asked(
         if positions and all(asked[position][0] != pattern for position in positions):
             later = asked[positions[0]][0]
             raise BudgetError(
-                f"{where} has no effect, because the later {later!r} speaks of the same groups; "
-                "put "
-                "general patterns first"
+                f"{where} has no effect, because the later {later!r} speaks of the same groups; put general "
+                "patterns first"
             )
     return asked
 
@@ -220,6 +228,15 @@ def _free(
         if limits.widths is not None:
             hold = f"of {step.words(size)} no fewer pay by the {type(limits.widths).__name__}"
     return Allowance(levels, kind, hold, kind == "round_to" and len(levels) == 1 and size > 1)
+
+
+def _held(group: Group, why: str, asked: tuple[str, Fraction] | None) -> Allowance:
+    if asked is not None:
+        raise BudgetError(
+            f"ratios[{asked[0]!r}] = {float(asked[1]):g} cannot be met for {group.name}: {why}; prune in one "
+            "step"
+        )
+    return Allowance(np.zeros(1, dtype=np.int64), "held", why)
 
 
 def _fixed(

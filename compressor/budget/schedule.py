@@ -24,6 +24,7 @@ from compressor.scoring import Scores
 __all__ = ["Step", "next_step", "stages"]
 
 Mask = npt.NDArray[np.bool_]
+_HELD = "its channels can no longer go from the model that was pruned so far"
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +56,7 @@ def next_step(budget: Budget, scores: Scores, *, original: Graph, removed: Mask 
 
     `scores` are those of the model as it is now, captured anew; `original` is the graph of the
     model before the first step, and `removed` [n_units of original] what the steps so far removed.
+    Groups with a channel that the model as it is now cannot lose lose no more.
 
         graph, small, removed = capture(model, x), model, None
         for stage in stages(budget, 3):
@@ -64,22 +66,23 @@ def next_step(budget: Budget, scores: Scores, *, original: Graph, removed: Mask 
             fine_tune(small)
     """
     gone = np.zeros(original.n_units, dtype=bool) if removed is None else removed
+    before = original.plan(gone)
+    mismatch = before.result.first_mismatch(scores.graph.signature)
+    if mismatch is not None:
+        raise BudgetError(
+            f"the scored model is not what `removed` leaves of `original`: {mismatch}; give those that the "
+            "steps of this model started from"
+        )
     now, then = _correspondence(original, gone, scores.graph)
     # A unit of either graph may meet several of the other where coupling changed: sums and means
     # are taken over distinct pairs.
     total = np.bincount(then, weights=scores.values[now], minlength=original.n_units)
     times = np.bincount(then, minlength=original.n_units)
     missing = ~gone & (times == 0) & _may_go(original, gone)
-    if missing.any():
-        group = original.groups[original.group_of[np.flatnonzero(missing)[0]]]
-        raise BudgetError(
-            f"{int(missing.sum())} channels of {group.name} can no longer be removed from the "
-            "model "
-            "that was pruned so far; prune in one step"
-        )
+    held = dict.fromkeys(np.unique(original.group_of[missing]).tolist(), _HELD)
     values = np.divide(total, times, out=np.zeros(original.n_units), where=times > 0)
-    after = budget.choose(replace(scores, graph=original, values=values), removed=gone)
-    return Step(after, scores.graph.plan(_on_now(scores.graph, after, now, then)))
+    after = budget.choose(replace(scores, graph=original, values=values), removed=gone, held=held)
+    return Step(after, original.plan(after).since(before))
 
 
 def _correspondence(original: Graph, gone: Mask, now: Graph) -> tuple[UnitArray, UnitArray]:
@@ -107,21 +110,16 @@ def _may_go(original: Graph, gone: Mask) -> Mask:
 
 
 def _matched(before: dict[tuple[str, int], Axis], gone: Mask, now: Graph) -> Iterator[tuple[Axis, UnitArray]]:
-    """Each axis of `now` with the original units of the channels it still has."""
+    """Each axis of `now` with the original units of the channels it still has.
+
+    Left out are axes that one of the graphs counts over blocks: those of grouped convolutions with one
+    channel left for each group.
+    """
     padded = np.append(gone, False)  # so that PINNED (-1) reads False
     for axis in now.axes:
         original = before.get((axis.tensor, axis.axis))
-        kept = None if original is None else original.units[..., ~away(original.units, padded)]
-        if kept is None or kept.shape[-1] != axis.size:
-            raise BudgetError(
-                f"{axis.tensor!r} axis {axis.axis} has {axis.size} channels, and after the steps "
-                "so far "
-                f"{'none' if kept is None else kept.shape[-1]} were expected; `original` and `removed` "
-                "must be "
-                "those that the steps of this model started from. If they are, the narrow layer couples its "
-                "channels otherwise (a convolution with one channel left for each group): prune in one step"
-            )
-        yield axis, kept
+        if original is not None and original.blocks == axis.blocks:
+            yield axis, original.units[..., ~away(original.units, padded)]
 
 
 def _factors(now: UnitArray, then: UnitArray) -> Iterator[tuple[UnitArray, UnitArray]]:
@@ -142,26 +140,3 @@ def _sets(units: UnitArray) -> UnitArray:
     """For each channel the first one with the same unit."""
     _, first, inverse = np.unique(units, return_index=True, return_inverse=True)
     return np.asarray(first[inverse.ravel()])
-
-
-def _on_now(graph: Graph, removed: Mask, now: UnitArray, then: UnitArray) -> Mask:
-    """The units of the present graph that `removed` of the original one means."""
-    goes = np.zeros(graph.n_units, dtype=bool)
-    stays = np.zeros(graph.n_units, dtype=bool)
-    goes[now[removed[then]]] = True
-    stays[now[~removed[then]]] = True
-    if (goes & stays).any():
-        group = graph.groups[graph.group_of[np.flatnonzero(goes & stays)[0]]]
-        raise BudgetError(
-            f"channels of {group.name} that could go one by one before are one channel in the "
-            "model "
-            "that was pruned so far; prune in one step"
-        )
-    for group in graph.groups:
-        counts = sorted({int(goes[cell].sum()) for cell in group.cells})
-        if len(counts) > 1:  # two sizes that happen to be equal now look like one
-            raise BudgetError(
-                f"what could go on its own before, {counts[0]} or {counts[-1]} of {group.name}, must lose "
-                "equally many channels in the model that was pruned so far; prune in one step"
-            )
-    return goes

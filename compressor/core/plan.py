@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from compressor.core.plan_json import parsed, written
@@ -21,6 +21,7 @@ from compressor.core.plan_parts import (
     Size,
     SizeValue,
     compose,
+    remainder,
 )
 from compressor.errors import FileError, PlanError, PlanMismatchError
 
@@ -57,9 +58,9 @@ class Plan:
             shape = shapes[cut.tensor]
             if cut.axis < 0 or cut.axis >= len(shape) or shape[cut.axis] * cut.blocks != cut.size:
                 raise PlanError(f"{cut}: the tensor's shape is {list(shape)}")
-            if (cut.tensor, cut.axis) in seen:
+            if cut.key in seen:
                 raise PlanError(f"{cut.tensor!r} axis {cut.axis} is cut twice in one plan")
-            seen.add((cut.tensor, cut.axis))
+            seen.add(cut.key)
         keys = [patch.key for patch in self.patches]
         if len(set(keys)) < len(keys):
             twice = next(patch for patch in self.patches if keys.count(patch.key) > 1)
@@ -108,24 +109,42 @@ class Plan:
         mismatch = self.signature.first_mismatch(first.result)
         if mismatch:
             raise PlanMismatchError(f"this plan does not start where the first one ends: {mismatch}")
-        cuts = {(cut.tensor, cut.axis): cut for cut in first.cuts}
-        for cut in self.cuts:
-            before = cuts.get((cut.tensor, cut.axis))
-            if before is not None:
-                keep = tuple(before.keep[i] for i in cut.keep)
-                cut = replace(cut, size=before.size, keep=keep)
-            cuts[cut.tensor, cut.axis] = cut
-        sizes = {(size.module, size.attribute): size for size in first.sizes}
-        for size in self.sizes:
-            earlier = sizes.get((size.module, size.attribute))
-            sizes[size.module, size.attribute] = replace(size, old=earlier.old) if earlier else size
-        patches = compose(first.patches, self.patches)
-        return Plan(tuple(cuts.values()), tuple(sizes.values()), first.signature, self.note, patches)
+        return Plan(
+            compose(first.cuts, self.cuts),
+            compose(first.sizes, self.sizes),
+            first.signature,
+            self.note,
+            compose(first.patches, self.patches),
+        )
+
+    def since(self, first: Plan) -> Plan:
+        """The plan on what `first` makes that does the rest of this one: `rest.after(first)` is this plan.
+
+        Raises PlanMismatchError where the two start from different models, or this one keeps what `first`
+        removes.
+
+        >>> before = Signature("Net", (("fc.weight", (4, 3)),))
+        >>> two = Plan((Cut("fc.weight", 0, 4, (1, 3), "writer"),), (), before)
+        >>> one = Plan((Cut("fc.weight", 0, 4, (3,), "writer"),), (), before)
+        >>> print(*one.since(two).cuts)
+        fc.weight axis 0: 2 -> 1 (writer)
+        >>> one.since(two).after(two) == one
+        True
+        """
+        mismatch = self.signature.first_mismatch(first.signature)
+        if mismatch:
+            raise PlanMismatchError(f"the two plans do not start from one model: {mismatch}")
+        return Plan(
+            remainder(self.cuts, first.cuts),
+            remainder(self.sizes, first.sizes),
+            first.result,
+            self.note,
+            remainder(self.patches, first.patches),
+        )
 
     def diff(self, other: Plan) -> str:
         """How `other` differs from this plan, one line for each axis; empty where they agree."""
-        mine = {(cut.tensor, cut.axis): cut for cut in self.cuts}
-        theirs = {(cut.tensor, cut.axis): cut for cut in other.cuts}
+        mine, theirs = ({cut.key: cut for cut in plan.cuts} for plan in (self, other))
         lines = []
         for key in dict.fromkeys((*mine, *theirs)):
             a, b = mine.get(key), theirs.get(key)

@@ -5,11 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Literal
+from typing import Literal, TypeVar
 
-from compressor.errors import PlanError
+from compressor.errors import PlanError, PlanMismatchError
 
-__all__ = ["Cut", "Patch", "PatchValue", "Role", "Signature", "Size", "SizeValue", "compose"]
+__all__ = [
+    "Cut",
+    "Patch",
+    "PatchValue",
+    "Role",
+    "Signature",
+    "Size",
+    "SizeValue",
+    "compose",
+    "remainder",
+]
 
 Role = Literal["writer", "reader"]
 SizeValue = int | tuple[int, ...]
@@ -57,6 +67,24 @@ class Cut:
                 )
 
     @property
+    def key(self) -> tuple[str, int]:
+        """Where it cuts."""
+        return self.tensor, self.axis
+
+    def after(self, first: Cut) -> Cut:
+        """The one cut that does `first`, then this one."""
+        return replace(self, size=first.size, keep=tuple(first.keep[i] for i in self.keep))
+
+    def since(self, first: Cut) -> Cut | None:
+        """What is left of this cut once `first` is done, None for nothing; see `Plan.since`."""
+        place = {index: position for position, index in enumerate(first.keep)}
+        back = [index for index in self.keep if index not in place]
+        if back:
+            raise PlanMismatchError(f"{self}: index {back[0]} is to stay, and the first plan removes it")
+        rest = replace(self, size=len(first.keep), keep=tuple(place[index] for index in self.keep))
+        return None if rest.keep == tuple(range(rest.size)) else rest
+
+    @property
     def removed(self) -> tuple[int, ...]:
         """The indices that go, in order.
 
@@ -79,6 +107,19 @@ class Size:
     attribute: str
     old: SizeValue
     new: SizeValue
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Where the number is."""
+        return self.module, self.attribute
+
+    def after(self, first: Size) -> Size:
+        """The one change that makes `first`, then this one."""
+        return replace(self, old=first.old)
+
+    def since(self, first: Size) -> Size | None:
+        """What is left of this change once `first` is made, None for nothing."""
+        return None if self.new == first.new else replace(self, old=first.new)
 
     def __str__(self) -> str:
         owner = f"{self.module}." if self.module else ""
@@ -111,6 +152,23 @@ class Patch:
         """Where the number is."""
         return self.module, self.function, self.call, self.argument
 
+    def after(self, first: Patch) -> Patch:
+        """The one patch that does `first`, then this one."""
+        new = self.new
+        if isinstance(new, Fraction) and isinstance(first.new, Fraction):
+            new = first.new * new
+        elif isinstance(new, Fraction) and isinstance(first.new, int):
+            new = int(first.new * new)
+        return replace(self, old=first.old, new=new)
+
+    def since(self, first: Patch) -> Patch | None:
+        """What is left of this patch once `first` is in place, None for nothing."""
+        if self.new == first.new:
+            return None
+        if isinstance(self.new, Fraction) and isinstance(first.new, Fraction):
+            return replace(self, new=self.new / first.new)
+        return replace(self, old=first.new)
+
     def __str__(self) -> str:
         what = f"{self.function} (call {self.call + 1}) argument {self.argument}"
         new = f"times {self.new}" if isinstance(self.new, Fraction) else _shortened(self.new)
@@ -123,20 +181,6 @@ def _shortened(value: PatchValue) -> str:
     if not isinstance(value, tuple) or len(value) <= _SHOWN:
         return f"{value}"
     return f"({', '.join(map(str, value[: _SHOWN - 2]))}, … {len(value)} in all)"
-
-
-def compose(first: Sequence[Patch], second: Sequence[Patch]) -> tuple[Patch, ...]:
-    """The patches that do `first`, then `second`."""
-    patches = {patch.key: patch for patch in first}
-    for patch in second:
-        earlier = patches.get(patch.key)
-        if earlier is not None:
-            new = patch.new
-            if isinstance(new, Fraction) and isinstance(earlier.new, (int, Fraction)):
-                new = earlier.new * new if isinstance(earlier.new, Fraction) else int(earlier.new * new)
-            patch = replace(patch, old=earlier.old, new=new)
-        patches[patch.key] = patch
-    return tuple(patches.values())
 
 
 @dataclass(frozen=True)
@@ -159,3 +203,23 @@ class Signature:
             if name not in known:
                 return f"tensor {name!r} {list(shape)} is not part of the plan's model"
         return None
+
+
+Part = TypeVar("Part", Cut, Size, Patch)
+
+
+def compose(first: Sequence[Part], second: Sequence[Part]) -> tuple[Part, ...]:
+    """The parts that do `first`, then `second`."""
+    parts = {part.key: part for part in first}
+    for part in second:
+        parts[part.key] = part.after(parts[part.key]) if part.key in parts else part
+    return tuple(parts.values())
+
+
+def remainder(whole: Sequence[Part], first: Sequence[Part]) -> tuple[Part, ...]:
+    """The parts that, after `first`, do the rest of `whole`; raises PlanMismatchError, see `Plan.since`."""
+    done = {part.key: part for part in first}
+    left = [part.since(done.pop(part.key)) if part.key in done else part for part in whole]
+    for part in done.values():
+        raise PlanMismatchError(f"{part}: the first plan does it, and the whole one does not")
+    return tuple(part for part in left if part is not None)

@@ -79,7 +79,8 @@ def verify(
     scrambled weights. Both models are unchanged afterwards.
 
     Raises VerifyError with the first diverging module, PlanMismatchError, or InputError where an example
-    input holds NaN: nothing could be compared behind it.
+    input holds NaN: nothing could be compared behind it. The one plan of several prunings may remove what no
+    single pruning could, and is then refused: see `removed_units`.
     """
     with alone():
         return _verified(model, small, plan, args, kwargs, graph, tolerance, seed)
@@ -191,9 +192,11 @@ class _Proof:
 
 
 def removed_units(graph: Graph, plan: Plan) -> Mask:
-    """Which units [n_units] the plan removes; raises VerifyError where it splits a unit.
+    """Which units [n_units] the plan removes; raises VerifyError where no removal of the graph is the plan.
 
-    This is the structural half of the proof: every site of a unit goes, or none.
+    This is the structural half of the proof: every site of a unit goes, or none, and equally many of each
+    cell of a group. The one plan of two prunings need not be such a removal: where the first left one channel
+    for each group of a convolution, the second may remove whole groups.
     """
     cuts = {(cut.tensor, cut.axis): cut for cut in plan.cuts}
     flags = []
@@ -219,9 +222,22 @@ def removed_units(graph: Graph, plan: Plan) -> Mask:
         if wrong.any():
             raise VerifyError(
                 f"the plan cuts {axis.tensor!r} axis {axis.axis} at index "
-                f"{int(np.flatnonzero(wrong)[0])} otherwise than what depends on it elsewhere"
+                f"{int(np.flatnonzero(wrong)[0])} otherwise than what depends on it elsewhere{_SEVERAL}"
+            )
+    for group in graph.groups:
+        counts = sorted({int(removed[cell].sum()) for cell in group.cells})
+        if len(counts) > 1:
+            raise VerifyError(
+                f"the plan removes {' and '.join(map(str, counts))} units of the cells of {group}, which "
+                f"lose equally many{_SEVERAL}"
             )
     return removed
+
+
+_SEVERAL = (
+    ". If it is the one plan of several prunings, a later one may have removed what only the model that it "
+    "started from could lose: verify each against the model that it started from"
+)
 
 
 def _run(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], who: str) -> list[Tensor]:

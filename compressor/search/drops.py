@@ -37,14 +37,20 @@ class _BySensitivity(Budget):
             )
         super().__post_init__()
 
-    def choose(self, scores: Scores, *, removed: np.ndarray | None = None) -> np.ndarray:
+    def choose(
+        self,
+        scores: Scores,
+        *,
+        removed: np.ndarray | None = None,
+        held: Mapping[int, str] | None = None,
+    ) -> np.ndarray:
         """See `Budget.choose`; raises InputError for scores by another scorer than the sensitivity's."""
         if isinstance(scores, Scores) and scores.scorer != self.sensitivity.scorer:
             raise InputError(
                 f"{self!r}: the sensitivity was measured with channels ranked by {self.sensitivity.scorer}, "
                 f"these scores are by {scores.scorer}; take that scorer, or measure with this one"
             )
-        return super().choose(scores, removed=removed)
+        return super().choose(scores, removed=removed, held=held)
 
 
 @dataclass(frozen=True, repr=False)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from compressor.budget import Uniform
 from compressor.core import verify as verifying
 from compressor.core.capture import capture
 from compressor.core.graph import Graph
@@ -18,9 +19,10 @@ from compressor.core.plan import Cut, Plan
 from compressor.core.rules import RULES, Call, Layers
 from compressor.core.rules.elementwise import pointwise
 from compressor.core.surgery import apply
-from compressor.core.verify import verify
+from compressor.core.verify import TOLERANCE, verify
 from compressor.errors import CompressorError, InputError, VerifyError
 from compressor.models import create
+from compressor.scoring import Norm, score
 from tests.core.networks import NAMES, RandomNet
 
 PLANTED = 200
@@ -205,6 +207,33 @@ class Chaotic(nn.Module):
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = norm(conv(x * x))
         return x.mean((2, 3))
+
+
+@pytest.mark.parametrize(
+    ("middle", "words"),
+    [
+        (nn.Conv2d(16, 16, 3, groups=4), "otherwise than what depends on it elsewhere"),
+        (nn.GroupNorm(4, 16), "the plan removes 3 and 4 units of the cells"),
+    ],
+    ids=["grouped convolution", "group norm"],
+)
+def test_two_prunings_that_no_single_one_can_be_are_refused_as_one(middle: nn.Module, words: str) -> None:
+    """With one channel left for each group, whole groups may go, which they cannot before."""
+    torch.manual_seed(0)
+    x = torch.randn(1, 3, 12, 12)
+    net = nn.Sequential(nn.Conv2d(3, 16, 3), middle, nn.ReLU(), nn.Conv2d(16, 3, 1)).eval()
+    first = plan_with_budget(net, x, 0.75)
+    halfway = apply(net, first)
+    second = plan_with_budget(halfway, x, 0.5)
+    small = apply(halfway, second)
+    assert verify(halfway, small, second, x).error <= TOLERANCE
+    with pytest.raises(VerifyError, match=rf"{words}.* If it is the one plan of several prunings"):
+        verify(net, small, second.after(first), x)
+
+
+def plan_with_budget(net: nn.Module, x: Tensor, ratio: float) -> Plan:
+    graph = capture(net, x)
+    return graph.plan(Uniform(ratio).choose(score(graph, Norm())))
 
 
 def test_a_chaotic_network_is_verified_with_statistics_that_fit() -> None:

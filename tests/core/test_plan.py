@@ -134,6 +134,55 @@ class Blocked(nn.Module):
         self.b = nn.Linear(4, 3, bias=False)
 
 
+def test_what_is_left_of_a_plan_leads_from_the_first_one_to_it() -> None:
+    """By hand: of six channels 0, 2, 5 stay first, of those the last two; blocks of two keep one each."""
+    first = example()
+    cuts = (
+        Cut("a.weight", 0, 6, (2, 5), "writer"),
+        Cut("c.weight", 1, 6, (0, 2, 5), "reader"),
+        Cut("b.weight", 0, 6, (0, 1, 2), "writer"),
+        Cut("b.weight", 1, 6, (0, 3, 5), "reader", 3),
+    )
+    whole = Plan(cuts, (Size("a", "out_features", 6, 2), Size("", "shape", (6, 1), (3, 1))), BEFORE)
+    rest = whole.since(first)
+    assert rest.cuts == (Cut("a.weight", 0, 3, (1, 2), "writer"), Cut("b.weight", 0, 6, (0, 1, 2), "writer"))
+    assert rest.sizes == (Size("a", "out_features", 3, 2),)
+    assert rest.signature == first.result
+    assert rest.result == whole.result
+    again = rest.after(first)
+    assert (set(again.cuts), set(again.sizes)) == (set(whole.cuts), set(whole.sizes))
+    assert whole.since(whole).cuts == whole.since(whole).sizes == ()
+
+
+@pytest.mark.parametrize(
+    ("first", "whole", "rest"),
+    [
+        (8, 4, (8, 4)),
+        (4, 4, None),
+        (Fraction(3, 4), Fraction(1, 4), (16, Fraction(1, 3))),
+        ((0, 2, 5), (0, 3), ((0, 2, 5), (0, 3))),
+    ],
+)
+def test_what_is_left_of_a_patch_after_another(first: PatchValue, whole: PatchValue, rest: object) -> None:
+    def of(new: PatchValue) -> Plan:
+        return Plan((), (), BEFORE, patches=(Patch("a", "torch.reshape", 0, "1", 16, new),))
+
+    found = of(whole).since(of(first))
+    assert [(patch.old, patch.new) for patch in found.patches] == ([] if rest is None else [rest])
+    assert found.after(of(first)).patches == of(whole).patches
+
+
+def test_a_plan_that_takes_something_back_is_no_rest_of_another() -> None:
+    more = Plan((Cut("a.weight", 0, 6, (0, 1), "writer"),), (), BEFORE)
+    fewer = Plan((Cut("a.weight", 0, 6, (0, 2, 5), "writer"),), (), BEFORE)
+    with pytest.raises(PlanMismatchError, match="index 2 is to stay, and the first plan removes it"):
+        fewer.since(more)
+    with pytest.raises(PlanMismatchError, match="the first plan does it, and the whole one does not"):
+        Plan((), (), BEFORE).since(more)
+    with pytest.raises(PlanMismatchError, match="do not start from one model"):
+        Plan((), (), Signature("Net", (("a.weight", (5, 3)),))).since(more)
+
+
 def test_plans_that_do_not_meet_are_not_composed() -> None:
     with pytest.raises(
         PlanMismatchError,
