@@ -20,6 +20,7 @@ BENCHMARKS = {
     "accuracy": ("accuracy of ResNet-56 by scorer, beside torch-pruning", 2, 40),
     "one_shot": ("accuracy of ResNet-56 right after pruning, with and without recovery", 1, 40),
     "filter_quality": ("what filter quality is worth as a criterion and a budget, CIFAR-10", 1, 20),
+    "dead_filters": ("dead filters of ResNets, and what goes with them", 1, 1),
     "low_precision": ("bytes, accuracy and speed of a pruned ResNet-20 in float32, int8 and fp16", 1, 2),
     "phone": ("size, memory, time and instructions of pruned networks as files, fp32 and int8", 4, 20),
     "filter_scale": ("sketches of filters: speed beside NumPy, memory to 1e8 kernels, from Parquet", 1, 12),
@@ -31,6 +32,7 @@ BENCHMARKS = {
     "imbalanced": ("rates of every class on imbalanced medical images, by method", 1, 60),
     "filter_init": ("initial filters: first layers from data, deep networks, degenerate ones redrawn", 1, 20),
     "search": ("accuracy of ResNet-20 by who chooses the ratios: heuristics, sensitivity, Optuna", 1, 6),
+    "demo": ("the numbers of `make demo`, kept", 1, 2),
     "app_claim": ("memory, time and accuracy of a VGG-16 before and after, as files", 2, 45),
 }
 

@@ -130,10 +130,22 @@ CLAIMS = (
         ("sparse_training",),
     ),
     Claim(
+        "The demo",
+        "`make demo`: a ResNet-20 on handwritten digits from training to files for phones.",
+        "python -m benchmarks.demo",
+        ("demo",),
+    ),
+    Claim(
         "What scoring costs",
         "Beta-Rank beside the forward passes that it needs.",
         "python -m benchmarks.scoring_cost",
         ("scoring_cost",),
+    ),
+    Claim(
+        "Dead filters",
+        "Those inside blocks of two published ResNets, and what goes with them.",
+        "python -m benchmarks.dead_filters",
+        ("dead_filters",),
     ),
     Claim(
         "Filter quality as a criterion",

@@ -17,7 +17,7 @@ from typing import Any
 
 import matplotlib
 
-from benchmarks import results, zoo
+from benchmarks import readme, results, zoo
 from benchmarks.claims import CLAIMS, Claim
 from benchmarks.figures.canvas import Content, write
 from benchmarks.results import Table
@@ -33,7 +33,7 @@ _LONG = 9  # rows; longer tables are folded
 def page() -> str:
     """The text of the page, from the JSON files of `benchmarks/results/` and of the recipes."""
     left, quick = _kept()
-    sections = [_section(claim, _taken(claim, left)) for claim in CLAIMS]
+    sections = [[_README, readme.table()], *(_section(claim, _taken(claim, left)) for claim in CLAIMS)]
     if left:
         sections.append(["## Other runs\n\nBenchmarks whose numbers are no claim of the README."])
         for name, content in left.items():
@@ -95,6 +95,11 @@ versions beside it. Times are CPU time of one thread unless they say otherwise, 
 in one process. *Command* is how to repeat all of it, *last run* the command that the file was last
 written by: runs are resumed, and then it names only what was added. What the columns mean, and what came
 out, in words: [benchmarks](../benchmarks/README.md)."""
+
+_README = """## The README
+
+Every number in it, the command that measures it anew, and where it is kept. A test holds the README against
+these results."""
 
 _SYSTEMS = """## Four systems
 
