@@ -96,7 +96,7 @@ def search(content: Content) -> Iterable[str]:
         return accuracy_of(found, "as cut").split()[0]
 
     yield f"keeps ResNet-56 at {at('least drop, outputs')} % with 70 % of its MACs"
-    yield f"(all channels ranked together {at('global')} %, uniform {at('uniform')} %"
+    yield f"all channels ranked together {at('global')} %, uniform {at('uniform')} %"
 
 
 def dead(content: Content) -> Iterable[str]:

@@ -16,7 +16,7 @@ def demo(content: Content) -> Iterable[str]:
     accuracy, before, after = rows["accuracy"], rows["costs"]["before"], rows["costs"]["after"]
     whole, small, int8 = (rows["files"][name] for name in ("baseline.onnx", "model.onnx", "model.int8.onnx"))
     removed = 100 * (1 - after["macs"] / before["macs"])
-    yield f"removes {removed:.0f} % of its MACs. "
+    yield f"removes {removed:.0f} % of its MACs"
     yield (
         f"Right after the cut it guesses ({percent(accuracy['as cut'])} %); fitted anew to 512 images "
         f"without labels it is at {percent(accuracy['reconstructed'])} %."
