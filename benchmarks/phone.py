@@ -12,11 +12,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 if __package__ in (None, ""):  # run as a file
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -24,6 +21,7 @@ if __package__ in (None, ""):  # run as a file
 import torch
 
 from benchmarks import results, zoo
+from benchmarks.measuring import Row, complete
 from benchmarks.phone_files import made
 from benchmarks.phone_measures import MEASURES, Subject
 from benchmarks.phone_nets import NAMES, QUICK, SEED, network
@@ -40,63 +38,33 @@ def main() -> int:
     kind = "phone-quick" if options.quick else "phone"
     facts = results.context("phone", vars(options), seeds=[SEED])
     earlier = results.read(kind)
-    rows: list[dict[str, Any]] = earlier["rows"] if earlier else []
+    rows: list[Row] = earlier["rows"] if earlier else []
+
+    def save(found: list[Row]) -> str:
+        found = sorted(found, key=lambda row: NAMES.index(row["network"]))
+        return results.save(kind, facts, found, tables(found))
+
     for name in [] if options.tables else options.nets or (QUICK if options.quick else NAMES):
-        row = next((row for row in rows if row["network"] == name), None)
-        if row is not None and not missing_of(row) and not options.fresh:
-            print(f"{name}: done", flush=True)
-            continue
-        try:
-            row, subject = _subject(name, row, options)
-        except zoo.Missing as missing:
-            print(f"{name}: skipped: {missing}", flush=True)
-            continue
-        others = [other for other in rows if other["network"] != name]
-        rows = sorted([*others, row], key=lambda row: NAMES.index(row["network"]))
-        for measure in missing_of(row):
-            start = time.perf_counter()
-            try:
-                row["measured"][measure] = MEASURES[measure](subject)
-                row["skipped"].pop(measure, None)
-            except zoo.Missing as missing:
-                row["skipped"][measure] = str(missing)
-                print(f"{name}: {measure}: skipped: {missing}", flush=True)
-                continue
-            results.save(kind, facts, rows, tables(rows))
-            print(f"{name}: {measure}: {time.perf_counter() - start:.0f} s", flush=True)
+        rows = complete(rows, name, lambda n=name: _made(n, options), MEASURES, save, fresh=options.fresh)
     for table in tables(rows):
         print(f"\n{table.text()}")
     if rows and not options.tables:
-        print(f"\nwritten to {results.save(kind, facts, rows, tables(rows))}")
+        print(f"\nwritten to {save(rows)}")
     return 0
 
 
-def missing_of(row: Mapping[str, Any]) -> list[str]:
-    """The measurements that a row lacks; one that was skipped is tried again."""
-    return [measure for measure in MEASURES if measure not in row["measured"]]
-
-
-def _subject(
-    name: str, row: dict[str, Any] | None, options: argparse.Namespace
-) -> tuple[dict[str, Any], Subject]:
-    """The row to fill in, and what to measure. Measurements of other files than those of now do not count."""
+def _made(name: str, options: argparse.Namespace) -> tuple[Row, Subject]:
+    """The facts of a network's row, and what to measure."""
     net = network(name, zoo.shared_folder(options.shared), quick=options.quick)
-    start = time.perf_counter()
     files = made(net, _OUT / ("quick" if options.quick else "full") / name, fresh=options.fresh)
-    print(f"{name}: files: {time.perf_counter() - start:.0f} s", flush=True)
-    fresh = {
+    row = {
         "network": name,
         "input": [*net.x.shape],
         "weights": net.weights,
         "variants": files.facts,
         "rounds": options.rounds,
-        "measured": {},
-        "skipped": {},
     }
-    subject = Subject(files.paths, net.x, net.tested, options.rounds, options.cache)
-    if row is None or options.fresh or any(row[key] != fresh[key] for key in ("variants", "rounds", "input")):
-        row = fresh
-    return row, subject
+    return row, Subject(files.paths, net.x, net.tested, options.rounds, options.cache)
 
 
 def _options() -> argparse.Namespace:

@@ -19,7 +19,7 @@ SEED = 0
 _BATCHES, _BATCH = 4, 16
 _TESTED = 1000
 # Name: the quick mode takes a smaller image.
-_PIXELS = {"mobilenet_v2": (224, 96), "espcn": (96, 48), "vgg16_bn_cifar": (32, 32)}
+_PIXELS = {"mobilenet_v2": (224, 96), "espcn": (96, 48), "vgg16_bn_cifar": (32, 32), "resnet50": (224, 64)}
 NAMES = ("resnet20_cifar", "resnet56_cifar", "vgg16_bn_cifar", "mobilenet_v2", "espcn")
 QUICK = ("resnet20_cifar", "mobilenet_v2")
 

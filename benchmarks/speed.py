@@ -308,35 +308,32 @@ def _memory_table(networks: Sequence[dict[str, Any]]) -> results.Table:
 def _scaling_table(rows: Sequence[dict[str, Any]]) -> results.Table:
     columns = (
         *("series", "size", "operators", "units", "params", "floor", "ours new", "theirs in place"),
-        *("ours − floor", "per operator µs", "per unit µs"),
+        "new / in place",
     )
     lines: list[tuple[str, ...]] = []
-    exponents: dict[str, list[tuple[dict[str, Any], float]]] = {}
+    series: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
-        floor, mine = row["forward_s"] + row["copy_s"], median_s(row, "ours")
-        own = mine - floor
         lines.append(
             (
                 *(row["series"], str(row["size"]), str(row["operators"]), str(row["units"])),
-                *(f"{row['params'] / 1e6:.1f} M", _ms(floor), _ms(mine)),
-                *(_ms(median_s(row, "theirs_")), _ms(own)),
-                *(f"{1e6 * own / row['operators']:.0f}", f"{1e6 * own / row['units']:.1f}"),
+                *(f"{row['params'] / 1e6:.1f} M", _ms(row["forward_s"] + row["copy_s"])),
+                *(_ms(median_s(row, "ours")), _ms(median_s(row, "theirs_"))),
+                _spread(round_ratios(row, "ours", "theirs_")),
             )
         )
-        exponents.setdefault(row["series"], []).append((row, mine))
-    notes = [_growth(series, found) for series, found in exponents.items() if len(found) > 1]
+        series.setdefault(row["series"], []).append(row)
+    notes = [_growth(name, found[0], found[-1]) for name, found in series.items() if len(found) > 1]
     return results.Table("Growth", columns, tuple(lines), tuple(notes))
 
 
-def _growth(series: str, found: Sequence[tuple[dict[str, Any], float]]) -> str:
-    (first, before), (last, after) = found[0], found[-1]
+def _growth(series: str, first: dict[str, Any], last: dict[str, Any]) -> str:
     key = "units" if "width" in series else "operators"
     factor = last[key] / first[key]
-    exponent = math.log(after / before) / math.log(factor)
-    return (
-        f"{series}: {factor:.1f} times the {key}, {after / before:.1f} times the time "
-        f"(exponent {exponent:.2f})."
-    )
+    said = [f"{series}: {factor:.1f} times the {key}"]
+    for whose, contender in (("ours", "ours"), ("theirs", "theirs_")):
+        grown = median_s(last, contender) / median_s(first, contender)
+        said.append(f"{whose} {grown:.1f} times the time (exponent {math.log(grown) / math.log(factor):.2f})")
+    return ", ".join(said) + "."
 
 
 def _ms(seconds: float) -> str:

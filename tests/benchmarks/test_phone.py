@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import phone, phone_files
+from benchmarks import phone_files
 from benchmarks.phone_files import BASE, aware, int8_of, plain
 from benchmarks.phone_measures import MEASURES, Subject
 from benchmarks.phone_tables import tables
@@ -80,11 +80,6 @@ def test_what_is_refused_or_skipped_is_said_below_the_table() -> None:
 def test_agreement_of_a_random_network_is_not_shown() -> None:
     costs = tables([{**_row(), "weights": "random"}])[0]
     assert set(_column(costs, "top-1 as fp32 (%)")) == {"-"}
-
-
-def test_a_measurement_that_was_skipped_is_tried_again() -> None:
-    row = _row()
-    assert set(phone.missing_of(row)) == set(MEASURES) - set(BOTH)
 
 
 def test_files_of_an_earlier_run_count_only_as_they_were(tmp_path: Path) -> None:

@@ -84,6 +84,21 @@ def test_who_is_faster_is_the_median_of_the_ratios() -> None:
     assert "Torch-Pruning is faster** on 1: b (1.10)" in said
 
 
+def test_growth_is_held_against_that_of_torch_pruning() -> None:
+    def row(series: str, units: int, ours: float, theirs: float) -> dict[str, object]:
+        rounds = [{"ours": {"cpu_s": ours}, "theirs_": {"cpu_s": theirs}}]
+        return {"series": series, "units": units, "operators": 10 * units, "rounds": rounds}
+
+    rows = [
+        *(row("layers", 2, 1.0, 1.0), row("layers", 4, 2.0, 3.0), row("layers", 6, 2.5, 6.0)),
+        *(row("inner width", 2, 1.0, 2.0), row("inner width", 8, 1.5, 10.0)),
+    ]
+    assert claims.grown([{"rows": {"scaling": rows}}]) == (
+        "Deeper: 3.0 times the operators take 2.5 times the time, Torch-Pruning 6.0 times. "
+        "Wider: 4.0 times the units take 1.5 times the time, Torch-Pruning 5.0 times."
+    )
+
+
 def test_every_benchmark_that_the_readme_names_is_on_the_page() -> None:
     text = report.PAGE.read_text(encoding="utf-8")
     named = set(re.findall(r"python -m benchmarks\.(\w+)", (ROOT / "README.md").read_text(encoding="utf-8")))
