@@ -23,6 +23,7 @@ BENCHMARKS = {
     "dead_filters": ("dead filters of ResNets, and what goes with them", 1, 1),
     "low_precision": ("bytes, accuracy and speed of a pruned ResNet-20 in float32, int8 and fp16", 1, 2),
     "phone": ("size, memory, time and instructions of pruned networks as files, fp32 and int8", 4, 20),
+    "latency_gained": ("latency of networks cut to half of their MACs, beside torch-pruning", 1, 15),
     "filter_scale": ("sketches of filters: speed beside NumPy, memory to 1e8 kernels, from Parquet", 1, 12),
     "filter_widths": (
         "widths by spectra, kernels that share a basis: accuracy, MACs, time, ResNet-20",

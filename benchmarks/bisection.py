@@ -12,7 +12,7 @@ __all__ = ["largest_within"]
 
 
 def largest_within(
-    fraction: float, model: nn.Module, x: Tensor, cut: Callable[[float], nn.Module | None], *, steps: int = 12
+    fraction: float, model: nn.Module, x: Tensor, cut: Callable[[float], nn.Module | None], *, steps: int = 10
 ) -> nn.Module:
     """The largest of the networks `cut(ratio)` with at most `fraction` of the MACs of `model`, by bisection.
 

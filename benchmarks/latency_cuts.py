@@ -23,7 +23,7 @@ from compressor.budget import Budget, Latency, Macs, where_it_pays
 from compressor.profiling import LatencyTable
 from compressor.search import LeastDrop, Sensitivity
 
-__all__ = ["BASE", "Cuts", "made", "ours", "theirs"]
+__all__ = ["BASE", "Cuts", "made", "networks", "ours", "theirs"]
 
 BASE = "not pruned"
 
@@ -55,17 +55,19 @@ def ours(
             "ours, least drop, latency": LeastDrop(sensitivity, Latency(fraction, table)),
         }
     if _has_blocks(net):
-        inside = {"order": order, "ignore": _BETWEEN_BLOCKS}
-        found["ours, inside blocks"] = Macs(fraction, **inside)
-        found["ours, inside blocks, widths of the table"] = Macs(fraction, **inside, round_to=table)
+        inside = Macs(fraction, order=order, ignore=_BETWEEN_BLOCKS, round_to=table)
+        found["ours, inside blocks, widths of the table"] = inside
     return found
 
 
 def theirs(net: Net) -> dict[str, dict[str, Any]]:
-    """Options of torch-pruning's magnitude pruner by name; it loses least accuracy `inside blocks`."""
-    scopes = {"": {"global_pruning": False}, ", global": {"global_pruning": True}}
+    """Options of torch-pruning's magnitude pruner by name; it loses least accuracy `inside blocks`.
+
+    Where weights are random it thins all layers alike, as ours do.
+    """
+    scopes: dict[str, dict[str, bool]] = {"": {"global_pruning": False}}
     if _has_blocks(net):
-        scopes[", global, inside blocks"] = {"global_pruning": True, "inside": True}
+        scopes[", inside blocks"] = {"global_pruning": True, "inside": True}
     rounds = {"": {}, ", multiples of 8": {"round_to": 8}}
     return {
         f"torch-pruning{scope}{rounded}": {**options, **more}
@@ -90,13 +92,25 @@ class Cuts:
 
 
 def made(net: Net, fraction: float, table: LatencyTable, folder: Path, *, rounds: int) -> Cuts:
-    """All cuts of a network at a fraction, as networks and as files in the folder; ours are verified."""
+    """All cuts of a network at a fraction, as networks and as files in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
+    models, facts = networks(net, fraction, table, cache=folder.parent)
+    paths = {name: folder / f"{name.replace(', ', '-').replace(' ', '_')}.onnx" for name in models}
+    for name, model in models.items():
+        cp.export.onnx(model, net.x, paths[name], dynamic=())
+        facts[name] |= {"bytes": paths[name].stat().st_size, "sha256": digest(paths[name])}
+    return Cuts(net, models, paths, facts, rounds)
+
+
+def networks(
+    net: Net, fraction: float, table: LatencyTable, *, cache: Path
+) -> tuple[dict[str, nn.Module], dict[str, dict[str, Any]]]:
+    """All cuts by name, the unpruned network first, and what is known of each; ours are verified."""
     graph = cp.capture(net.model, net.x)
     scores = cp.score(graph, cp.scoring.DEFAULT)
     models: dict[str, nn.Module] = {BASE: net.model}
     facts: dict[str, dict[str, Any]] = {BASE: {}}
-    for name, budget in ours(fraction, net, table, _sensitivity(net, folder.parent)).items():
+    for name, budget in ours(fraction, net, table, _sensitivity(net, cache)).items():
         plan = cp.plan(scores, budget)
         models[name] = cp.apply(net.model, plan)
         cp.verify(net.model, models[name], plan, net.x, graph=graph)
@@ -107,11 +121,13 @@ def made(net: Net, fraction: float, table: LatencyTable, folder: Path, *, rounds
             facts[name] = {}
         except Exception as error:  # a cut that it cannot make is a result, too
             facts[name] = {"failure": f"{type(error).__name__}: {error}"}
-    paths = {name: folder / f"{name.replace(', ', '-').replace(' ', '_')}.onnx" for name in models}
     for name, model in models.items():
-        cp.export.onnx(model, net.x, paths[name], dynamic=())
-        facts[name] |= _facts(model, net, paths[name])
-    return Cuts(net, models, paths, facts, rounds)
+        found = cp.capture(model, net.x)
+        facts[name] |= {
+            "macs": cp.profiling.macs(found).total(),
+            "params": cp.profiling.params(found).total(),
+        }
+    return models, facts
 
 
 def _sensitivity(net: Net, folder: Path) -> Sensitivity | None:
@@ -152,13 +168,3 @@ def _cut_by_ratio(net: Net, options: Mapping[str, Any], ratio: float) -> nn.Modu
     except RuntimeError:
         return None
     return small
-
-
-def _facts(model: nn.Module, net: Net, path: Path) -> dict[str, Any]:
-    graph = cp.capture(model, net.x)
-    return {
-        "macs": cp.profiling.macs(graph).total(),
-        "params": cp.profiling.params(graph).total(),
-        "bytes": path.stat().st_size,
-        "sha256": digest(path),
-    }

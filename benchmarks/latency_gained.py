@@ -130,12 +130,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help=f"{' and '.join(QUICK)}, few rounds")
     parser.add_argument("--nets", nargs="+", choices=NETS, default=None, metavar="NAME")
     parser.add_argument("--fractions", nargs="+", type=float, default=[0.5], metavar="F")
-    parser.add_argument("--rounds", type=int, default=None, help="default 80, with --quick 10")
+    parser.add_argument("--rounds", type=int, default=None, help="default 40, with --quick 10")
     parser.add_argument("--fresh", action="store_true", help="cut, export and measure anew")
     parser.add_argument("--tables", action="store_true", help="only print what is done")
     zoo.add_shared_option(parser)
     options = parser.parse_args()
-    options.rounds = options.rounds or (10 if options.quick else 80)
+    options.rounds = options.rounds or (10 if options.quick else 40)
     options.nets = options.nets or [*(QUICK if options.quick else NETS)]
     return options
 

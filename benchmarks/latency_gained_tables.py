@@ -38,8 +38,7 @@ def _table(row: Row) -> Table:
 
 _WEIGHTS = {
     "trained": "Accuracy of 1,000 test images; norms measured anew on 256 unlabelled ones, nothing trained.",
-    "random": "The weights are random, so layers are thinned alike (`global` excepted); time does not depend "
-    "on them.",
+    "random": "The weights are random, so layers are thinned alike; time does not depend on them.",
 }
 
 

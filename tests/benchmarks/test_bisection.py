@@ -30,7 +30,7 @@ def test_a_ratio_that_leaves_nothing_is_too_much() -> None:
 
     with pytest.raises(RuntimeError, match=r"no ratio reaches 0\.5"):
         largest_within(0.5, _net(100), X, cut)
-    assert len(asked) == 12 and asked[0] == 0.5
+    assert len(asked) == 10 and asked[0] == 0.5
 
 
 def test_steps_that_jump_over_the_fraction_end_below_it() -> None:
