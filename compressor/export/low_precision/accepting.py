@@ -161,9 +161,9 @@ def warn_if_saturated(report: LowPrecisionReport) -> None:
     """Warn where the kernels of this CPU compute the file clearly worse than it is written."""
     if report.lost_on_this_cpu_db > 3:
         warnings.warn(
-            f"this CPU computes {report.path} worse than it is written ({report.on_this_cpu}; as written "
-            f"{report.fidelity}): sums of 8-bit products saturate on x86 without VNNI. ARM does not do so; "
-            "on such servers run the float32 file",
+            f"this CPU computes {report.path.name} worse than it is written ({report.on_this_cpu}; as "
+            f"written {report.fidelity}): sums of 8-bit products saturate on x86 without VNNI. ARM does not "
+            "do so; on such servers run the float32 file",
             QuantisationWarning,
             stacklevel=3,
         )
@@ -182,8 +182,8 @@ def warn_if_no_gain(report: LowPrecisionReport) -> None:
         )
     if found:
         warnings.warn(
-            f"{report.path} is {' and '.join(found)} than {report.source}, as files in {report.kind} are "
-            "where layers are narrow or kernels lacking; a phone may differ",
+            f"{report.path.name} is {' and '.join(found)} than {report.source.name}, as files in "
+            f"{report.kind} are where layers are narrow or kernels lacking; a phone may differ",
             QuantisationWarning,
             stacklevel=3,
         )

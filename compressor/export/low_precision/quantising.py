@@ -199,8 +199,8 @@ def _warn_of_floats(source: Source, report: LowPrecisionReport, advice: str) -> 
     left = report.float_bytes / max(float_bytes(source.proto), 1)
     if left > 0.5:
         warnings.warn(
-            f"{100 * left:.0f} % of the weight bytes of {source.path} are float32 still in {report.path}: "
-            f"{advice}",
+            f"{100 * left:.0f} % of the weight bytes of {source.path.name} are float32 still in "
+            f"{report.path.name}: {advice}",
             QuantisationWarning,
             stacklevel=3,
         )
