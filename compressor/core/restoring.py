@@ -56,7 +56,10 @@ def undisturbed(model: nn.Module, *, training: bool) -> Iterator[None]:
 
 @contextmanager
 def restored(model: nn.Module, *, training: bool) -> Iterator[Contents]:
-    """`undisturbed` for one who sees every operator anyway, and announces each to the `Contents`."""
+    """`undisturbed` for one who says what is about to be written.
+
+    Who sees every operator anyway announces each to the `Contents`, who does not has it keep some tensors.
+    """
     with alone():
         before = _Held(model)
         with _as_before(before):
@@ -190,6 +193,11 @@ class Contents:
             for tensor in value if isinstance(value, (list, tuple)) else (value,):
                 if isinstance(tensor, Tensor) and tensor.device.type != "meta":
                     self._save(tensor)
+
+    def keep(self, tensors: Iterable[Tensor]) -> None:
+        """Copy what these tensors hold, as they may be written to unannounced."""
+        for tensor in tensors:
+            self._save(tensor)
 
     def _save(self, tensor: Tensor) -> None:
         if self._open is None:

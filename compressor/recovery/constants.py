@@ -6,20 +6,12 @@ from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from compressor.core.plan import Cut
 from compressor.errors import InputError
-from compressor.observing.layers import LayerCall
+from compressor.observing.layers import LayerCall, rerun
 
 __all__ = ["Constant", "ConstantWatch"]
-
-_CONV = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
-_TRANSPOSED = {
-    1: functional.conv_transpose1d,
-    2: functional.conv_transpose2d,
-    3: functional.conv_transpose3d,
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,18 +124,7 @@ def _constant(reader: str, seen: _Seen, cut: Cut) -> Constant:
     else:
         x = seen.first.new_zeros((1, cut.size, *seen.first.shape[1:]), dtype=torch.float64)
         x.index_copy_(1, index, seen.first.double()[None])
-        share = _convolved(call, x, filters)[0]
+        share = rerun(replace(call, input=x, filters=filters, bias=None))[0]
     middle = share[(slice(None), *(extent // 2 for extent in share.shape[1:]))]
     border = (share - middle.reshape(-1, *[1] * (share.dim() - 1))).abs().max()
     return Constant(reader, call.bias, len(cut.removed), middle, float(border))
-
-
-def _convolved(call: LayerCall, x: Tensor, filters: Tensor) -> Tensor:
-    dims = x.dim() - 2
-    if call.kind == "conv":
-        result: Tensor = _CONV[dims](x, filters, None, call.stride, call.padding, call.dilation, call.groups)
-        return result
-    result = _TRANSPOSED[dims](
-        x, filters, None, call.stride, call.padding, call.output_padding, call.groups, call.dilation
-    )
-    return result

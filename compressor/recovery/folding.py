@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from compressor.core.batch_norms import sole_norms
 from compressor.core.graph import Graph
 from compressor.core.plan import Plan
 from compressor.core.tape import Op, named_tensors, references
@@ -14,8 +15,6 @@ from compressor.errors import ModelError
 from compressor.recovery.constants import Constant
 
 __all__ = ["fold_"]
-
-_NORM = "aten.native_batch_norm.default"
 
 
 @torch.no_grad()
@@ -67,7 +66,7 @@ def _new_bias_(small: nn.Module, constant: Constant, kept: Tensor) -> str:
             f"zero, too (MaskSparsity(shift=Decay(steps)))"
         )
     module.bias = nn.Parameter(kept.to(weight))
-    return f"{path}.bias"
+    return f"{path}.bias" if path else "bias"
 
 
 def _mean_after(graph: Graph, reader: str) -> str | None:
@@ -77,13 +76,11 @@ def _mean_after(graph: Graph, reader: str) -> str | None:
     product = None if value is None else _only(users, value)
     while product is not None and product.is_view:  # the transposed weight of a matrix
         product = _only(users, _result(product))
-    norm = None if product is None else _only(users, _result(product))
-    if norm is None or norm.target != _NORM or norm.args[5] is not False or norm.args[3] is None:
+    written = None if product is None else _result(product)
+    norm = None if written is None else sole_norms(graph.tape).get(written)
+    if norm is None or norm.args[3] is None or len(users[norm.args[3].value]) > 1:
         return None
-    mean = norm.args[3].value
-    if len(users[mean]) > 1 or norm.args[0].value != _result(product):
-        return None
-    return next(name for name, place in graph.tape.by_name.items() if place == mean)
+    return graph.tape.values[norm.args[3].value].name or None
 
 
 def _users(graph: Graph) -> Mapping[int, list[Op]]:

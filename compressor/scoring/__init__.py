@@ -14,10 +14,11 @@ from compressor.scoring.default import DEFAULT
 from compressor.scoring.degeneracy import Degeneracies, GroupDegeneracy, degeneracies
 from compressor.scoring.entry import score
 from compressor.scoring.filter_quality import FilterQuality, Term
+from compressor.scoring.filter_scorer import FilterScorer
 from compressor.scoring.fisher import Fisher
 from compressor.scoring.gate_taylor import GateTaylor
 from compressor.scoring.geometric_median import GeometricMedian
-from compressor.scoring.gradient_scorer import Joint
+from compressor.scoring.gradient_scorer import GradientScorer, Joint
 from compressor.scoring.grasp import GraSP
 from compressor.scoring.hessian import Hessian
 from compressor.scoring.hrank import HRank
@@ -49,10 +50,12 @@ __all__ = [
     "Degeneracies",
     "Direction",
     "FilterQuality",
+    "FilterScorer",
     "Fisher",
     "GateTaylor",
     "GeometricMedian",
     "GraSP",
+    "GradientScorer",
     "GroupDegeneracy",
     "HRank",
     "Hessian",

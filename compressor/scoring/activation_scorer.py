@@ -10,20 +10,12 @@ import torch
 from torch import Tensor
 
 from compressor.core.graph import Graph
-from compressor.errors import ScoreError
+from compressor.errors import CompressorError, ScoreError
 from compressor.observing import Batch, LayerCall, merged, run_batches
 from compressor.observing.batches import check_max_batches
 from compressor.scoring.base import AxisKey, Scorer, SiteScores
 from compressor.scoring.otherwise import check_otherwise, filled
-from compressor.scoring.units import (
-    Normalize,
-    NormalizeLike,
-    Reduce,
-    ReduceLike,
-    Values,
-    choice,
-    comparable,
-)
+from compressor.scoring.units import Normalize, NormalizeLike, Reduce, ReduceLike, Values
 
 __all__ = ["ActivationScorer"]
 
@@ -40,6 +32,15 @@ class ActivationScorer(Scorer):
     `batches` is read as `Taylor` says; targets are not looked at. The model runs in eval mode and is
     left as it was. Raises InputError where there is no batch and ScoreError for activations that are not
     finite. Sums are kept in float64 and no activation is.
+
+    >>> import compressor as cp
+    >>> class Largest(ActivationScorer):
+    ...     '''The mean of the largest activation of each map.'''
+    ...     def measure(self, maps):
+    ...         return maps.flatten(2).amax(dim=2).sum(dim=0)
+    >>> net = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU(), torch.nn.Linear(3, 1))
+    >>> cp.score(cp.capture(net, torch.ones(1, 2)), Largest([torch.randn(64, 2)]))
+    Scores(Largest() of Sequential: 3 units in 1 group, ...)
     """
 
     batches: Iterable[object] = field(repr=False)
@@ -75,11 +76,11 @@ class ActivationScorer(Scorer):
 
         def see(call: LayerCall) -> None:
             key = call.weight, call.reader_axis
-            if key not in axes:
+            if key not in axes or not call.input.numel():  # a batch without an example adds nothing
                 return
             self._check_finite(call, done)
             maps = _maps(call)
-            measured = self.measure(maps)
+            measured = self._measured(call, maps)
             if measured is not None:
                 sums[key] += measured.cpu().to(torch.float64)
                 counts[key] += len(maps)
@@ -87,11 +88,15 @@ class ActivationScorer(Scorer):
         def after(_batch: Batch, _output: object) -> None:
             nonlocal done
             done += 1
-            if self.progress is not None:
-                self.progress(done)
 
         run_batches(
-            graph.model, self.batches, see, after=after, max_batches=self.max_batches, autocast=self.autocast
+            graph.model,
+            self.batches,
+            see,
+            after=after,
+            max_batches=self.max_batches,
+            autocast=self.autocast,
+            progress=self.progress,
         )
         keys = sorted(axes)  # every process adds up the same numbers in the same order
         seen = merged(torch.tensor([counts[key] for key in keys], dtype=torch.float64)).tolist()
@@ -101,12 +106,21 @@ class ActivationScorer(Scorer):
         """The mean over the readers of each unit, with groups that have none scored by `otherwise`."""
         raw = self.raw_unit_scores(graph)
         self.check(raw)
-        values = comparable(raw, graph, choice(Normalize, self.normalize, "normalize"))
-        lack = "are read by no layer whose inputs it measures"
-        return filled(self, graph, values, raw, self.otherwise, lack=lack)
+        return filled(self, graph, raw, self.otherwise, lack="are read by no layer whose inputs it measures")
 
     def check(self, raw: Values) -> None:
         """Raise ScoreError where the raw scores [n_units], NaN where there is none, cannot be used."""
+
+    def _measured(self, call: LayerCall, maps: Tensor) -> Tensor | None:
+        try:
+            return self.measure(maps)
+        except (CompressorError, torch.cuda.OutOfMemoryError):
+            raise
+        except Exception as error:  # not the model's: its forward is under way
+            raise ScoreError(
+                f"{self!r}: the measure of what {call.weight!r} reads, {list(maps.shape)}, failed with "
+                f"{type(error).__name__}: {error}"
+            ) from error
 
     def _check_finite(self, call: LayerCall, done: int) -> None:
         if torch.isfinite(call.input.sum()):  # one number for all, which may also be too large itself

@@ -87,7 +87,11 @@ class Scorer(ABC):
         """
         values = self.raw_unit_scores(graph)
         _check_complete(self, graph, values)
-        return comparable(values, graph, choice(Normalize, self.normalize, "normalize"))
+        return self.comparable(values, graph)
+
+    def comparable(self, raw: Values, graph: Graph) -> Values:
+        """Raw scores [n_units] on the scale that `normalize` says; NaN stays NaN."""
+        return comparable(raw, graph, choice(Normalize, self.normalize, "normalize"))
 
     def raw_unit_scores(self, graph: Graph) -> Values:
         """The scores [n_units] before groups are made comparable; NaN for a unit without a site."""

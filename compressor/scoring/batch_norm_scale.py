@@ -12,15 +12,7 @@ from compressor.core.graph import Graph
 from compressor.core.tape import named_tensors
 from compressor.scoring.base import Scorer, SiteScores
 from compressor.scoring.otherwise import check_otherwise, filled
-from compressor.scoring.units import (
-    Normalize,
-    NormalizeLike,
-    Reduce,
-    ReduceLike,
-    Values,
-    choice,
-    comparable,
-)
+from compressor.scoring.units import Normalize, NormalizeLike, Reduce, ReduceLike, Values
 
 __all__ = ["BatchNormScale", "batch_norm_vectors"]
 
@@ -62,8 +54,7 @@ class BatchNormScale(Scorer):
     def unit_scores(self, graph: Graph) -> Values:
         """|γ| reduced over each unit, with the groups that have none scored by `otherwise`."""
         raw = self.raw_unit_scores(graph)
-        values = comparable(raw, graph, choice(Normalize, self.normalize, "normalize"))
-        return filled(self, graph, values, raw, self.otherwise, lack="meet no BatchNorm with a scale")
+        return filled(self, graph, raw, self.otherwise, lack="meet no BatchNorm with a scale")
 
 
 def batch_norm_vectors(model: nn.Module, attribute: Literal["weight", "bias"]) -> dict[str, Tensor]:

@@ -28,15 +28,7 @@ from compressor.scoring.layer_moments import (
 )
 from compressor.scoring.otherwise import check_otherwise, filled
 from compressor.scoring.receptive_fields import field_moments, published_moments
-from compressor.scoring.units import (
-    Normalize,
-    NormalizeLike,
-    Reduce,
-    ReduceLike,
-    Values,
-    choice,
-    comparable,
-)
+from compressor.scoring.units import Normalize, NormalizeLike, Reduce, ReduceLike, Values, choice
 
 __all__ = ["BetaRank", "Positions"]
 
@@ -137,9 +129,7 @@ class BetaRank(Scorer):
     def unit_scores(self, graph: Graph) -> Values:
         """The mean over the writers of each unit, with groups that have none scored by `otherwise`."""
         raw = self.raw_unit_scores(graph)
-        values = comparable(raw, graph, choice(Normalize, self.normalize, "normalize"))
-        lack = "are written by no layer that it measures"
-        return filled(self, graph, values, raw, self.otherwise, lack=lack)
+        return filled(self, graph, raw, self.otherwise, lack="are written by no layer that it measures")
 
     def layer_scores(self, graph: Graph) -> dict[AxisKey, Tensor]:
         """Mean |W| · β of each filter [O] of every layer that writes free channels, as they come."""

@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from compressor.core.graph import Axis, Graph, Mask, require_graph
-from compressor.errors import ScoreError
+from compressor.errors import InputError, ScoreError
 from compressor.filters.bank import kernel_matrix, require_finite
 from compressor.filters.quality import (
     Verdict,
@@ -187,5 +187,5 @@ def _dead_units(graph: Graph, writers: Sequence[Axis], weights: Mapping[str, Ten
 def _check_finite(name: str, weight: Tensor) -> None:
     try:
         require_finite(weight, repr(name))
-    except Exception as error:
+    except InputError as error:
         raise ScoreError(f"degeneracies: {error}") from error

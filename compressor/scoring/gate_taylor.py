@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 from torch import Tensor
@@ -13,7 +13,7 @@ from compressor.scoring.base import Scorer
 from compressor.scoring.batch_norm_scale import batch_norm_vectors
 from compressor.scoring.gradient_scorer import GradientScorer, Joint
 from compressor.scoring.otherwise import check_otherwise, filled
-from compressor.scoring.units import Normalize, Values, choice, comparable
+from compressor.scoring.units import Values
 
 __all__ = ["GateTaylor"]
 
@@ -41,7 +41,7 @@ class GateTaylor(GradientScorer):
     """
 
     _: KW_ONLY
-    otherwise: Scorer | None = field(default=None)
+    otherwise: Scorer | None = None
 
     def __post_init__(self) -> None:
         check_otherwise(self.otherwise)
@@ -73,5 +73,4 @@ class GateTaylor(GradientScorer):
     def unit_scores(self, graph: Graph) -> Values:
         """The scores, with the groups that have units without a gate scored by `otherwise`."""
         raw = self.raw_unit_scores(graph)
-        values = comparable(raw, graph, choice(Normalize, self.normalize, "normalize"))
-        return filled(self, graph, values, raw, self.otherwise, lack="meet no BatchNorm with a scale")
+        return filled(self, graph, raw, self.otherwise, lack="meet no BatchNorm with a scale")

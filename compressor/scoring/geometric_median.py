@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from compressor.core.graph import Graph
 from compressor.observing.precision import widened
-from compressor.scoring.base import Scorer, SiteScores
-from compressor.scoring.units import Normalize, NormalizeLike, Reduce, ReduceLike
-from compressor.scoring.weights import (
-    WRITERS,
-    RolesLike,
-    channel_slices,
-    layer_scores,
-    roles_of,
-    weight_axes,
-    weights_of,
-)
+from compressor.scoring.filter_scorer import FilterScorer
 
 __all__ = ["GeometricMedian", "distance_sums"]
 
@@ -27,11 +16,11 @@ _DISTANCES_AT_ONCE = 1 << 22  # 32 MiB of float64: a vocabulary's distances do n
 
 
 @dataclass(frozen=True, repr=False)
-class GeometricMedian(Scorer):
+class GeometricMedian(FilterScorer):
     """Scores a filter by the sum of its distances to all filters of its layer.
 
-    By default over the weights that write a channel (`roles`): these are the filters of the paper.
-    A head of attention is one filter among the heads of its weight, and so are the dims of heads.
+    By default over the weights that write a channel: these are the filters of the paper. For the arguments
+    see `FilterScorer`.
 
     *Source: Y. He, P. Liu, Z. Wang, Z. Hu, Y. Yang, 2019, arXiv 1811.00250, equation 7 (the filter
     with the least sum of distances lies nearest to the geometric median).*
@@ -40,24 +29,9 @@ class GeometricMedian(Scorer):
     GeometricMedian()
     """
 
-    _: KW_ONLY
-    roles: RolesLike = WRITERS
-    reduce: ReduceLike = Reduce.MEAN
-    normalize: NormalizeLike = Normalize.MEAN
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "roles", roles_of(self.roles))
-        super().__post_init__()
-
-    def site_scores(self, graph: Graph) -> SiteScores:
-        """The sum of distances of every channel of each weight with one of the roles."""
-        weights = weights_of(graph)
-        return {
-            (axis.tensor, axis.axis): layer_scores(
-                graph, axis, channel_slices(weights[axis.tensor], axis), distance_sums
-            )
-            for axis in weight_axes(graph, self.roles)
-        }
+    def measure(self, filters_NF: Tensor) -> Tensor:
+        """The sum of the distances of each filter to all filters."""
+        return distance_sums(filters_NF)
 
 
 def distance_sums(filters_NF: Tensor) -> Tensor:

@@ -56,7 +56,18 @@ JointLike = Joint | Literal["unit", "slice", "weight"]
 
 @dataclass(frozen=True, repr=False, eq=False)
 class GradientScorer(Scorer):
-    """A scorer that averages a function of gradient · weight over batches, see `Taylor`."""
+    """A scorer that averages a function of gradient · weight over batches; for the arguments see `Taylor`.
+
+    >>> import compressor as cp
+    >>> class Fourth(GradientScorer):
+    ...     '''The fourth power of the change of the loss.'''
+    ...     def measure(self, products):
+    ...         return products**4
+    >>> net = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU(), torch.nn.Linear(3, 1))
+    >>> data = [(torch.ones(4, 2), torch.ones(4, 1))]
+    >>> cp.score(cp.capture(net, torch.ones(1, 2)), Fourth(data, torch.nn.functional.mse_loss))
+    Scores(Fourth() of Sequential: 3 units in 1 group, ...)
+    """
 
     batches: Iterable[object] = field(repr=False)
     loss: Loss = field(repr=False)
@@ -142,8 +153,7 @@ class GradientScorer(Scorer):
         """
         weights = weights_of(graph)
 
-        def multiply(gradients: object) -> None:
-            assert isinstance(gradients, dict)
+        def multiply(gradients: Mapping[str, Tensor]) -> None:
             add({name: _product(weights[name], g) for name, g in gradients.items()})
 
         count = for_each_batch(

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from compressor.core.restoring import restored
 from compressor.core.tape import named_tensors
 from compressor.errors import CompressorError, InputError, ScoreError
 from compressor.observing.batches import loaded, output_of
 
-__all__ = ["Differentiate", "Loss", "first_order", "for_each_batch", "undisturbed_with_gradients"]
+__all__ = ["Differentiate", "Loss", "first_order", "for_each_batch"]
 
 Loss = Callable[[Any, Any], Tensor]
 Differentiate = Callable[[Tensor, Sequence[Tensor]], Sequence["Tensor | None"]]
@@ -28,7 +29,7 @@ def first_order(loss: Tensor, tensors: Sequence[Tensor]) -> Sequence[Tensor | No
 
 def for_each_batch(
     model: nn.Module,
-    names: Iterable[str],
+    names: Collection[str],
     batches: Iterable[object],
     loss: Loss,
     consume: Callable[[Mapping[str, Tensor]], None],
@@ -44,11 +45,11 @@ def for_each_batch(
     The model runs in eval mode and is restored at the end, also after an error. A tensor that a
     batch does not touch has gradient zero; one that no batch touches raises ScoreError.
     """
-    tensors = {name: tensor for name, tensor in named_tensors(model).items() if name in set(names)}
+    tensors = {name: tensor for name, tensor in named_tensors(model).items() if name in names}
     device = next((tensor.device for tensor in tensors.values()), torch.device("cpu"))
     touched: set[str] = set()
     count = 0
-    with undisturbed_with_gradients(model, tensors.values()):
+    with _differentiable(model, tensors.values()):
         for batch in loaded(batches, device, max_batches=max_batches):
             with ExitStack() as stack:
                 if autocast is not None:
@@ -66,7 +67,7 @@ def for_each_batch(
                     }
                 )
             count += 1
-            _log.debug("batch %d: loss %g", count, value.item())
+            _log.debug("batch %d: loss %g", count, value)
             if progress is not None:
                 progress(count)
     _check_touched(count, [name for name in tensors if name not in touched])
@@ -74,45 +75,23 @@ def for_each_batch(
 
 
 @contextmanager
-def undisturbed_with_gradients(model: nn.Module, tensors: Iterable[Tensor]) -> Iterator[None]:
-    """The model in eval mode with gradients for `tensors`; everything is restored at the end.
+def _differentiable(model: nn.Module, tensors: Iterable[Tensor]) -> Iterator[None]:
+    """Within, the model runs in eval mode, with gradients for `tensors`; then all is as before.
 
-    That is: each module's mode, which tensors need gradients, buffers (their values and, where the
-    forward assigns a new tensor, their identity), and the random state of the host and the model's
-    devices. Gradients are taken with `torch.autograd.grad`, so `.grad` is never written.
+    Gradients are taken with `torch.autograd.grad`, so `.grad` is never written.
     """
-    modes = [(module, module.training) for module in model.modules()]
-    buffers = [
-        (module, name, buffer, buffer.detach().clone())
-        for module in model.modules()
-        for name, buffer in module.named_buffers(recurse=False)
-    ]
-    switched = [tensor for tensor in tensors if not tensor.requires_grad]
-    devices = {t.device.index or 0 for t in model.parameters() if t.device.type == "cuda"}
     recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
-    try:
-        with ExitStack() as stack:
-            stack.enter_context(torch.random.fork_rng(devices=sorted(devices)))
-            stack.enter_context(torch.inference_mode(False))
-            stack.enter_context(torch.enable_grad())
-            if recurrent:  # cuDNN has no backward pass for recurrent layers in eval mode
-                stack.enter_context(torch.backends.cudnn.flags(enabled=False))
-            for module, _ in modes:
-                module.training = False
-            for tensor in switched:
-                tensor.requires_grad_(True)
-            yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-        for tensor in switched:
-            tensor.requires_grad_(False)
-        with torch.no_grad():
-            for module, name, buffer, value in buffers:
-                if getattr(module, name) is not buffer:
-                    setattr(module, name, buffer)
-                if not torch.equal(buffer, value):
-                    buffer.copy_(value)
+    with ExitStack() as stack:
+        contents = stack.enter_context(restored(model, training=False))
+        # To look at every operator would take longer than copying what a forward may write to.
+        contents.keep(model.buffers())
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        if recurrent:  # cuDNN has no backward pass for recurrent layers in eval mode
+            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+        for tensor in tensors:
+            tensor.requires_grad_(True)
+        yield
 
 
 def _loss_of(loss: Loss, output: Any, target: Any, count: int) -> Any:
@@ -144,7 +123,7 @@ def _check_loss(value: object, count: int) -> None:
     if not torch.isfinite(value):
         raise ScoreError(
             f"{where}: expected a finite number, got {value.item()}; look for NaN in the batch or "
-            "the weights, or take another autocast dtype"
+            "the weights or for a batch without an example, or take another autocast dtype"
         )
 
 

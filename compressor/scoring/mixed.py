@@ -12,7 +12,7 @@ import numpy as np
 from compressor.core.graph import Graph
 from compressor.errors import InputError, ScoreError
 from compressor.scoring.base import Scorer, SiteScores
-from compressor.scoring.units import Normalize, NormalizeLike, Values, choice, comparable
+from compressor.scoring.units import Normalize, NormalizeLike, Values
 from compressor.scoring.weights import BOTH, spread, weight_axes
 
 __all__ = ["Mixed", "MixedScorer", "Product"]
@@ -67,7 +67,7 @@ class MixedScorer(Scorer):
 
     def unit_scores(self, graph: Graph) -> Values:
         """The same, on the scale that `normalize` says; each scorer's own has its say before."""
-        return comparable(self.raw_unit_scores(graph), graph, choice(Normalize, self.normalize, "normalize"))
+        return self.comparable(self.raw_unit_scores(graph), graph)
 
     def _scaled(self, scorer: Scorer, values: Values) -> Values:
         bad = int((~np.isfinite(values)).sum())

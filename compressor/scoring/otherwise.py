@@ -18,13 +18,12 @@ def check_otherwise(otherwise: object) -> None:
         raise InputError(f"otherwise must be a Scorer such as Norm(), got {otherwise!r}")
 
 
-def filled(
-    scorer: Scorer, graph: Graph, values: Values, raw: Values, otherwise: Scorer | None, *, lack: str
-) -> Values:
-    """The scores `values` [n_units], those of every group with a NaN in `raw` taken from `otherwise`.
+def filled(scorer: Scorer, graph: Graph, raw: Values, otherwise: Scorer | None, *, lack: str) -> Values:
+    """The scores `raw` [n_units] made comparable, those of every group with a NaN taken from `otherwise`.
 
     Raises ScoreError where there is none to ask; `lack` says in words what such channels do not meet.
     """
+    values = scorer.comparable(raw, graph)
     lacking = np.unique(graph.group_of[np.isnan(raw)])
     if not len(lacking):
         return values

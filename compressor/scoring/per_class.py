@@ -16,7 +16,7 @@ from compressor.core.graph import Graph
 from compressor.errors import InputError
 from compressor.observing.batches import Batch, device_of, loaded
 from compressor.scoring.base import Scorer, SiteScores
-from compressor.scoring.units import Normalize, NormalizeLike, Values, choice, comparable
+from compressor.scoring.units import Normalize, NormalizeLike, Values, choice
 from compressor.scoring.weights import BOTH, spread, weight_axes
 
 __all__ = ["Combine", "PerClass"]
@@ -112,7 +112,7 @@ class PerClass(Scorer):
 
     def unit_scores(self, graph: Graph) -> Values:
         """The same, on the scale that `normalize` says; the scorer's own has its say before."""
-        return comparable(self.raw_unit_scores(graph), graph, choice(Normalize, self.normalize, "normalize"))
+        return self.comparable(self.raw_unit_scores(graph), graph)
 
     def scores_of_classes(self, graph: Graph) -> Values:
         """The scores for each class [classes, n_units]: what a plan takes from whom."""

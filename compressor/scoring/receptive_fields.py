@@ -19,13 +19,6 @@ from compressor.observing.moments import Moments
 
 __all__ = ["Field", "field_moments", "pixel_values", "published_moments"]
 
-_CONV = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
-_CONV_TRANSPOSE = {
-    1: functional.conv_transpose1d,
-    2: functional.conv_transpose2d,
-    3: functional.conv_transpose3d,
-}
-
 
 @dataclass(frozen=True)
 class Field:
@@ -89,11 +82,11 @@ def field_moments(pixels: Moments, field: Field) -> Moments:
     shift = means.flatten(1).mean(1).view(-1, *[1] * (dims + 1))
     means = means - shift
     squares = variances + means.square()
+    stride, dilation = list(field.stride), list(field.dilation)
     if field.transposed:
+        padding, more = list(field.padding), list(field.output_padding)
         counts, first, second = (
-            _CONV_TRANSPOSE[dims](
-                values, ones, None, field.stride, field.padding, field.output_padding, 1, field.dilation
-            )
+            torch.convolution(values, ones, None, stride, padding, dilation, True, more, 1)
             for values in (torch.ones_like(means), means, squares)
         )
         reached = counts > 0.5
@@ -101,7 +94,8 @@ def field_moments(pixels: Moments, field: Field) -> Moments:
         first, second = first / counts, second / counts
     else:
         first, second = (
-            _CONV[dims](values, ones, None, field.stride, 0, field.dilation) / ones.numel()
+            torch.convolution(values, ones, None, stride, [0] * dims, dilation, False, [0] * dims, 1)
+            / ones.numel()
             for values in (means, squares)
         )
         reached = torch.ones_like(first, dtype=torch.bool)

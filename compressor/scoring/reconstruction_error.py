@@ -29,7 +29,7 @@ from compressor.observing.batches import check_max_batches, device_of, output_of
 from compressor.scoring.base import AxisKey, Scorer, SiteScores
 from compressor.scoring.elimination import Reader, eliminate
 from compressor.scoring.otherwise import check_otherwise, filled
-from compressor.scoring.units import Normalize, NormalizeLike, Reduce, ReduceLike, Values, choice, comparable
+from compressor.scoring.units import Normalize, NormalizeLike, Reduce, ReduceLike, Values
 from compressor.scoring.weights import spread
 
 __all__ = ["ReconstructionError"]
@@ -90,8 +90,7 @@ class ReconstructionError(Scorer):
     def unit_scores(self, graph: Graph) -> Values:
         """The growth of the error by unit, with groups that no layer reads scored by `otherwise`."""
         raw = self.raw_unit_scores(graph)
-        values = comparable(raw, graph, choice(Normalize, self.normalize, "normalize"))
-        return filled(self, graph, values, raw, self.otherwise, lack="are read by no layer with weights")
+        return filled(self, graph, raw, self.otherwise, lack="are read by no layer with weights")
 
     def raw_unit_scores(self, graph: Graph) -> Values:
         """The growth of the error by unit; NaN for units of groups with one that no layer reads."""
@@ -114,7 +113,7 @@ class ReconstructionError(Scorer):
 
         def see(one: Followed) -> None:
             key = one.call.weight, one.call.reader_axis
-            if key in axes:
+            if key in axes and one.call.input.numel():  # a batch without an example adds nothing
                 layers.setdefault(key, _Layer()).add(one, places, self, done)
 
         with running(graph.model):

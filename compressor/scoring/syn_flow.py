@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import ExitStack
 from dataclasses import KW_ONLY, dataclass
 
@@ -64,17 +65,17 @@ class SynFlow(Scorer):
     def raw_unit_scores(self, graph: Graph) -> Values:
         """The flow through each unit [n_units]."""
         axes = own_axes(graph, self.roles)
-        flows = synaptic_flow(graph, sorted({axis.tensor for axis in axes}))
+        flows = synaptic_flow(graph, {axis.tensor for axis in axes})
         return unit_sums(self, graph, axes, flows).numpy()
 
 
-def synaptic_flow(graph: Graph, names: list[str]) -> dict[str, Tensor]:
+def synaptic_flow(graph: Graph, names: Collection[str]) -> dict[str, Tensor]:
     """|∂R/∂θ · θ| of the named tensors, in float64 and their shape; R as `SynFlow` says.
 
     Raises ScoreError where R is not finite, or nothing flows at all.
     """
     positive = _positive(graph.model)
-    wanted = {name: tensor for name, tensor in named_tensors(positive).items() if name in set(names)}
+    wanted = {name: tensor for name, tensor in named_tensors(positive).items() if name in names}
     args, kwargs = with_tensors(_ones, (graph.args, graph.kwargs))
     with ExitStack() as stack:
         stack.enter_context(undisturbed(positive, training=False))

@@ -18,16 +18,7 @@ from compressor.errors import InputError, ScoreError
 from compressor.extras import imported
 from compressor.scoring.base import Scorer, SiteScores
 from compressor.scoring.otherwise import check_otherwise, filled
-from compressor.scoring.units import (
-    Normalize,
-    NormalizeLike,
-    Reduce,
-    ReduceLike,
-    Values,
-    choice,
-    comparable,
-    reduce_sites,
-)
+from compressor.scoring.units import Normalize, NormalizeLike, Reduce, ReduceLike, Values, reduce_sites
 from compressor.scoring.weights import BOTH, spread, weight_axes
 
 __all__ = ["TorchPruning"]
@@ -101,9 +92,7 @@ class TorchPruning(Scorer):
     def unit_scores(self, graph: Graph) -> Values:
         """The scores, with the groups that Torch-Pruning has no layer for scored by `otherwise`."""
         raw = self.raw_unit_scores(graph)
-        values = comparable(raw, graph, choice(Normalize, self.normalize, "normalize"))
-        lack = "lie on no module that Torch-Pruning knows"
-        return filled(self, graph, values, raw, self.otherwise, lack=lack)
+        return filled(self, graph, raw, self.otherwise, lack="lie on no module that Torch-Pruning knows")
 
     def _importance(self, made: Any, name: str, count: int) -> Values:
         where = f"{self!r}: group {name!r}"

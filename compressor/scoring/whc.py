@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from compressor.core.graph import Graph
 from compressor.observing.precision import widened
-from compressor.scoring.base import Scorer, SiteScores
-from compressor.scoring.units import Normalize, NormalizeLike, Reduce, ReduceLike
-from compressor.scoring.weights import (
-    WRITERS,
-    RolesLike,
-    channel_slices,
-    layer_scores,
-    roles_of,
-    weight_axes,
-    weights_of,
-)
+from compressor.scoring.filter_scorer import FilterScorer
 
 __all__ = ["WHC", "hybrid_scores"]
 
@@ -27,12 +16,11 @@ _PRODUCTS_AT_ONCE = 1 << 22  # 32 MiB of float64
 
 
 @dataclass(frozen=True, repr=False)
-class WHC(Scorer):
+class WHC(FilterScorer):
     """Scores a filter by its norm times its dissimilarity to the others, weighted by their norms.
 
-    A filter that points where long filters point, or against them, can be replaced by these. By default
-    over the weights that write a channel (`roles`). A head of attention is one filter among the heads
-    of its weight, and so are the dims of heads.
+    A filter that points where long filters point, or against them, can be replaced by these. For the
+    arguments see `FilterScorer`.
 
     *Source: S. Chen, W. Sun, L. Huang, 2023, arXiv 2302.08185 (weighted hybrid criterion).*
 
@@ -40,24 +28,9 @@ class WHC(Scorer):
     WHC()
     """
 
-    _: KW_ONLY
-    roles: RolesLike = WRITERS
-    reduce: ReduceLike = Reduce.MEAN
-    normalize: NormalizeLike = Normalize.MEAN
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "roles", roles_of(self.roles))
-        super().__post_init__()
-
-    def site_scores(self, graph: Graph) -> SiteScores:
-        """The score of every channel among the channels of each weight with one of the roles."""
-        weights = weights_of(graph)
-        return {
-            (axis.tensor, axis.axis): layer_scores(
-                graph, axis, channel_slices(weights[axis.tensor], axis), hybrid_scores
-            )
-            for axis in weight_axes(graph, self.roles)
-        }
+    def measure(self, filters_NF: Tensor) -> Tensor:
+        """Each filter's norm times its dissimilarity to the others, weighted by their norms."""
+        return hybrid_scores(filters_NF)
 
 
 def hybrid_scores(filters_NF: Tensor) -> Tensor:

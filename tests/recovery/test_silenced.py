@@ -164,6 +164,27 @@ class Two(nn.Module):
         return self.head((y + x if self.twice else y).relu().mean((2, 3)))
 
 
+class Shown(nn.Module):
+    """The reader's output is an output of the model, beside what a norm makes of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writer, self.norm = nn.Linear(4, 6), nn.BatchNorm1d(6)
+        self.reader, self.after = nn.Linear(6, 3, bias=False), nn.BatchNorm1d(3)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        y = self.reader(torch.sigmoid(self.norm(self.writer(x))))
+        return y, self.after(y)
+
+
+def test_no_norm_takes_a_constant_that_an_output_shows() -> None:
+    p = Planned(_settled(Shown()).eval(), torch.rand(4, 4, dtype=torch.float64), ratio=0.5)
+    silence_(p.plan, p.graph, tolerance=9)
+    removal = remove_silenced(p.plan, p.graph, [p.x])
+    assert [reader.into for reader in removal.readers] == ["reader.bias"]
+    assert removal.difference < 1e-12
+
+
 @pytest.mark.parametrize(
     ("options", "into"),
     [

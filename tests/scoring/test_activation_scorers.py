@@ -253,3 +253,22 @@ def test_a_scorer_of_ones_own_measures_in_one_method(residual: Graph) -> None:
 
     values = score(residual, Largest([torch.randn(2, 3, 6, 6)], otherwise=Random())).values
     assert len(np.unique(values)) == residual.n_units
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_batch_without_an_example_adds_nothing(residual: Graph, kind: Any) -> None:
+    batches = [torch.randn(2, 3, 6, 6)]
+    expected = score(residual, kind(batches, otherwise=Norm())).values
+    found = score(residual, kind([*batches, torch.ones(0, 3, 6, 6)], otherwise=Norm())).values
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_an_error_of_a_measure_is_not_blamed_on_the_model(residual: Graph) -> None:
+    class Wrong(ActivationScorer):
+        def measure(self, maps: Tensor) -> Tensor:
+            raise ValueError("no such axis")
+
+    with pytest.raises(
+        ScoreError, match=r"Wrong\(\): the measure of what .* reads.* failed with ValueError: no"
+    ):
+        score(residual, Wrong([torch.randn(2, 3, 6, 6)]))

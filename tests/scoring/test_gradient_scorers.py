@@ -167,7 +167,7 @@ def test_scoring_works_without_gradients_around_it(chain: Graph, points: Data) -
 
 
 class Counting(nn.Module):
-    """A forward that draws random numbers, counts its calls and assigns a new buffer."""
+    """A forward that draws random numbers, counts its calls, assigns a new buffer and keeps what it saw."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -179,16 +179,17 @@ class Counting(nn.Module):
         self.calls += 1
         hidden = torch.relu(self.first(x))
         self.last = hidden.mean(0)
+        self.seen = x
         return self.second(hidden) + 0 * torch.rand(1)
 
 
-def test_buffers_that_the_forward_writes_and_the_random_state_are_restored(points: Data) -> None:
+def test_what_the_forward_writes_and_the_random_state_are_restored(points: Data) -> None:
     model = Counting()
     graph = capture(model, torch.ones(1, 3))
     calls, last = model.calls, model.last
     values, state = (calls.clone(), last.clone()), torch.get_rng_state()
     score(graph, Taylor(points, mse_loss))
-    assert model.calls is calls and model.last is last
+    assert model.calls is calls and model.last is last and not hasattr(model, "seen")
     assert torch.equal(calls, values[0]) and torch.equal(last, values[1])
     assert torch.equal(torch.get_rng_state(), state)
 
@@ -392,6 +393,12 @@ def test_batches_that_cannot_be_iterated_are_explained(chain: Graph) -> None:
 def test_an_empty_batch_is_explained(chain: Graph) -> None:
     with pytest.raises(InputError, match="a batch is empty"):
         score(chain, Taylor([()], mse_loss))
+
+
+def test_a_batch_without_an_example_is_named(chain: Graph) -> None:
+    batches = [(torch.ones(2, 3), torch.ones(2, 2)), (torch.ones(0, 3), torch.ones(0, 2))]
+    with pytest.raises(ScoreError, match=r"the loss of batch 1: .* or for a batch without an example"):
+        score(chain, Taylor(batches, mse_loss))
 
 
 def test_norm_and_taylor_disagree_on_a_channel_nobody_needs(chain: Graph, points: Data) -> None:
