@@ -21,6 +21,7 @@ from compressor.observing.batches import device_of
 from compressor.training import processes
 from compressor.training.attaching import AttachedLoss, LastCall, Loss, ModelLoss
 from compressor.training.checkpoint import check_model, copy_tensors_, tensors_of
+from compressor.training.precision import at_least_float32
 
 __all__ = ["Adversarial", "ChangedPixels"]
 
@@ -235,7 +236,7 @@ def _entropy(logits: Any, images: Tensor, *, truth: float) -> Tensor:
             f"Adversarial: the discriminator must return one logit for each of {len(images)} images, "
             f"[{len(images)}] or [{len(images)}, 1], got {found}"
         )
-    wide = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+    wide = at_least_float32(logits)
     return F.binary_cross_entropy_with_logits(wide, torch.full_like(wide, truth))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ class Handle(Protocol):
         """Take back what was attached."""
 
 
+@runtime_checkable
 class Attachable(Protocol):
     """A penalty that lives in the optimizer's step: anything with this one method.
 

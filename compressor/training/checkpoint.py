@@ -46,7 +46,13 @@ def check_model(model: nn.Module) -> None:
             )
 
 
-def write_checkpoint(path: Path, model: nn.Module, recipe: Recipe, state: Mapping[str, Any]) -> None:
+def write_checkpoint(
+    path: Path,
+    model: nn.Module,
+    recipe: Recipe,
+    settings: Mapping[str, int | str | None],
+    state: Mapping[str, Any],
+) -> None:
     """Write everything to `path`, which holds the old or the new state at every moment.
 
     Raises InputError where the state holds what could not be read without running code, FileError when
@@ -59,6 +65,7 @@ def write_checkpoint(path: Path, model: nn.Module, recipe: Recipe, state: Mappin
         "model": signature.model,
         "shapes": {name: list(shape) for name, shape in signature.tensors},
         "recipe": recipe.plain(),
+        "settings": dict(settings),
         **state,
     }
     _refuse_objects("checkpoint", content)
@@ -78,11 +85,15 @@ def write_checkpoint(path: Path, model: nn.Module, recipe: Recipe, state: Mappin
         raise FileError(f"cannot write the checkpoint {path}: {error}") from error
 
 
-def read_checkpoint(path: Path, model: nn.Module, recipe: Recipe) -> dict[str, Any]:
-    """The state of a training of this model by this recipe.
+def read_checkpoint(
+    path: Path, model: nn.Module, recipe: Recipe, settings: Mapping[str, int | str | None]
+) -> dict[str, Any]:
+    """The state of a training of this model by this recipe with these settings.
 
-    Raises FileError for a damaged file, and where it belongs to another model or recipe.
+    Raises FileError for a damaged file, and where it belongs to another model, recipe or setting.
     """
+    if path.is_dir():
+        raise FileError(f"the checkpoint {path} is a folder; name a file in it, {path / 'training.pt'} say")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         _check_sums(path)
@@ -100,7 +111,9 @@ def read_checkpoint(path: Path, model: nn.Module, recipe: Recipe) -> dict[str, A
         )
     try:
         _check_shapes(path, content, model)
-        _check_recipe(path, content["recipe"], recipe.plain())
+        _check_same(path, content["recipe"], recipe.plain())
+        # Files of before settings were compared have none.
+        _check_same(path, content.get("settings", settings), settings)
     except (KeyError, TypeError, AttributeError) as error:
         raise FileError(f"the checkpoint {path} lacks a part ({error!r}); delete it to start anew") from error
     return content
@@ -130,12 +143,12 @@ def _check_shapes(path: Path, content: Mapping[str, Any], model: nn.Module) -> N
             )
 
 
-def _check_recipe(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def _check_same(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     for name in dict.fromkeys((*before, *now)):
         if before.get(name) != now.get(name):
             raise FileError(
-                f"the checkpoint {path} was written with {name}={before.get(name)!r}, the recipe has "
-                f"{now.get(name)!r}; go on with the same recipe, or delete the file to start anew"
+                f"the checkpoint {path} was written with {name}={before.get(name)!r}, and now it is "
+                f"{now.get(name)!r}; go on with the same, or delete the file to start anew"
             )
 
 

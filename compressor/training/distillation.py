@@ -19,6 +19,7 @@ from compressor.core.surgery import plan_of, signature_of
 from compressor.errors import InputError, PlanMismatchError
 from compressor.observing.batches import device_of
 from compressor.training.attaching import AttachedLoss, LastCall, Loss, ModelLoss
+from compressor.training.precision import at_least_float32
 
 __all__ = ["Distillation", "distance", "divergence"]
 
@@ -108,6 +109,11 @@ class Distillation(ModelLoss):
                 "cross_entropy, or alpha=1 to learn from the teacher alone"
             )
         object.__setattr__(self, "features", dict(self.features))
+        for name, weight in self.features.items():
+            if not (isinstance(weight, int | float) and 0 < weight < math.inf):
+                raise InputError(
+                    f"Distillation: the weight of {name!r} must be positive and finite, got {weight!r}"
+                )
 
     def attach(self, model: nn.Module) -> AttachedLoss:
         """The loss of this student; `remove()` (or the end of a `with`) lets go of both models."""
@@ -170,7 +176,13 @@ class _Distilling(AttachedLoss):
         args, kwargs = self._call.take()
         with torch.no_grad():
             theirs = options.teacher(*args, **kwargs)
-        loss = options.alpha * divergence(self._logits(output), self._logits(theirs), options.temperature)
+        mine, theirs = self._logits(output), self._logits(theirs)
+        if mine.shape != theirs.shape or mine.dim() < 2:
+            raise InputError(
+                f"Distillation: expected logits [N, C, ...] of one shape, got {list(mine.shape)} of the "
+                f"student and {list(theirs.shape)} of the teacher; have they the same classes?"
+            )
+        loss = options.alpha * divergence(mine, theirs, options.temperature)
         if options.task is not None and options.alpha < 1:
             loss = loss + (1 - options.alpha) * options.task(output, target)
         for name, weight in options.features.items():
@@ -195,10 +207,10 @@ class _Distilling(AttachedLoss):
                 f"Distillation: expected the logits as a tensor, got {type(logits).__name__}; say where they "
                 f"are with Distillation(logits=lambda output: ...)"
             )
-        return _wide(logits)
+        return at_least_float32(logits)
 
     def _distance(self, name: str) -> Tensor:
-        mine, theirs = _wide(self._mine[name]), _wide(self._theirs[name])
+        mine, theirs = at_least_float32(self._mine[name]), at_least_float32(self._theirs[name])
         cut = self._kept[name]
         if cut is not None:
             axis = mine.dim() - 1 if _last_axis(self._options.teacher, name) else 1
@@ -209,11 +221,6 @@ class _Distilling(AttachedLoss):
                 f"it keeps of the teacher's is {list(theirs.shape)}; choose another layer"
             )
         return distance(mine, theirs)
-
-
-def _wide(tensor: Tensor) -> Tensor:
-    """At least float32: half precision has too few digits for sums and a softmax."""
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
 def _watched(module: nn.Module, name: str, found: dict[str, Tensor], always: bool) -> RemovableHandle:

@@ -51,8 +51,9 @@ def fine_tune_(
     its own share through a DistributedSampler; the first one writes and shows progress.
 
     Raises InputError (no batches, labels out of range, one-sample batches for a batch norm, an optimizer of
-    other parameters), TrainingError where the loss is not finite (the model then is as the last step left
-    it), FileError for a checkpoint of another model or recipe.
+    other parameters), TrainingError where the loss or a gradient is not finite (the model then is as the last
+    step left it), FileError for a checkpoint of another model, recipe, loss, validation, regulariser or
+    length of an epoch; what differs is named.
 
     >>> import torch
     >>> from functools import partial
@@ -72,6 +73,15 @@ def fine_tune_(
     if not isinstance(chosen, Recipe):
         raise InputError(
             f"fine_tune_ needs a Recipe, got {type(chosen).__name__}: Recipe(epochs=10, lr=0.01)"
+        )
+    if validation is not None and not isinstance(validation, Validation):
+        raise InputError(
+            f"validation must be a Validation, got {type(validation).__name__}: Validation(batches=...)"
+        )
+    if regularizer is not None and not isinstance(regularizer, Attachable):
+        raise InputError(
+            f"regularizer must have a method attach(optimizer), as those of training.sparsity, got "
+            f"{type(regularizer).__name__}"
         )
     if chosen.patience is not None and validation is None:
         raise InputError(

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.modules.loss import CrossEntropyLoss, NLLLoss
 
 from compressor.errors import InputError
 
-__all__ = ["check_labels", "ignored_label"]
+__all__ = ["are_labels", "check_labels", "ignored_label"]
+
+
+def are_labels(output: Tensor, target: Tensor) -> bool:
+    """Whether a target [N, …] holds a class number for each output [N, C, …].
+
+    >>> are_labels(torch.zeros(4, 3), torch.zeros(4).long()), are_labels(torch.zeros(4, 3), torch.zeros(4, 3))
+    (True, False)
+    """
+    whole = not (target.is_floating_point() or target.is_complex() or target.dtype == torch.bool)
+    return whole and output.dim() > 1 and target.shape == output.shape[:1] + output.shape[2:]
 
 
 def check_labels(labels: Tensor, classes: int, *, ignored: int | None = None) -> None:
@@ -16,7 +27,6 @@ def check_labels(labels: Tensor, classes: int, *, ignored: int | None = None) ->
 
     On a GPU such a label would end the whole process without saying which it was.
 
-    >>> import torch
     >>> check_labels(torch.tensor([0, 2]), 3)
     """
     seen = labels if ignored is None else labels[labels != ignored]
@@ -24,10 +34,10 @@ def check_labels(labels: Tensor, classes: int, *, ignored: int | None = None) ->
         return
     low, high = (int(value) for value in seen.aminmax())
     if low < 0 or high >= classes:
+        more = f", or give the model's last layer {high + 1} outputs" if high >= classes else ""
         raise InputError(
             f"labels must lie in 0 to {classes - 1}, as the model has {classes} outputs; got labels from "
-            f"{low} to {high}. Count classes from 0, or give the model's last layer {max(high, low) + 1} "
-            f"outputs"
+            f"{low} to {high}. Count classes from 0{more}"
         )
 
 

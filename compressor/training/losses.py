@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from compressor.errors import InputError
 from compressor.training.imbalance import class_weights
-from compressor.training.labels import check_labels
+from compressor.training.labels import are_labels, check_labels
+from compressor.training.precision import at_least_float32
 
 __all__ = [
     "Focal",
@@ -85,8 +86,8 @@ class WeightedCrossEntropy:
         class_weights(self.counts, beta=self.beta)
 
     def __call__(self, output: Tensor, target: Tensor) -> Tensor:
-        logits = _logits(output, target, len(self.counts))
-        return weighted_cross_entropy(logits, target, class_weights(self.counts, beta=self.beta))
+        logits, labels = _checked(output, target, len(self.counts))
+        return weighted_cross_entropy(logits, labels, class_weights(self.counts, beta=self.beta))
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,8 @@ class LogitAdjusted:
 
     def __call__(self, output: Tensor, target: Tensor) -> Tensor:
         numbers = torch.tensor(self.counts, dtype=torch.float64)
-        logits = _logits(output, target, len(self.counts))
-        return logit_adjusted(logits, target, numbers / numbers.sum(), self.tau)
+        logits, labels = _checked(output, target, len(self.counts))
+        return logit_adjusted(logits, labels, numbers / numbers.sum(), self.tau)
 
 
 @dataclass(frozen=True)
@@ -136,9 +137,9 @@ class Focal:
             raise InputError("beta weighs classes by their counts: give counts=class_counts(labels) as well")
 
     def __call__(self, output: Tensor, target: Tensor) -> Tensor:
-        logits = _logits(output, target, None if self.counts is None else len(self.counts))
+        logits, labels = _checked(output, target, None if self.counts is None else len(self.counts))
         weights = None if self.counts is None else class_weights(self.counts, beta=self.beta)
-        return focal(logits, target, self.gamma, weights)
+        return focal(logits, labels, self.gamma, weights)
 
 
 def _counts(counts: object) -> tuple[int, ...]:
@@ -149,12 +150,22 @@ def _counts(counts: object) -> tuple[int, ...]:
     return tuple(values)
 
 
-def _logits(output: Tensor, target: Tensor, classes: int | None) -> Tensor:
-    """The outputs in float32 at least (half precision has too few digits for a softmax), checked."""
+def _checked(output: Tensor, target: Tensor, classes: int | None) -> tuple[Tensor, Tensor]:
+    """The logits, in float32 at least, and the labels as int64."""
+    pair = isinstance(output, Tensor) and isinstance(target, Tensor)
+    if not pair or output.dim() < 2 or not are_labels(output, target):
+        got = [
+            f"{one.dtype} {list(one.shape)}" if isinstance(one, Tensor) else type(one).__name__
+            for one in (output, target)
+        ]
+        raise InputError(
+            f"expected logits [N, C, ...] and class numbers [N, ...], got {got[0]} and {got[1]}; of one-hot "
+            f"targets take target.argmax(1), of labels [N, 1] target[:, 0]"
+        )
     if classes is not None and output.shape[1] != classes:
         raise InputError(
             f"the counts are of {classes} classes, and the model has {output.shape[1]} outputs; count the "
             f"labels with class_counts(labels, classes={output.shape[1]})"
         )
     check_labels(target, output.shape[1])
-    return output.float() if output.dtype in (torch.float16, torch.bfloat16) else output
+    return at_least_float32(output), target.long()

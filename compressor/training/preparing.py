@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Iterable, Iterator, Sized
 from typing import Any
 
+import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
@@ -15,7 +18,7 @@ from compressor.errors import InputError, ModelError
 from compressor.training.mapped import loader_of
 from compressor.training.recipe import Recipe
 
-__all__ = ["EXHAUSTED", "epoch_length", "made_optimizer"]
+__all__ = ["EXHAUSTED", "check_precision", "epoch_length", "made_optimizer"]
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +59,20 @@ def epoch_length(batches: Iterable[object], recipe: Recipe) -> int:
     return length if limit is None else min(length, limit)
 
 
+def check_precision(model: nn.Module, recipe: Recipe) -> None:
+    """Raise ModelError for weights in half precision under a gradient scaler, which cannot unscale them."""
+    if recipe.autocast != torch.float16:
+        return
+    halves = [
+        name for name, own in model.named_parameters() if own.requires_grad and own.dtype == torch.float16
+    ]
+    if halves:
+        raise ModelError(
+            f"{len(halves)} parameters ({halves[0]!r}, ...) are float16, and Recipe(autocast=torch.float16) "
+            f"computes in it with weights of float32: train model.float()"
+        )
+
+
 def made_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
     """The recipe's optimizer of the model's trainable parameters."""
     if isinstance(model, DistributedDataParallel | nn.DataParallel):
@@ -63,6 +80,9 @@ def made_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
             f"the model is wrapped in {type(model).__name__}; give the module inside, model.module: "
             f"where several processes train, it is wrapped here"
         )
+    for name, parameter in model.named_parameters():
+        if is_lazy(parameter):
+            raise ModelError(f"{name!r} is lazy and has no weights yet: run the model once on an example")
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not trainable:
         raise ModelError(
@@ -77,6 +97,12 @@ def made_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
     )
     if not isinstance(optimizer, Optimizer):
         raise InputError(f"Recipe.optimizer must return a torch optimizer, got {type(optimizer).__name__}")
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        raise InputError(
+            f"the {type(optimizer).__name__} evaluates the loss itself, several times a step (a closure); "
+            f"fine_tune_ steps by gradients that are there: take torch.optim.SGD or AdamW"
+        )
     owned = {id(p) for group in optimizer.param_groups for p in group["params"]}
     missing = sum(id(parameter) not in owned for parameter in trainable)
     if missing == len(trainable):

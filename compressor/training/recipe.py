@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import partial
+from numbers import Real
 from typing import Any
 
 import torch
@@ -13,7 +15,7 @@ from torch.optim import Optimizer
 
 from compressor.errors import InputError
 
-__all__ = ["OptimizerFactory", "Recipe", "Schedule", "cosine", "schedule_factor"]
+__all__ = ["OptimizerFactory", "Recipe", "Schedule", "cosine", "schedule_factor", "shown"]
 
 # Called as `factory(parameter_groups, lr=…, weight_decay=…)`, as the classes of torch.optim are.
 OptimizerFactory = Callable[..., Optimizer]
@@ -86,19 +88,24 @@ class Recipe:
             optional = name in ("patience", "batches_per_epoch")
             if not (optional and value is None) and not _is_count(value):
                 raise InputError(f"Recipe: {name} must be a whole number, at least 1, got {value!r}")
-        _check("lr", self.lr, self.lr > 0, "positive and finite")
-        _check("weight_decay", self.weight_decay, self.weight_decay >= 0, "at least 0 and finite")
-        between = 0 <= self.warmup_epochs < self.epochs
-        _check("warmup_epochs", self.warmup_epochs, between, f"at least 0 and below the {self.epochs} epochs")
+        _check("lr", self.lr, lambda lr: lr > 0, "positive and finite")
+        _check("weight_decay", self.weight_decay, lambda decay: decay >= 0, "at least 0 and finite")
+        below = f"at least 0 and below the {self.epochs} epochs"
+        _check("warmup_epochs", self.warmup_epochs, lambda warmup: 0 <= warmup < self.epochs, below)
         if self.clip_norm is not None:
-            _check("clip_norm", self.clip_norm, self.clip_norm > 0, "positive, or None")
+            _check("clip_norm", self.clip_norm, lambda norm: norm > 0, "positive, or None")
         if self.ema is not None:
-            _check("ema", self.ema, 0 < self.ema < 1, "between 0 and 1 (0.999, say), or None")
-        for name in ("optimizer", "schedule"):
+            _check("ema", self.ema, lambda decay: 0 < decay < 1, "between 0 and 1 (0.999, say), or None")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
+            raise InputError(f"Recipe: seed must be a whole number, got {self.seed!r}")
+        for name in ("decay_vectors", "freeze_batch_norm"):
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(f"Recipe: {name} must be True or False, got {getattr(self, name)!r}")
+        for name, example in (("optimizer", "torch.optim.AdamW"), ("schedule", "cosine")):
             if not callable(getattr(self, name)):
                 raise InputError(
-                    f"Recipe: {name} must be a function, got {type(getattr(self, name)).__name__}; "
-                    f"an optimizer is made anew for each model, as by torch.optim.AdamW"
+                    f"Recipe: {name} must be a function such as {example}, got "
+                    f"{type(getattr(self, name)).__name__}"
                 )
         if self.autocast not in (None, torch.float16, torch.bfloat16):
             raise InputError(
@@ -111,7 +118,7 @@ class Recipe:
             for field in fields(self)
             if getattr(self, field.name) != field.default
         }
-        return f"Recipe({', '.join(f'{name}={_shown(value)}' for name, value in changed.items())})"
+        return f"Recipe({', '.join(f'{name}={shown(value)}' for name, value in changed.items())})"
 
     def plain(self) -> dict[str, int | float | bool | str | None]:
         """The options as they are written to a checkpoint; functions by their name."""
@@ -121,6 +128,8 @@ class Recipe:
 def schedule_factor(recipe: Recipe, epochs_done: float) -> float:
     """The factor of the learning rate after `epochs_done` epochs (fractions count).
 
+    Raises InputError where the recipe's schedule returns no finite number, or a negative one.
+
     >>> recipe = Recipe(epochs=5, warmup_epochs=1)
     >>> [schedule_factor(recipe, done) for done in (0.5, 1, 3)]
     [0.5, 1.0, 0.5]
@@ -128,26 +137,42 @@ def schedule_factor(recipe: Recipe, epochs_done: float) -> float:
     if epochs_done < recipe.warmup_epochs:
         return epochs_done / recipe.warmup_epochs
     done = (epochs_done - recipe.warmup_epochs) / (recipe.epochs - recipe.warmup_epochs)
-    return recipe.schedule(min(done, 1.0))
+    factor = recipe.schedule(min(done, 1.0))
+    try:
+        number = float(factor)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise InputError(
+            f"Recipe: the schedule {shown(recipe.schedule)} returned {factor!r} for the part {done:.3g} of "
+            f"the training, expected a factor of the learning rate: a finite number, at least 0"
+        )
+    return number
 
 
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
-def _check(name: str, value: float, fine: bool, expected: str) -> None:
-    if not (fine and math.isfinite(value)):
+def _check(name: str, value: object, fine: Callable[[float], bool], expected: str) -> None:
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    if not (number and math.isfinite(value) and fine(value)):  # type: ignore[arg-type] # a number
         raise InputError(f"Recipe: {name} must be {expected}, got {value!r}")
 
 
 def _plain(value: Any) -> int | float | bool | str | None:
     if value is None or isinstance(value, int | float):
         return value
-    return str(value) if isinstance(value, torch.dtype) else _shown(value)
+    return str(value) if isinstance(value, torch.dtype) else shown(value)
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A function by its name, anything else as it is printed, without its address: the same in every process.
+
+    >>> shown(cosine), shown(partial(torch.optim.AdamW, betas=(0.9, 0.98)))
+    ('cosine', 'partial(AdamW, betas=(0.9, 0.98))')
+    """
     if isinstance(value, partial):
-        options = "".join(f", {name}={option!r}" for name, option in value.keywords.items())
-        return f"partial({_shown(value.func)}{options})"
-    return getattr(value, "__qualname__", None) or repr(value)
+        options = "".join(f", {name}={shown(option)}" for name, option in value.keywords.items())
+        return f"partial({shown(value.func)}{options})"
+    return getattr(value, "__qualname__", None) or re.sub(" at 0x[0-9a-fA-F]+", "", repr(value))

@@ -6,15 +6,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from compressor.budget import Budget
-from compressor.errors import InputError
 from compressor.scoring import Scorer
 from compressor.scoring.weight_function import WeightScore
 from compressor.training.attaching import Attachable, AttachedLoss, Handle
 from compressor.training.extras import missing
 from compressor.training.gradual import GradualPruning
+from compressor.training.sparsity.base import innermost
 
 try:
     from transformers import TrainerCallback
@@ -46,7 +45,7 @@ class SparseTrainingCallback(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Attach; the optimizer's state was restored before."""
         self.remove()
-        self._handle = self.regularizer.attach(_the_optimizer(kwargs))
+        self._handle = self.regularizer.attach(innermost(kwargs["optimizer"]))
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Remove."""
@@ -99,7 +98,7 @@ class GradualPruningCallback(TrainerCallback):
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Prune once more where the epoch is one of those named."""
         if round(state.epoch) in self._epochs and self.pruning is not None:
-            self.pruning.step_(_the_optimizer(kwargs))
+            self.pruning.step_(innermost(kwargs["optimizer"]))
 
 
 def trainer_loss(loss: AttachedLoss) -> Callable[..., Tensor]:
@@ -118,12 +117,3 @@ def trainer_loss(loss: AttachedLoss) -> Callable[..., Tensor]:
         return value * share
 
     return compute
-
-
-def _the_optimizer(kwargs: dict[str, Any]) -> Optimizer:
-    optimizer = kwargs["optimizer"]
-    while isinstance(inner := getattr(optimizer, "optimizer", None), Optimizer):
-        optimizer = inner  # what Accelerate wraps
-    if not isinstance(optimizer, Optimizer):
-        raise InputError(f"the Trainer has no torch optimizer, got {type(optimizer).__name__}")
-    return optimizer

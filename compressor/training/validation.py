@@ -66,8 +66,15 @@ class Validation:
             for batch in loaded(self.batches, device_of(model)):
                 outputs.append(self._tensor("output", self.output(output_of(model, batch))))
                 targets.append(self._tensor("target", self.target(batch.target)))
+                _check_rows(outputs[-1], targets[-1])
         whole = [gathered_samples(torch.cat(parts), self.batches) for parts in (outputs, targets)]
-        value = float(self.metric(*whole))
+        found = self.metric(*whole)
+        try:
+            value = float(found)
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"the validation metric must return one number, got {type(found).__name__} ({error})"
+            ) from error
         if math.isnan(value):
             raise InputError(
                 "the validation metric is not a number; look for NaN among the outputs, or for a class "
@@ -81,4 +88,13 @@ class Validation:
         raise InputError(
             f"validation: expected the {name} of a batch as a tensor, got {type(value).__name__}; say where "
             f"it is with Validation({name}=lambda value: ...)"
+        )
+
+
+def _check_rows(output: Tensor, target: Tensor) -> None:
+    if output.shape[:1] != target.shape[:1]:
+        raise InputError(
+            f"validation: expected as many targets as outputs along the first axis, got outputs "
+            f"{list(output.shape)} and targets {list(target.shape)}; say where they are with "
+            f"Validation(output=..., target=...)"
         )

@@ -267,3 +267,17 @@ def test_outputs_that_hold_logits() -> None:
     with Distillation(teacher, alpha=1, logits=lambda out: out["logits"]).attach(student) as loss:
         expected = divergence(student.layer(x), teacher.layer(x), 4.0)
         torch.testing.assert_close(loss(student(x), None), expected)
+
+
+def test_logits_of_other_classes_and_weights_without_sense() -> None:
+    x, y = torch.ones(3, 4), torch.tensor([0, 1, 0])
+    for student, shape in (
+        (nn.Linear(4, 1), r"\[3, 1\]"),
+        (nn.Sequential(nn.Linear(4, 1), nn.Flatten(0)), r"\[3\]"),
+    ):
+        expected = pytest.raises(InputError, match=rf"got {shape} of the student and \[3, 2\] of the teacher")
+        with Distillation(nn.Linear(4, 2), F.cross_entropy).attach(student) as loss, expected:
+            loss(student(x), y)
+    for weight in (float("nan"), 0.0, "much"):
+        with pytest.raises(InputError, match="the weight of 'a' must be positive and finite"):
+            Distillation(nn.Linear(4, 2), F.cross_entropy, features={"a": weight})  # type: ignore[dict-item]

@@ -359,6 +359,53 @@ def test_a_loss_that_is_not_a_number_stops_before_the_step(net: nn.Sequential, b
     assert same(tensors(net), tensors(expected))
 
 
+def test_gradients_that_are_no_numbers_stop_before_the_step(net: nn.Sequential, batches: Batches) -> None:
+    """The root of 0 has a finite value and no derivative: such a step would leave NaN in every weight."""
+    calls = []
+
+    def loss(output: Tensor, target: Tensor) -> Tensor:
+        calls.append(1)
+        spoilt = 0.0 if len(calls) < 2 else (output * 0).sum().sqrt()
+        return F.cross_entropy(output, target) + spoilt
+
+    expected = copy.deepcopy(net)
+    recipe = Recipe(epochs=1, clip_norm=1.0, schedule=lambda _: 1.0)
+    text = message(net, batches, loss, recipe, error=TrainingError)
+    assert "epoch 1, batch 2: the gradient of '0.weight', '0.bias', '1.weight' and 3 more holds NaN" in text
+    fine_tune_(expected, batches[:1], F.cross_entropy, recipe)
+    assert same(tensors(net), tensors(expected))
+
+
+def test_gradients_that_are_spread_thin_are_looked_at_as_well() -> None:
+    """Of an embedding only the rows that were read."""
+    table = nn.Embedding(5, 3, sparse=True)
+    plain = lambda groups, lr, weight_decay: torch.optim.SGD(groups, lr=lr)  # noqa: E731
+    recipe, x, y = (
+        Recipe(epochs=1, weight_decay=0, optimizer=plain),
+        torch.tensor([1, 2]),
+        torch.tensor([0, 1]),
+    )
+    assert len(fine_tune_(table, [(x, y)], F.cross_entropy, recipe).losses) == 1
+    loss = lambda output, target: F.cross_entropy(output, target) + (output * 0).sum().sqrt()  # noqa: E731
+    assert "'weight' holds NaN" in message(table, [(x, y)], loss, recipe, error=TrainingError)
+
+
+def test_a_regularizer_that_refuses_in_the_step_leaves_the_model(
+    net: nn.Sequential, batches: Batches
+) -> None:
+    class Refusing:
+        def attach(self, optimizer: torch.optim.Optimizer) -> Any:
+            def refuse(*_: object) -> None:
+                raise InputError("not these weights")
+
+            return optimizer.register_step_pre_hook(refuse)
+
+    before = {name: tensor.clone() for name, tensor in tensors(net).items()}
+    with pytest.raises(InputError, match="not these weights"):
+        fine_tune_(net, batches, F.cross_entropy, regularizer=Refusing(), progress=False)
+    assert same(tensors(net), before)
+
+
 def test_buffers_that_a_forward_replaces_are_given_back(batches: Batches) -> None:
     class Counting(nn.Module):
         def __init__(self) -> None:
@@ -425,3 +472,39 @@ def test_no_model_and_no_recipe(net: nn.Sequential, batches: Batches) -> None:
 
 def test_no_loss_at_all(net: nn.Sequential, batches: Batches) -> None:
     assert "must be a function" in message(net, batches, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        ({"validation": [1]}, "validation must be a Validation, got list"),
+        ({"regularizer": 3}, r"must have a method attach\(optimizer\)"),
+    ],
+)
+def test_what_is_no_validation_and_no_regularizer(
+    net: nn.Sequential, batches: Batches, options: dict[str, Any], found: str
+) -> None:
+    with pytest.raises(InputError, match=found):
+        fine_tune_(net, batches, F.cross_entropy, **options)
+
+
+def test_what_cannot_be_trained_is_said_at_once(net: nn.Sequential, batches: Batches) -> None:
+    lazy = nn.Sequential(nn.Flatten(), nn.LazyLinear(3))
+    with pytest.raises(ModelError, match=r"'1.weight' is lazy"):
+        fine_tune_(lazy, batches, F.cross_entropy)
+    with pytest.raises(ModelError, match=r"float16, and .* train model.float\(\)"):
+        fine_tune_(net.half(), batches, F.cross_entropy, Recipe(autocast=torch.float16))
+
+    def several(groups: Any, *, lr: float, weight_decay: float) -> torch.optim.Optimizer:
+        return torch.optim.LBFGS([p for group in groups for p in group["params"]], lr=lr)
+
+    with pytest.raises(InputError, match="the LBFGS evaluates the loss itself"):
+        fine_tune_(net.float(), batches, F.cross_entropy, Recipe(optimizer=several))
+
+
+@pytest.mark.parametrize("factor", [float("nan"), -1.0, float("inf"), None, "half"])
+def test_a_schedule_without_sense(net: nn.Sequential, batches: Batches, factor: Any) -> None:
+    recipe = Recipe(epochs=1, schedule=lambda done: factor)
+    before = {name: tensor.clone() for name, tensor in tensors(net).items()}
+    assert f"returned {factor!r} for the part" in message(net, batches, F.cross_entropy, recipe)
+    assert same(tensors(net), before)

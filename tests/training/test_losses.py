@@ -143,3 +143,22 @@ def test_a_prior_of_the_wrong_device_or_type_is_moved() -> None:
     logits, labels = logits_and_labels()
     prior = torch.tensor([0.6, 0.3, 0.1])
     assert logit_adjusted(logits, labels, prior).dtype == torch.float64
+
+
+@pytest.mark.parametrize("loss", [Focal(), WeightedCrossEntropy((1, 2, 3)), LogitAdjusted((1, 2, 3))])
+def test_targets_of_another_form(loss: Any) -> None:
+    logits, labels = torch.randn(4, 3), torch.tensor([0, 1, 2, 0])
+    for narrow in (torch.uint8, torch.int32):
+        assert torch.equal(loss(logits, labels.to(narrow)), loss(logits, labels))
+    for target in (
+        labels[:2],
+        labels[:, None],
+        labels.float(),
+        F.one_hot(labels, 3),
+        labels > 0,
+        labels.tolist(),
+    ):
+        with pytest.raises(InputError, match=r"expected logits \[N, C, ...\] and class numbers \[N, ...\]"):
+            loss(logits, target)
+    with pytest.raises(InputError, match=r"got torch.float32 \[4\]"):
+        loss(logits[:, 0], labels)

@@ -97,9 +97,12 @@ def competed(rank: int, world: int) -> dict[str, Any]:
 
 
 class Stopping:
-    """Cross entropy, and an error in the eleventh call: in the middle of the third epoch."""
+    """Cross entropy, by whose name it goes, and an error in the eleventh call: in the third epoch."""
 
     calls = 0
+
+    def __init__(self) -> None:
+        self.__qualname__ = F.cross_entropy.__qualname__
 
     def __call__(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         self.calls += 1

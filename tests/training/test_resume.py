@@ -24,6 +24,7 @@ from compressor.errors import FileError, InputError, ModelError
 from compressor.training import History, Recipe, Validation, fine_tune_, step_rates
 from compressor.training.checkpoint import read_checkpoint
 from compressor.training.interrupting import uninterrupted
+from compressor.training.settings import settings_of
 from compressor.training.sparsity import Decay, MaskSparsity, Proximal, Within, silenced
 from tests.conftest import ROOT
 from tests.training.conftest import make_data, make_loader, make_net
@@ -54,10 +55,11 @@ RECIPES = {
 
 
 class InterruptedLoss:
-    """Cross entropy, and Ctrl-C in its n-th call."""
+    """Cross entropy, by whose name it goes, and Ctrl-C in its n-th call."""
 
     def __init__(self, at: int | None) -> None:
         self.at, self.calls = at, 0
+        self.__qualname__ = F.cross_entropy.__qualname__
 
     def __call__(self, output: Tensor, target: Tensor) -> Tensor:
         self.calls += 1
@@ -155,22 +157,31 @@ def test_batches_with_a_generator_of_their_own_go_on_drawing(tmp_path: Path, at:
 @pytest.mark.parametrize("after", [1, 4, 6])
 def test_interrupted_right_after_a_step(tmp_path: Path, after: int) -> None:
     """As a signal can be that came during the step and was put off."""
-    path, steps = tmp_path / "training.pt", iter(range(after - 1))
+    path = tmp_path / "training.pt"
 
     class Stopping:
+        def __init__(self, after: int) -> None:
+            self.left = after
+
         def attach(self, optimizer: torch.optim.Optimizer) -> Any:
             def stop(*_: object) -> None:
-                if next(steps, None) is None:
+                self.left -= 1
+                if self.left == 0:
                     os.kill(os.getpid(), signal.SIGINT)
 
             return optimizer.register_step_post_hook(stop)
 
+    def run(stop_after: int, checkpoint: Path | None) -> tuple[nn.Module, History]:
+        stopping = Stopping(stop_after)
+        return trained(
+            RECIPES["sgd"], F.cross_entropy, seed=None, regularizer=stopping, checkpoint=checkpoint
+        )
+
     with pytest.raises(KeyboardInterrupt):
-        trained(RECIPES["sgd"], F.cross_entropy, seed=None, regularizer=Stopping(), checkpoint=path)
+        run(after, path)
     kept = torch.load(path, weights_only=True)
     assert 4 * kept["epoch"] + kept["done"] == after
-    resumed = trained(RECIPES["sgd"], F.cross_entropy, seed=None, checkpoint=path)
-    assert_same(resumed, trained(RECIPES["sgd"], F.cross_entropy, seed=None))
+    assert_same(run(0, path), run(0, None))
 
 
 @pytest.mark.parametrize("at", [2, 7])
@@ -238,6 +249,7 @@ def test_interrupted_between_the_steps(tmp_path: Path, where: str) -> None:
                 return value
             raise KeyboardInterrupt
 
+        metric.__qualname__ = measured.metric.__qualname__
         measured = Validation(batches=measured.batches, metric=metric)
     else:
         read, data = iter(range(33)), loader.dataset
@@ -283,6 +295,7 @@ def test_a_finished_training_is_not_repeated(tmp_path: Path) -> None:
     def never(*_: Tensor) -> Tensor:
         raise AssertionError
 
+    never.__qualname__ = F.cross_entropy.__qualname__
     assert_same(trained(RECIPES["sgd"], never, checkpoint=path), first)
 
 
@@ -309,6 +322,7 @@ def loss(output, target):
     print("step", flush=True)
     return F.cross_entropy(output, target)
 
+loss.__qualname__ = F.cross_entropy.__qualname__
 try:
     fine_tune_(make_net(), make_loader(), loss, Recipe(epochs=400, lr=0.01), checkpoint=sys.argv[1])
 except KeyboardInterrupt:
@@ -357,10 +371,19 @@ def test_other_threads_have_no_signals() -> None:
 # -- files that do not fit -----------------------------------------------------------------------
 
 
-def refused(path: Path, net: nn.Module, recipe: Recipe) -> str:
+def refused(
+    path: Path,
+    net: nn.Module,
+    recipe: Recipe,
+    *,
+    loss: Any = F.cross_entropy,
+    loader: Any = None,
+    **changed: Any,
+) -> str:
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    options = {"validation": validation(), "checkpoint": path} | changed
     with pytest.raises(FileError) as caught:
-        fine_tune_(net, make_loader(), F.cross_entropy, recipe, checkpoint=path)
+        fine_tune_(net, make_loader() if loader is None else loader, loss, recipe, **options)
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
     return str(caught.value)
 
@@ -368,7 +391,37 @@ def refused(path: Path, net: nn.Module, recipe: Recipe) -> str:
 def test_a_checkpoint_of_another_recipe(tmp_path: Path) -> None:
     path = tmp_path / "training.pt"
     trained(RECIPES["sgd"], F.cross_entropy, checkpoint=path)
-    assert "lr=0.05, the recipe has 0.1" in refused(path, make_net(), Recipe(epochs=3, lr=0.1))
+    assert "lr=0.05, and now it is 0.1" in refused(path, make_net(), Recipe(epochs=3, lr=0.1))
+
+
+def test_a_checkpoint_of_other_settings(tmp_path: Path) -> None:
+    """Each would make another training of what is left, without a word."""
+    path, net = tmp_path / "training.pt", make_net()
+    recipe = Recipe(epochs=3, lr=0.05, schedule=lambda done: 1 - done)
+    trained(recipe, F.cross_entropy, checkpoint=path)
+    assert "loss='cross_entropy', and now it is 'CrossEntropyLoss()'" in refused(
+        path, net, recipe, loss=nn.CrossEntropyLoss()
+    )
+    assert "batches in an epoch=4, and now it is 8" in refused(path, net, recipe, loader=make_loader(batch=3))
+    assert "validation='validation.<locals>.<lambda>, larger is better', and now it is None" in refused(
+        path, net, recipe, validation=None
+    )
+    smaller = Validation(batches=validation().batches, metric=validation().metric, larger_is_better=False)
+    assert "smaller is better" in refused(path, net, recipe, validation=smaller)
+    other = Recipe(epochs=3, lr=0.05, schedule=lambda done: 1 - done**2)
+    other.schedule.__qualname__ = recipe.schedule.__qualname__  # type: ignore[attr-defined]
+    assert "schedule of the learning rate='1 0.9375 " in refused(path, net, other)
+    graph = cp.capture(net, make_data()[0])
+    plan = cp.plan(cp.score(graph, cp.scoring.Norm()), cp.budget.Uniform(0.5))
+    sparse = MaskSparsity(plan, graph, Decay(12))
+    assert "regularizer=None, and now it is 'MaskSparsity(4 channels" in refused(
+        path, net, recipe, regularizer=sparse
+    )
+
+
+def test_a_checkpoint_that_is_a_folder(tmp_path: Path) -> None:
+    text = refused(tmp_path, make_net(), RECIPES["sgd"])
+    assert "is a folder" in text and "training.pt" in text and "delete" not in text
 
 
 def test_a_checkpoint_of_another_model(tmp_path: Path) -> None:
@@ -461,6 +514,7 @@ def refused_at_end(path: Path) -> str:
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     path = tmp_path / "training.pt"
     _, history = trained(RECIPES["everything"], F.cross_entropy, checkpoint=path)
-    state = read_checkpoint(path, make_net(), RECIPES["everything"])
+    settings = settings_of(RECIPES["everything"], 4, F.cross_entropy, validation(), None)
+    state = read_checkpoint(path, make_net(), RECIPES["everything"], settings)
     assert state["losses"] == list(history.losses) and state["epoch"] == 3
     assert [file.name for file in tmp_path.iterdir()] == ["training.pt"]

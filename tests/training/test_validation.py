@@ -69,3 +69,11 @@ def test_a_metric_that_is_no_number() -> None:
 def test_an_empty_split() -> None:
     with pytest.raises(InputError, match="gave no batch"):
         Validation(batches=[]).measure(nn.Identity())
+
+
+def test_a_metric_that_is_no_number_and_rows_that_do_not_match() -> None:
+    x, y = torch.eye(3), torch.tensor([0, 1, 2])
+    with pytest.raises(InputError, match="must return one number, got NoneType"):
+        Validation(batches=[(x, y)], metric=lambda *_: None).measure(nn.Identity())  # type: ignore[arg-type,return-value]
+    with pytest.raises(InputError, match=r"as many targets as outputs .* \[3, 3\] and targets \[2\]"):
+        Validation(batches=[(x, y[:2])]).measure(nn.Identity())

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from compressor.errors import InputError
 
-__all__ = ["Attached", "Regularizer"]
+__all__ = ["Attached", "Regularizer", "innermost"]
 
 
 class Regularizer(ABC):
@@ -64,7 +64,7 @@ class Regularizer(ABC):
 
         Raises InputError where the optimizer does not fit, or this regulariser is attached already.
         """
-        inner = _innermost(optimizer)
+        inner = innermost(optimizer)
         self.check(inner)
         return Attached(self, inner)
 
@@ -135,13 +135,12 @@ def _has_gradients(optimizer: Optimizer) -> bool:
     return any(p.grad is not None for group in optimizer.param_groups for p in group["params"])
 
 
-def _innermost(optimizer: object) -> Optimizer:
-    """The optimizer that steps, inside of those that wrap it (Accelerate's, Lightning's)."""
+def innermost(optimizer: object) -> Optimizer:
+    """The optimizer that steps, inside of those that wrap it; raises InputError for what is none."""
     while isinstance(inner := getattr(optimizer, "optimizer", None), Optimizer):
         optimizer = inner
     if not isinstance(optimizer, Optimizer):
         raise InputError(
-            f"attach needs a torch optimizer, got {type(optimizer).__name__}: attach(optimizer), with the "
-            f"optimizer made from model.parameters()"
+            f"expected a torch optimizer, made from model.parameters(), got {type(optimizer).__name__}"
         )
     return optimizer

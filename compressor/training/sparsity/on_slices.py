@@ -92,11 +92,7 @@ class SliceRegularizer(Regularizer):
                     f"{type(self).__name__}: {push.slices.name!r} is frozen (requires_grad is False), so "
                     f"that it cannot be trained to zero; unfreeze it, or plan without its layer"
                 )
-        check_agreement(
-            type(self).__name__,
-            (self._mask, [repr(push.form) for push in self.pushes]),
-            self.pushes[0].parameter.device,
-        )
+        check_agreement(type(self).__name__, (self._mask, [repr(push.form) for push in self.pushes]))
 
     def _check_owned(self, push: Push, is_owned: bool, optimizer: Optimizer) -> None:
         if not is_owned:
