@@ -13,13 +13,12 @@ from compressor.models.ecg import EcgCnn1d, EcgCnn2d, EcgCnnLstm
 from compressor.models.espcn import ESPCN, espcn, espcn_pytorch_examples
 from compressor.models.hdit import HDiT, hdit_imagenet256_sp4, hdit_small, hdit_xl2
 from compressor.models.mobilenet_v2 import MobileNetV2, mobilenet_v2, mobilenet_v2_cifar
-from compressor.models.pmrf import (
+from compressor.models.pmrf import PosteriorMean, Restorer
+from compressor.models.pmrf_sources import (
     FromObservation,
     FromPosteriorMean,
     GivenObservation,
     GivenPosteriorMean,
-    PosteriorMean,
-    Restorer,
     Source,
 )
 from compressor.models.registry import create, model, names

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from compressor.errors import FileError
-from compressor.models.swinir import offsets_in_window
+from compressor.models.swinir_layers import offsets_in_window
 
 __all__ = ["load_akamaster_checkpoint", "load_swinir_checkpoint"]
 

@@ -20,31 +20,17 @@ the precision of its weights; noise is an argument of `forward`, so that an expo
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, distributed, nn
 
 from compressor.errors import InputError
 from compressor.models.options import require_positive
+from compressor.models.pmrf_sources import Source
+from compressor.models.rectified_flow import Velocity, euler, flow_pair, stratified_times
 
-__all__ = [
-    "FromObservation",
-    "FromPosteriorMean",
-    "GivenObservation",
-    "GivenPosteriorMean",
-    "PosteriorMean",
-    "Restorer",
-    "Source",
-    "euler",
-    "flow_pair",
-    "stratified_times",
-]
+__all__ = ["PosteriorMean", "Restorer"]
 
-# From the state [N, C, ...], the condition behind it along axis 1, and times [N] to a velocity [N, C, ...].
-Velocity = Callable[[Tensor, Tensor], Tensor]
 Limits = tuple[float, float]
 
 
@@ -71,145 +57,6 @@ class PosteriorMean(nn.Module):
         return estimate.clamp(*self.limits)
 
 
-class Source(ABC):
-    """Where the flow starts, and what the velocity is told besides its state."""
-
-    uses_posterior_mean: bool
-
-    @abstractmethod
-    def start(self, y: Tensor, mean: Tensor | None, noise: Tensor) -> Tensor:
-        """The start z_0 in the shape of `noise`, which is standard normal."""
-
-    def condition(self, y: Tensor, mean: Tensor | None) -> Tensor | None:
-        """What is put behind the state along axis 1; None for nothing."""
-        return None
-
-
-@dataclass(frozen=True)
-class FromPosteriorMean(Source):
-    """PMRF: z_0 = X* + σ_s ε.
-
-    σ_s > 0 gives the source as many dimensions as the images have, so that the flow exists; it costs
-    some squared error. Published: 0.025 for denoising, else 0.1.
-
-    >>> FromPosteriorMean(noise=0.5).start(torch.zeros(1, 1), torch.ones(1, 1), torch.ones(1, 1))
-    tensor([[1.5000]])
-    """
-
-    noise: float = 0.1
-    uses_posterior_mean = True
-
-    def __post_init__(self) -> None:
-        _check_noise(self)
-
-    def start(self, y: Tensor, mean: Tensor | None, noise: Tensor) -> Tensor:
-        assert mean is not None
-        return mean + self.noise * noise
-
-
-@dataclass(frozen=True)
-class FromObservation(Source):
-    """A baseline: z_0 = y + σ_s ε, a grey y in every channel.
-
-    >>> FromObservation(noise=0.0).start(torch.ones(1, 1, 1, 2), None, torch.zeros(1, 3, 1, 2)).shape
-    torch.Size([1, 3, 1, 2])
-    """
-
-    noise: float = 0.1
-    uses_posterior_mean = False
-
-    def __post_init__(self) -> None:
-        _check_noise(self)
-
-    def start(self, y: Tensor, mean: Tensor | None, noise: Tensor) -> Tensor:
-        return y + self.noise * noise
-
-
-@dataclass(frozen=True)
-class GivenObservation(Source):
-    """A baseline that samples the posterior: z_0 = ε, and the velocity is told y.
-
-    >>> GivenObservation().condition(torch.ones(1, 1), None)
-    tensor([[1.]])
-    """
-
-    uses_posterior_mean = False
-
-    def start(self, y: Tensor, mean: Tensor | None, noise: Tensor) -> Tensor:
-        return noise
-
-    def condition(self, y: Tensor, mean: Tensor | None) -> Tensor | None:
-        return y
-
-
-@dataclass(frozen=True)
-class GivenPosteriorMean(Source):
-    """A baseline that samples the posterior given X*: z_0 = ε, and the velocity is told X*.
-
-    >>> GivenPosteriorMean().condition(torch.ones(1, 1), torch.zeros(1, 1))
-    tensor([[0.]])
-    """
-
-    uses_posterior_mean = True
-
-    def start(self, y: Tensor, mean: Tensor | None, noise: Tensor) -> Tensor:
-        return noise
-
-    def condition(self, y: Tensor, mean: Tensor | None) -> Tensor | None:
-        return mean
-
-
-def stratified_times(
-    count: int, *, rank: int = 0, world: int = 1, generator: torch.Generator | None = None
-) -> Tensor:
-    """Times [count], each uniform in its own one of `count` · `world` equal parts of [0, 1).
-
-    t_i = (i + u_i)/B over the batch of all processes, of which this one has the parts of its `rank`.
-
-    >>> (stratified_times(4) * 4).int()
-    tensor([0, 1, 2, 3], dtype=torch.int32)
-    """
-    require_positive("stratified_times", count=count, world=world)
-    if not 0 <= rank < world:
-        raise InputError(f"stratified_times: rank must lie in 0..{world - 1}, got {rank}")
-    drawn = torch.rand(count, generator=generator)
-    # A sum just below 1 may round to it: the largest float below stays inside.
-    return ((rank * count + torch.arange(count) + drawn) / (count * world)).clamp_max(1 - 2**-24)
-
-
-def flow_pair(x: Tensor, start: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-    """The state z_t = t x + (1 − t) z_0 [N, ...] at times [N], and x − z_0, the velocity to learn there.
-
-    Raises InputError for shapes that differ and times outside [0, 1].
-
-    >>> flow_pair(torch.ones(1, 2), torch.zeros(1, 2), torch.tensor([0.25]))
-    (tensor([[0.2500, 0.2500]]), tensor([[1., 1.]]))
-    """
-    if x.shape != start.shape or t.shape != x.shape[:1]:
-        raise InputError(
-            f"flow_pair: x and start must have one shape [N, ...] and t be [N], got x {list(x.shape)}, "
-            f"start {list(start.shape)}, t {list(t.shape)}"
-        )
-    if not bool(((t >= 0) & (t <= 1)).all()):
-        raise InputError(f"flow_pair: times must lie in [0, 1], got {t.min():.4g} to {t.max():.4g}")
-    part = t.view(-1, *[1] * (x.dim() - 1))
-    return part * x + (1 - part) * start, x - start
-
-
-def euler(velocity: Velocity, start: Tensor, *, steps: int, condition: Tensor | None = None) -> Tensor:
-    """The end of dz = v(z, t) dt from `start` [N, C, ...], in equal Euler steps at t = 0, 1/K, ..., 1 − 1/K.
-
-    >>> euler(lambda z, t: t.view(-1, 1).expand_as(z), torch.zeros(1, 2), steps=4)
-    tensor([[0.3750, 0.3750]])
-    """
-    require_positive("euler", steps=steps)
-    z = start
-    for step in range(steps):
-        t = z.new_full((z.shape[0],), step / steps)
-        z = z + velocity(z if condition is None else torch.cat((z, condition), 1), t) / steps
-    return z
-
-
 class Restorer(nn.Module):
     """Both stages as one module: the start from the source, K Euler steps of the velocity, a clip.
 
@@ -217,6 +64,7 @@ class Restorer(nn.Module):
     `channels` is C. `posterior_mean` is needed where the source uses it; it is the first stage, done with
     training, and stays in eval mode. `limits=None` is for values without limits; then nothing is clipped.
 
+    >>> from compressor.models import FromObservation
     >>> restorer = Restorer(lambda z, t: torch.zeros_like(z), FromObservation(noise=0.0), channels=1, steps=5)
     >>> restorer.restore(torch.full((1, 1, 2, 2), 0.5)).unique()
     tensor([0.5000])
@@ -328,10 +176,3 @@ class Restorer(nn.Module):
                 f"Restorer: {name} must be finite and within {self.limits}, got {values.min():.4g} to "
                 f"{values.max():.4g}; divide 8-bit images by 255, and look for NaN"
             )
-
-
-def _check_noise(source: FromPosteriorMean | FromObservation) -> None:
-    if not (math.isfinite(source.noise) and source.noise >= 0):
-        raise InputError(
-            f"{type(source).__name__}: noise must be at least 0 and finite, got {source.noise!r}"
-        )

@@ -91,6 +91,7 @@ def trained(epochs: int) -> Write:
                 raise KeyboardInterrupt
             return F.cross_entropy(output, target)
 
+        loss.__qualname__ = F.cross_entropy.__qualname__  # another loss would not be taken up
         network = net()
         try:
             fine_tune_(network, batches, loss, recipe, checkpoint=path, progress=False)

@@ -19,7 +19,7 @@ from compressor.models import (
     hdit_small,
     hdit_xl2,
 )
-from compressor.models.hdit import AxialRoPE, FourierFeatures, Level, _turned
+from compressor.models.hdit_layers import AxialRoPE, FourierFeatures, Level, _turned
 from tests.models.sine_fill import sine_input, sine_weight
 
 

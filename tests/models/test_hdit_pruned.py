@@ -14,8 +14,8 @@ from torch import Tensor, nn
 import compressor as cp
 from compressor.core.capture import capture
 from compressor.core.graph import Graph
-from compressor.models import Everywhere, HDiT, Neighborhood, ShiftedWindow, hdit, hdit_small, hdit_xl2
-from compressor.models.hdit import Level
+from compressor.models import Everywhere, HDiT, Neighborhood, ShiftedWindow, hdit_layers, hdit_small, hdit_xl2
+from compressor.models.hdit_layers import Level
 from compressor.models.token_attention import Reach
 from tests.core.driver import Net, assert_mask, assert_prunes_exactly, explained, masks
 
@@ -223,7 +223,7 @@ def silenced(net: HDiT, cuts: Cuts) -> HDiT:
 @pytest.fixture
 def _exact_norms(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """With no epsilon to speak of, zeros among the channels change a norm by a factor only."""
-    monkeypatch.setattr(hdit, "EPS", 1e-200)
+    monkeypatch.setattr(hdit_layers, "EPS", 1e-200)
     yield
 
 
@@ -321,12 +321,12 @@ def test_without_time_the_ones_in_its_place_go_one_by_one(inputs: tuple[Tensor, 
 def test_small_heads_stay_of_one_size(graph: Graph) -> None:
     small = cp.apply(graph.model, plan_of_units(graph, KINDS["all"]))
     attention = small.get_submodule("mid_level.1.self_attn")
-    assert isinstance(attention, hdit.SelfAttention)
+    assert isinstance(attention, hdit_layers.SelfAttention)
     assert attention.heads == 1 and attention.scale.shape == (1,)
     assert attention.pos_emb.freqs.shape == (1, DIM // 8)
     assert (attention.key_width, attention.value_width) == (DIM, DIM)
     first = small.get_submodule("down_levels.0.0.self_attn")
-    assert isinstance(first, hdit.SelfAttention)
+    assert isinstance(first, hdit_layers.SelfAttention)
     assert (first.heads, first.key_width, first.value_width) == (1, DIM, DIM - 3)
 
 

@@ -23,7 +23,7 @@ from compressor.models import (
     Restorer,
     Source,
 )
-from compressor.models.pmrf import euler, flow_pair, stratified_times
+from compressor.models.rectified_flow import euler, flow_pair, stratified_times
 from compressor.training import Mapped, Recipe, Validation, fine_tune_
 
 # X ~ N(0, 1), Y = X + N(0, s²): s and σ_s; MMSE, MSE of exact posterior sampling, of the exact flow, of
@@ -206,6 +206,9 @@ def test_an_interrupted_training_goes_on_to_the_same_bit(tmp_path: Path) -> None
 
     class Stopping:
         calls = 0
+
+        def __init__(self) -> None:
+            self.__qualname__ = mse_loss.__qualname__  # another loss would be refused
 
         def __call__(self, output: Tensor, target: Tensor) -> Tensor:
             self.calls += 1

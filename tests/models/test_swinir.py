@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from compressor.errors import InputError
 from compressor.models import SwinIR, create
-from compressor.models.swinir import DropPath, WindowAttention, _mask_of_shifted
+from compressor.models.swinir_layers import DropPath, WindowAttention, mask_of_shifted
 from tests.models.sine_fill import sine_bias, sine_input, sine_weight
 
 SMALL: dict[str, Any] = {
@@ -154,7 +154,7 @@ def test_windows_are_those_of_a_loop_over_pixels(index: int, size: tuple[int, in
     block.mlp.register_forward_hook(lambda *_: torch.zeros_like(x))
     block.norm1.register_forward_hook(lambda _, __, out: seen.append(out))
     with torch.no_grad():
-        found = block(x, _mask_of_shifted(*size, 4, x)) - x
+        found = block(x, mask_of_shifted(*size, 4, x)) - x
         expected = attention_by_hand(block.attn, seen[0][0], 4, shift=2 * index)
     torch.testing.assert_close(found[0], expected)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from compressor.errors import FileError
 from compressor.models import create, load_swinir_checkpoint
-from compressor.models.swinir import offsets_in_window
+from compressor.models.swinir_layers import offsets_in_window
 
 
 def published(prefix: str = "") -> dict[str, Tensor]:
