@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import pickle
 from types import ModuleType
 
 from compressor.errors import MissingExtraError
 
-__all__ = ["imported"]
+__all__ = ["imported", "pickler"]
 
 
 def imported(
@@ -29,3 +30,11 @@ def imported(
         raise MissingExtraError(
             f"{needed_for} needs {named}, which cannot be imported ({error}): pip install {command}"
         ) from error
+
+
+def pickler() -> ModuleType:
+    """Cloudpickle where it is installed, which takes functions and classes of a script along; else pickle."""
+    try:
+        return importlib.import_module("cloudpickle")
+    except ImportError:
+        return pickle

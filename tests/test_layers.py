@@ -62,7 +62,7 @@ STACK: tuple[tuple[str, ...], ...] = (
     ("core.channels", "core.plan"),  # the value everyone passes around: any layer may import it
     ("core.plan_json",),
     ("core.plan_parts",),
-    ("extras", "tables"),
+    ("extras", "tables", "whole_files"),
     ("errors", "version"),
 )
 
@@ -86,7 +86,7 @@ LIMITED: dict[str, tuple[str, ...]] = {
     "lightning": ("training.lightning",),
     "pytorch_lightning": ("training.lightning",),
     "transformers": ("training.transformers",),
-    "cloudpickle": ("profiling.memory_jobs", "search.measuring"),
+    "cloudpickle": ("extras",),
     "optuna": ("search.find", "search.studies", "search.trials"),
     "scipy": ("data.*", "evaluation.*"),
     "torchmetrics": ("evaluation.*",),

@@ -6,8 +6,6 @@ be written to a file, read back, composed and compared anywhere.
 
 from __future__ import annotations
 
-import os
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +22,7 @@ from compressor.core.plan_parts import (
     remainder,
 )
 from compressor.errors import FileError, PlanError, PlanMismatchError
+from compressor.whole_files import drafted
 
 __all__ = ["Cut", "Patch", "PatchValue", "Plan", "Role", "Signature", "Size", "SizeValue", "compose"]
 
@@ -179,14 +178,8 @@ class Plan:
 
     def save(self, path: str | Path) -> None:
         """Write this plan to `path` as JSON, whole or not at all; FileError where that is not possible."""
-        file = Path(path)
-        try:
-            with tempfile.TemporaryDirectory(prefix=".plan-", dir=file.parent) as aside:
-                draft = Path(aside) / file.name
-                draft.write_text(self.to_json(), encoding="utf-8")
-                os.replace(draft, file)
-        except OSError as error:
-            raise FileError(f"cannot write the plan {str(path)!r}: {error}") from error
+        with drafted(Path(path), what=f"the plan {str(path)!r}") as draft:
+            draft.write_text(self.to_json(), encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | Path) -> Plan:

@@ -7,42 +7,43 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+from compressor import whole_files
 from compressor.errors import ExportError
 
 __all__ = ["drafted", "replaceable", "replaced"]
 
 
-@contextmanager
-def drafted(path: Path, *, what: str | None = None) -> Iterator[Path]:
-    """The path of a file, in an empty folder, that takes the place of `path` at the end.
-
-    After an error `path` is as it was. Raises ExportError, which calls the file `what`, where the system does
-    not allow that.
-    """
-    with _aside(path, what) as aside:
-        draft = aside / path.name
-        yield draft
-        os.replace(draft, path)
+def drafted(path: Path, *, what: str | None = None) -> AbstractContextManager[Path]:
+    """`whole_files.drafted` for an exported file: its folder is made, and errors are ExportErrors."""
+    return whole_files.drafted(path, what=what or str(path), error=ExportError, make_folder=True)
 
 
 @contextmanager
 def replaced(folder: Path, *, what: str | None = None) -> Iterator[Path]:
-    """An empty folder that takes the place of `folder` at the end; errors are those of `drafted`."""
-    with _aside(folder, what) as aside:
-        whole, earlier = aside / "whole", aside / "earlier"
-        whole.mkdir()
-        yield whole
-        if folder.exists():
-            os.replace(folder, earlier)
-        try:
-            os.replace(whole, folder)
-        except OSError:
-            if earlier.exists():
-                shutil.move(earlier, folder)
-            raise
+    """An empty folder that takes the place of `folder` at the end; errors are those of `drafted`.
+
+    No system call of every system exchanges two folders: a process that is killed between the two renames
+    leaves no `folder`, and the earlier one whole in `.exporting-…/earlier` beside it.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".exporting-", dir=folder.parent) as aside:
+            whole, earlier = Path(aside) / "whole", Path(aside) / "earlier"
+            whole.mkdir()
+            yield whole
+            if folder.exists():
+                os.replace(folder, earlier)
+            try:
+                os.replace(whole, folder)
+            except OSError:
+                if earlier.exists():
+                    shutil.move(earlier, folder)
+                raise
+    except OSError as error:
+        raise ExportError(f"cannot write {what or folder}: {error}") from error
 
 
 def replaceable(folder: Path, manifest: str, format: str) -> bool:
@@ -63,14 +64,3 @@ def replaceable(folder: Path, manifest: str, format: str) -> bool:
     return all(
         path.relative_to(folder).as_posix() in written for path in folder.rglob("*") if not path.is_dir()
     )
-
-
-@contextmanager
-def _aside(path: Path, what: str | None) -> Iterator[Path]:
-    """An empty folder beside `path`, on the same file system, removed at the end."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".exporting-", dir=path.parent) as aside:
-            yield Path(aside)
-    except OSError as error:
-        raise ExportError(f"cannot write {what or path}: {error}") from error

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-import uuid
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
@@ -23,6 +22,7 @@ from compressor.filters.moments import Moments
 from compressor.filters.quality.sparsity import check_kernels
 from compressor.filters.scaling import scaled_kernels
 from compressor.observing.precision import widened
+from compressor.whole_files import drafted
 
 __all__ = ["Basis"]
 
@@ -211,14 +211,8 @@ class Basis:
         tensors = {"mean": self.mean_K, "components": self.components_KK, "shares": self.shares_K}
         total = "" if self.total_variance is None else repr(self.total_variance)
         said = {"format": _FORMAT, "identity": self.identity, "count": str(self.count), "total": total}
-        aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-        try:
-            safetensors.torch.save_file(tensors, aside, metadata=said)
-            os.replace(aside, path)
-        except (OSError, safetensors.SafetensorError) as error:
-            raise FileError(f"{path}: the basis could not be written: {error}") from error
-        finally:
-            aside.unlink(missing_ok=True)
+        with drafted(path, what=f"the basis {path}") as draft:
+            draft.write_bytes(safetensors.torch.save(tensors, metadata=said))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Basis:

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 FORMAT, VERSION = "compressor-model", 1
 HERE = Path(__file__).parent
+PENDING = ".replacing"  # in it whole files wait that were on their way into the folder when a save was killed
 
 
 class LoadError(Exception):
@@ -64,7 +65,7 @@ def sense_in(folder: Path) -> Iterator[None]:
 
 def read(folder: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
     """The manifest and the content of every file it lists, checked against its digests."""
-    path = folder / "manifest.json"
+    path = place(folder, "manifest.json")
     if not path.is_file():
         raise LoadError(
             f"{path} is missing: {folder} is not the folder of a saved model, or saving was interrupted"
@@ -85,7 +86,14 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
     for name in manifest["files"]:
         if Path(name).name != name or name == "..":
             raise LoadError(f"{path} names the file {name!r}, which is not in its folder")
-    return manifest, {name: content(folder / name, facts) for name, facts in manifest["files"].items()}
+    return manifest, {name: content(place(folder, name), facts) for name, facts in manifest["files"].items()}
+
+
+def place(folder: Path, name: str) -> Path:
+    """Where a file of the model is: in the folder, or in PENDING, which has a manifest while any wait."""
+    pending = folder / PENDING
+    waits = (pending / "manifest.json").is_file() and (pending / name).is_file()
+    return (pending if waits else folder) / name
 
 
 def content(path: Path, facts: dict[str, Any]) -> bytes:

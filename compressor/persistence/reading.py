@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from compressor.core.plan import Plan
 from compressor.core.surgery import cut_copy, remember_plan
 from compressor.errors import FileError, InputError, PlanError
 from compressor.persistence.example import compare_example
-from compressor.persistence.load_model import LoadError
+from compressor.persistence.load_model import LoadError, place
 from compressor.persistence.load_model import load as load_plain
 
 __all__ = ["load"]
@@ -50,10 +51,9 @@ def load(directory: str | Path, build: nn.Module | Callable[[], nn.Module]) -> n
         raise FileError(str(error)) from error
     except PlanError as error:
         raise FileError(f"{folder / 'plan.json'} does not fit the model: {error}") from error
-    example = folder / "example.safetensors"
-    if example.is_file():
-        compare_example(model, _tensors(example), str(folder))
-    remember_plan(model, Plan.load(folder / "plan.json"))
+    if "example.safetensors" in json.loads(place(folder, "manifest.json").read_bytes())["files"]:
+        compare_example(model, _tensors(place(folder, "example.safetensors")), str(folder))
+    remember_plan(model, Plan.load(place(folder, "plan.json")))
     return model
 
 

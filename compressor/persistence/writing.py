@@ -1,11 +1,11 @@
-"""Saving a pruned model: every file is written aside first, the manifest put in place last."""
+"""Saving a pruned model: a folder holds the old one or the new one, at every moment."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import tempfile
+import shutil
 from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
@@ -22,7 +22,8 @@ from compressor.core.surgery import plan_of, signature_of
 from compressor.core.tape import named_tensors
 from compressor.errors import FileError, InputError, ModelError, PlanMismatchError
 from compressor.persistence.example import Example, example_tensors
-from compressor.persistence.load_model import FORMAT, VERSION
+from compressor.persistence.load_model import FORMAT, PENDING, VERSION, place
+from compressor.whole_files import on_disk, written_through
 
 __all__ = ["save", "unpruned"]
 
@@ -42,7 +43,8 @@ def save(
     tensor, a tuple of positional or a dict of keyword tensors) the outputs on it are kept as well,
     and `load` compares.
 
-    With `overwrite`, an earlier saved model is replaced; other files in the folder are left alone.
+    With `overwrite`, an earlier saved model is replaced; other files in the folder are left alone. A process
+    that is killed meanwhile leaves the one or the other, whole.
 
     Raises InputError when the plan is not known, PlanMismatchError when it does not lead to
     `model`, ModelError for what safetensors cannot hold, FileError when writing fails.
@@ -196,29 +198,47 @@ def _aliases(model: nn.Module) -> Iterator[tuple[str, str]]:
 
 
 def _write(folder: Path, files: Mapping[str, bytes], *, overwrite: bool) -> None:
-    present = [name for name in (*files, "example.safetensors") if (folder / name).exists()]
+    """Write the files aside, say by one rename that they count, and only then put them in place one by one.
+
+    A process that is killed before that rename leaves the old model; after it `load` finds the new one, whose
+    files are in the folder or still in PENDING, and the next save puts the rest in place.
+    """
+    names = (*files, "example.safetensors")
+    present = [name for name in names if place(folder, name).exists()]
     if present and not overwrite:
         raise FileError(
             f"{folder} holds {present[0]} already; choose another folder, or pass overwrite=True "
             f"to replace the model in it"
         )
+    draft = folder / ".saving"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".saving-", dir=folder) as aside:
+        _put_in_place(folder)
+        if draft.exists():  # of a process that was killed
+            shutil.rmtree(draft)
+        draft.mkdir()
+        try:
             for name, data in files.items():
-                _write_through(Path(aside) / name, data)
-            # From here to the last line the folder has no manifest, so that a crash leaves a folder
-            # that `load` refuses rather than a mixture of two models.
-            for name in ("manifest.json", "example.safetensors"):
-                (folder / name).unlink(missing_ok=True)
-            for name in files:
-                os.replace(Path(aside) / name, folder / name)
+                written_through(draft / name, data)
+            on_disk(draft)
+            os.replace(draft, folder / PENDING)
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
+        on_disk(folder)
+        _put_in_place(folder)
+        if "example.safetensors" not in files:  # an earlier model's, which `load` does not look at any more
+            (folder / "example.safetensors").unlink(missing_ok=True)
     except OSError as error:
         raise FileError(f"cannot write the model to {folder}: {error}") from error
 
 
-def _write_through(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+def _put_in_place(folder: Path) -> None:
+    """Move what waits in PENDING into the folder, the manifest last."""
+    pending = folder / PENDING
+    if not pending.exists():
+        return
+    for path in sorted(pending.iterdir(), key=lambda path: path.name == "manifest.json"):
+        os.replace(path, folder / path.name)
+    on_disk(folder)
+    pending.rmdir()

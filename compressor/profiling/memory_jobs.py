@@ -7,7 +7,6 @@ import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ import torch
 from torch import nn
 
 from compressor.errors import InputError
+from compressor.extras import pickler
 from compressor.runtimes import Eager, OnnxRuntime, Target
 from compressor.runtimes.drafting import write_empty
 from compressor.runtimes.extras import require_onnx
@@ -95,15 +95,11 @@ def onnx_jobs(
 
 def _write_pickled(value: object, path: Path, what: str) -> None:
     """Write `value` with cloudpickle where it is installed: pickle takes classes by name only."""
-    pickler: ModuleType = pickle
-    try:
-        import cloudpickle
-
-        pickler = cloudpickle
-    except ImportError:
+    by = pickler()
+    if by is pickle:
         _refuse_unnamed(value, what)
     try:
-        torch.save(value, path, pickle_module=pickler)
+        torch.save(value, path, pickle_module=by)
     except Exception as error:  # whatever a __reduce__ of the user's raises
         raise InputError(
             f"{what} cannot be pickled, so it cannot be measured in a process of its own: "

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from compressor.errors import FileError
+from compressor.whole_files import drafted
 
 __all__ = ["Journal", "read_json", "write_json"]
 
@@ -21,15 +22,9 @@ _VERSION = 1
 
 def write_json(path: str | os.PathLike[str], kind: str, content: Mapping[str, Any]) -> None:
     """Write a value to `path`, the old file or the new one whenever it is interrupted; raises FileError."""
-    file = Path(path)
     head = {"format": kind, "version": _VERSION, "digest": _digest(content)}
-    draft = file.with_name(f"{file.name}.{os.getpid()}.part")
-    try:
+    with drafted(Path(path), what=repr(str(path))) as draft:
         draft.write_text(json.dumps({**head, **content}, indent=1) + "\n", encoding="utf-8")
-        os.replace(draft, file)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise FileError(f"cannot write {str(file)!r}: {error}") from error
 
 
 def read_json(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
@@ -78,9 +73,8 @@ class Journal:
             else:
                 lines = [json.dumps(self._head)]
             if rest or not text:
-                draft = self._path.with_name(f"{self._path.name}.{os.getpid()}.part")
-                draft.write_text("\n".join(lines) + "\n", encoding="utf-8")
-                os.replace(draft, self._path)
+                with drafted(self._path, what=f"the cache {str(self._path)!r}") as draft:
+                    draft.write_text("\n".join(lines) + "\n", encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise FileError(f"cannot use {str(self._path)!r} as a cache: {error}") from error
 

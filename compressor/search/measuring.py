@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -20,6 +19,7 @@ from torch import nn
 
 from compressor.core.plan import Plan
 from compressor.errors import InputError, MeasurementError
+from compressor.extras import pickler
 from compressor.search.evaluating import Evaluate, measure, random_state_kept
 
 __all__ = ["Task", "measured", "plan_digest"]
@@ -99,15 +99,8 @@ def _results(pending: dict[Future[float], Task]) -> Iterator[tuple[Task, float]]
 
 def _pickled(value: object) -> bytes:
     """`value` as cloudpickle writes it where it is installed: pickle takes functions by name only."""
-    pickler: ModuleType = pickle
     try:
-        import cloudpickle
-
-        pickler = cloudpickle
-    except ImportError:
-        pass
-    try:
-        content: bytes = pickler.dumps(value)
+        content: bytes = pickler().dumps(value)
     except Exception as error:  # whatever a __reduce__ of the user's raises
         raise InputError(
             f"the model and evaluate cannot be sent to other processes: {type(error).__name__}: {error}. "

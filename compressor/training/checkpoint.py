@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +14,7 @@ from compressor.core.surgery import signature_of
 from compressor.core.tape import named_tensors
 from compressor.errors import FileError, InputError, ModelError
 from compressor.training.recipe import Recipe
+from compressor.whole_files import drafted
 
 __all__ = ["check_model", "copy_tensors_", "read_checkpoint", "tensors_of", "write_checkpoint"]
 
@@ -69,20 +68,8 @@ def write_checkpoint(
         **state,
     }
     _refuse_objects("checkpoint", content)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, aside = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                torch.save(content, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(aside, path)
-        except BaseException:
-            Path(aside).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise FileError(f"cannot write the checkpoint {path}: {error}") from error
+    with drafted(path, what=f"the checkpoint {path}", make_folder=True) as draft, draft.open("wb") as file:
+        torch.save(content, file)  # to a file, not a path: the archive would be named after the draft
 
 
 def read_checkpoint(

@@ -211,7 +211,7 @@ def test_a_cache_that_is_none_is_refused_and_left_alone(net, x, tmp_path: Path) 
     (tmp_path / "d").write_text("\n".join([lines[0], "{}", *lines[1:]]) + "\n")
     with pytest.raises(FileError, match="line 2 is no entry of a cache"):
         sensitivity(net, x, cache=tmp_path / "d", **options)
-    with pytest.raises(FileError, match="cannot use"):
+    with pytest.raises(FileError, match="cannot write the cache"):
         sensitivity(net, x, cache=tmp_path / "no" / "folder", **options)
 
 

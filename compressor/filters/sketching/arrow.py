@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, Any
@@ -24,6 +22,7 @@ from compressor.filters.sketching.setting import SketchSetting
 from compressor.filters.sketching.sketch import Sketch
 from compressor.filters.store.arrow import layer_table
 from compressor.filters.store.layer import COLUMNS, Layer
+from compressor.whole_files import drafted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -81,16 +80,8 @@ def read_table(
 
 def write(table: pa.Table, path: Path) -> None:
     """Write a Parquet file aside, then move it to its place."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with drafted(path, what=f"the sketches {path}") as draft:  # errors of pyarrow's are OSErrors, too
         _library("pyarrow.parquet").write_table(table, draft, compression="zstd", write_page_checksum=True)
-        with draft.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-    except OSError as error:  # pyarrow's are, too
-        with suppress(OSError):
-            draft.unlink()
-        raise FileError(f"{path}: sketches cannot be written ({type(error).__name__}: {error})") from error
 
 
 def read(path: Path) -> pa.Table:

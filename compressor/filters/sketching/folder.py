@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from compressor.filters.sketching.layers import Source, key_of
 from compressor.filters.sketching.setting import SketchSetting
 from compressor.filters.sketching.sketch import Sketch
 from compressor.filters.store.layer import Layer
+from compressor.whole_files import drafted
 
 __all__ = ["RunFolder"]
 
@@ -105,6 +105,5 @@ def _digest(keys: list[Any]) -> str:
 
 
 def _write_text(file: Path, text: str) -> None:
-    draft = file.with_name(f".{file.name}.{os.getpid()}")
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, file)
+    with drafted(file, what=str(file)) as draft:
+        draft.write_text(text, encoding="utf-8")

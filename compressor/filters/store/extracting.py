@@ -111,7 +111,7 @@ def import_filter_db(
         if database.loose:
             said = f"{path}: no row of the meta data speaks of {database.loose} of {database.kernels} kernels"
             if not skip_unreadable:
-                raise FileError(f"{said}; skip_unreadable=True leaves them out")
+                raise FileError(f"{said}; skip_unreadable=True (--skip-unreadable) leaves them out")
             log.warning("%s; they are left out", said)
         sources = [
             Source(model.name, lambda layers=model.layers: Contents(layers), database.path.name)  # type: ignore[misc]
@@ -152,7 +152,11 @@ def _stored(
         except InputError as error:  # what cannot be written is FileError, and ends the run
             faults.append(Unread(source.model, str(error)))
     if faults and not (skip_unreadable and (added or kept)):
-        way = "none is left" if skip_unreadable else "leave them out with skip_unreadable=True"
+        way = (
+            "none is left"
+            if skip_unreadable
+            else "leave them out with skip_unreadable=True (--skip-unreadable)"
+        )
         raise FileError(
             f"{writer.folder}: {len(faults)} of {len(sources)} models cannot be stored, the others are; "
             f"{way}:\n{listed(faults)}"

@@ -16,6 +16,7 @@ import numpy as np
 from compressor.errors import FileError
 from compressor.filters.kernel_sizes import size_words
 from compressor.version import __version__
+from compressor.whole_files import on_disk, written_through
 
 __all__ = [
     "FOLDERS",
@@ -25,8 +26,6 @@ __all__ = [
     "Head",
     "append",
     "cut",
-    "fsync_file",
-    "fsync_folder",
     "kernel_file",
     "layer_file",
     "read_entries",
@@ -35,7 +34,6 @@ __all__ = [
     "size_faults",
     "unlisted",
     "write_head",
-    "write_through",
 ]
 
 log = logging.getLogger(__name__)
@@ -100,9 +98,9 @@ def write_head(folder: Path, head: Head) -> None:
     """Write the head of a new store; it appears whole or not at all."""
     said = {"format": FORMAT, "version": VERSION, "library": __version__, **asdict(head)}
     draft = folder / f".{HEAD}"
-    write_through(draft, (json.dumps(said, indent=1) + "\n").encode())
+    written_through(draft, (json.dumps(said, indent=1) + "\n").encode())
     os.replace(draft, folder / HEAD)
-    fsync_folder(folder)
+    on_disk(folder)
 
 
 def read_head(folder: Path) -> Head:
@@ -136,7 +134,7 @@ def append(folder: Path, entry: Entry) -> None:
             handle.write(line)
             handle.flush()
             os.fsync(handle.fileno())
-        fsync_folder(folder)
+        on_disk(folder)
     except BaseException:  # a full disk, or Ctrl-C: half a line would join the next one
         cut(folder, before)
         raise
@@ -187,31 +185,7 @@ def cut(folder: Path, whole_bytes: int) -> None:
     file = folder / JOURNAL
     if file.stat().st_size > whole_bytes:
         os.truncate(file, whole_bytes)
-        fsync_file(file)
-
-
-def fsync_file(path: Path) -> None:
-    """Wait until a file is on the disk."""
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
-
-
-def fsync_folder(folder: Path) -> None:
-    """Make the names in a folder last, where the system lets a folder be opened."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-def write_through(path: Path, data: bytes) -> None:
-    """Write a file and wait until it is on the disk."""
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+        on_disk(file)
 
 
 def _first_keys(entries: list[Entry]) -> list[int]:

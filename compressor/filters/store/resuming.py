@@ -11,6 +11,7 @@ from typing import Any
 from compressor.errors import FileError, InputError
 from compressor.extras import imported
 from compressor.filters.store import journal
+from compressor.whole_files import written_through
 
 __all__ = ["ASIDE", "locked", "resumed"]
 
@@ -62,7 +63,7 @@ def _begin(folder: Path, head: journal.Head) -> None:
         found -= {journal.JOURNAL}
     if found:
         raise FileError(f"{folder} is no store of filters and holds {sorted(found)[0]}; name an empty folder")
-    journal.write_through(empty, b"")
+    written_through(empty, b"")
     journal.write_head(folder, head)
 
 

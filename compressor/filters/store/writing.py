@@ -22,6 +22,7 @@ from compressor.filters.store.layer import Layer, Plain
 from compressor.filters.store.metadata import kinds_of
 from compressor.filters.store.resuming import ASIDE, locked, resumed
 from compressor.filters.store.streamed import StreamedLayer
+from compressor.whole_files import on_disk
 
 __all__ = ["StoreWriter"]
 
@@ -221,10 +222,10 @@ class StoreWriter:
         files = {}
         for name, draft in places.items():
             files[name] = {"bytes": draft.stat().st_size, "sha256": journal.sha256_of(draft)}
-            journal.fsync_file(draft)
+            on_disk(draft)
             os.replace(draft, self.folder / name)
         for name in journal.FOLDERS:
-            journal.fsync_folder(self.folder / name)
+            on_disk(self.folder / name)
         return journal.Entry(
             model=first.model,
             part=first.part,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
-import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,13 +16,14 @@ from compressor.profiling.latency_table.rows import Row
 from compressor.profiling.latency_table.whole import Refinement
 from compressor.runtimes import Compiled, Eager, OnnxRuntime, Optimization, Runtime
 from compressor.runtimes.cache import cache_folder
+from compressor.whole_files import drafted
 
 if TYPE_CHECKING:
     from compressor.profiling.latency_table.table import LatencyTable
 
 __all__ = ["cached_path", "load", "save"]
 
-_FORMAT, _VERSION = "compressor latency table", 1
+_FORMAT, _VERSION = "compressor latency table", 2
 _RUNTIMES: dict[str, type[Runtime]] = {kind.__name__: kind for kind in (Eager, Compiled, OnnxRuntime)}
 
 
@@ -35,9 +36,7 @@ def save(table: LatencyTable, path: Path) -> None:
     """Write the table aside, then put it in its place; raises FileError where that cannot be."""
     layers = list(dict.fromkeys(row.layer for row in table.rows))
     number = {layer: i for i, layer in enumerate(layers)}
-    document = {
-        "format": _FORMAT,
-        "version": _VERSION,
+    content = {
         "identity": asdict(table.identity),
         "runtime": _written(table.runtime),
         "reference_ms": table.reference_ms,
@@ -45,17 +44,10 @@ def save(table: LatencyTable, path: Path) -> None:
         "rows": [[number[r.layer], r.entering, r.leaving, ms] for r, ms in table.rows.items()],
         "refinements": {name: asdict(found) for name, found in table.refinements.items()},
     }
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".latency-", dir=path.parent) as aside:
-            draft = Path(aside) / path.name
-            draft.write_text(json.dumps(document))
-            os.replace(draft, path)
-    except OSError as error:
-        raise FileError(
-            f"the latency table cannot be written to {path}: {error}; name another file, path=..., "
-            f"or folder, $COMPRESSOR_CACHE"
-        ) from error
+    document = {"format": _FORMAT, "version": _VERSION, "digest": _digest(content), **content}
+    what, fix = f"the latency table {path}", "name another file, path=..., or folder, $COMPRESSOR_CACHE"
+    with drafted(path, what=what, fix=fix, make_folder=True) as draft:
+        draft.write_text(json.dumps(document), encoding="utf-8")
 
 
 def load(path: Path, runtime: Runtime | None = None) -> LatencyTable:
@@ -66,7 +58,7 @@ def load(path: Path, runtime: Runtime | None = None) -> LatencyTable:
     from compressor.profiling.latency_table.table import LatencyTable
 
     try:
-        document = json.loads(path.read_text())
+        document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise FileError(f"{path} is no latency table that can be read: {error}") from error
     if not isinstance(document, dict) or document.get("format") != _FORMAT:
@@ -76,18 +68,25 @@ def load(path: Path, runtime: Runtime | None = None) -> LatencyTable:
             f"{path} is a latency table of version {document.get('version')!r}, and this library reads "
             f"version {_VERSION}: measure it anew, to another file"
         )
+    content = {key: value for key, value in document.items() if key not in ("format", "version", "digest")}
+    if document.get("digest") != _digest(content):
+        raise FileError(f"{path} was changed after it was written; delete it, and the table is measured anew")
     try:
-        layers = [Layer(**{k: _tuples(v) for k, v in entry.items()}) for entry in document["layers"]]
-        rows = {Row(layers[i], int(c), int(d)): float(ms) for i, c, d, ms in document["rows"]}
+        layers = [Layer(**{k: _tuples(v) for k, v in entry.items()}) for entry in content["layers"]]
+        rows = {Row(layers[i], int(c), int(d)): float(ms) for i, c, d, ms in content["rows"]}
         refinements = {
             name: Refinement(**{k: _tuples(v) for k, v in entry.items()})
-            for name, entry in document["refinements"].items()
+            for name, entry in content["refinements"].items()
         }
-        identity = Identity(**document["identity"])
-        by = _read(document["runtime"]) if runtime is None else runtime
-        return LatencyTable(identity, by, float(document["reference_ms"]), rows, refinements)
+        identity = Identity(**content["identity"])
+        by = _read(content["runtime"]) if runtime is None else runtime
+        return LatencyTable(identity, by, float(content["reference_ms"]), rows, refinements)
     except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, InputError) as error:
         raise FileError(f"{path} is a damaged latency table ({type(error).__name__}: {error})") from error
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _written(runtime: Runtime) -> dict[str, Any]:

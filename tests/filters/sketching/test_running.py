@@ -184,7 +184,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(FileError, match="file/run: no run can be kept there"):
         sketch_all(Made.of(1), SETTING, into=tmp_path / "file" / "run")
-    with pytest.raises(FileError, match=r"file/some.parquet: sketches cannot be written"):
+    with pytest.raises(FileError, match=r"cannot write the sketches .*file/some.parquet"):
         sketch_all(Made.of(1), SETTING).write(tmp_path / "file" / "some.parquet")
 
 

@@ -293,15 +293,15 @@ def test_files_that_lost_their_lines_are_not_taken_for_unfinished_ones(folder: P
 def test_a_line_that_cannot_be_written_whole_is_taken_back(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fsync_folder = journal_file.fsync_folder
+    on_disk = journal_file.on_disk
 
     def full(path: Path) -> None:
         if path == folder:
             raise OSError(28, "No space left on device")
-        fsync_folder(path)
+        on_disk(path)
 
     with StoreWriter(folder) as writer:
-        monkeypatch.setattr(journal_file, "fsync_folder", full)
+        monkeypatch.setattr(journal_file, "on_disk", full)
         with pytest.raises(FileError, match=r"model 'net' cannot be written: .*No space left"):
             writer.add("net", banks_of("net"))
         monkeypatch.undo()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,9 @@ from compressor.core.surgery import apply
 from compressor.errors import FileError, InputError, LatencyWarning
 from compressor.profiling import LatencyTable, latency_table
 from compressor.profiling.latency_table import measuring
+from compressor.profiling.latency_table.identity import identity_of
+from compressor.profiling.latency_table.measuring import REFERENCE
+from compressor.runtimes import Eager
 from tests.profiling.latency_table.conftest import network
 from tests.profiling.latency_table.synthetic import Synthetic
 
@@ -204,6 +208,12 @@ def test_a_table_of_another_machine_is_refused_and_can_be_loaded(graph: Graph, t
         LatencyTable.load(path).check(graph.model, graph.model, *graph.args, fraction=0.5)
 
 
+def _signed(content: dict[str, object]) -> str:
+    """A file whose digest is right, whatever is in it."""
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return json.dumps({"format": "compressor latency table", "version": 2, "digest": digest, **content})
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -211,13 +221,28 @@ def test_a_table_of_another_machine_is_refused_and_can_be_loaded(graph: Graph, t
         ("[]", "is no latency table"),
         ('{"format": "another"}', "is no latency table"),
         ('{"format": "compressor latency table", "version": 99}', "version 99"),
-        ('{"format": "compressor latency table", "version": 1}', "damaged"),
+        ('{"format": "compressor latency table", "version": 2}', "was changed after it was written"),
+        (_signed({}), "damaged"),
     ],
 )
 def test_a_file_that_is_no_table_is_refused(text: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "t.json"
     path.write_text(text)
     with pytest.raises(FileError, match=message):
+        LatencyTable.load(path)
+
+
+@pytest.mark.parametrize("old, new", [('"reference_ms": 0.1', '"reference_ms": 0.2'), ("0.1", "0.3")])
+def test_a_number_that_was_changed_is_noticed(old: str, new: str, tmp_path: Path) -> None:
+    path = tmp_path / "t.json"
+    LatencyTable(identity_of(Eager()), Eager(), 0.1, {REFERENCE: 0.1}).save(path)
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(FileError, match=r"t\.json was changed after it was written; delete it"):
+        LatencyTable.load(path)
+    path.write_bytes(text.encode()[: len(text) // 2])
+    with pytest.raises(FileError, match=r"t\.json is no latency table that can be read"):
         LatencyTable.load(path)
 
 
