@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -61,8 +62,8 @@ class GroupCut:
 class Case:
     """A model, what was removed from it, and what is known of the result.
 
-    `removed` [n_units] flags the units that went. Profiles are on the inputs of the graph. `latencies` are of
-    the original first and the small model second, `filters` of the original and of the small model.
+    `removed` [n_units] flags the units that went. Profiles are on the inputs of the graph. `latencies`,
+    `quality` and `filters` are of the original first and of the small model second.
     """
 
     graph: Graph
@@ -74,6 +75,7 @@ class Case:
     before: Profile
     after: Profile
     latencies: tuple[Latency, ...] = ()
+    quality: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     scores: Scores | None = None
     sensitivity: Sensitivity | None = None
     frontier: Frontier | None = None

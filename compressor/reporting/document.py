@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from compressor.errors import InputError
-from compressor.export.writing import drafted
+from compressor.errors import ExportError, InputError
 from compressor.reporting.blocks import Block
 from compressor.reporting.escaping import as_html, as_markdown
+from compressor.whole_files import drafted
 
 __all__ = ["ENDINGS", "Report", "Section"]
 
 ENDINGS = (".html", ".htm", ".md")
 """Of files that a report can be written to."""
 
-_STYLE = Path(__file__).with_name("page.css")
+_STYLES = (Path(__file__).parent.parent / "base.css", Path(__file__).with_name("page.css"))
 # Whatever got into the text, the page runs nothing and loads nothing.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
@@ -79,13 +79,14 @@ class Report:
         links = "".join(
             f'<a href="#{as_html(section.key)}">{as_html(section.title)}</a>' for section in self.sections
         )
+        style = "".join(path.read_text(encoding="utf-8") for path in _STYLES)
         return (
             '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
             f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
             '<meta name="color-scheme" content="light dark">'
             f"<title>{as_html(self.title)}</title>"
-            f"<style>{_STYLE.read_text(encoding='utf-8')}</style></head>\n"
+            f"<style>{style}</style></head>\n"
             f"<body><main><h1>{as_html(self.title)}</h1><nav>{links}</nav>\n"
             + "\n".join(section.html() for section in self.sections)
             + "\n</main></body></html>\n"
@@ -109,6 +110,7 @@ class Report:
         if path.suffix.lower() not in ENDINGS:
             raise InputError(f"a report is written as .html or .md, got {str(path)!r}")
         text = self.to_markdown() if path.suffix.lower() == ".md" else self.html()
-        with drafted(path, what=f"the report {str(path)!r}") as draft:
+        what = f"the report {str(path)!r}"
+        with drafted(path, what=what, error=ExportError, make_folder=True) as draft:
             draft.write_text(text, encoding="utf-8")
         return path

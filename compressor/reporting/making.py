@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -32,6 +32,7 @@ def report(
     small: nn.Module,
     *args: Any,
     plan: Plan | None = None,
+    quality: Mapping[str, tuple[float, float]] | None = None,
     latency: Latency | Sequence[Latency] = (),
     scores: Scores | None = None,
     sensitivity: Sensitivity | None = None,
@@ -47,6 +48,7 @@ def report(
     to measure is handed in, and is left out of the report without it:
 
     - `plan`: the one plan on `model` that made `small`; that of `plan_of(small)` by default.
+    - `quality`: what you measured of both, `{"accuracy": (0.926, 0.914)}`, the original first.
     - `latency`: of the two models, `profiling.latency(model, small, x)`; several, of several runtimes say.
     - `scores`: of a graph of `model`, `score(capture(model, x), scorer)`.
     - `sensitivity`: of `model`, `search.sensitivity(model, x, evaluate=...)`.
@@ -66,6 +68,7 @@ def report(
     """
     used = _plan(model, small, plan)
     timed = _timed(latency)
+    _check_quality(quality)
     _check_filters(filters)
     graph = _graph(model, args, kwargs, scores)
     _check_search(graph, sensitivity, frontier)
@@ -80,6 +83,7 @@ def report(
         before=profile(model, *args, **kwargs),
         after=profile(small, *args, **kwargs),
         latencies=timed,
+        quality=quality or {},
         scores=scores,
         sensitivity=sensitivity,
         frontier=frontier,
@@ -114,6 +118,21 @@ def _timed(latency: object) -> tuple[Latency, ...]:
                 f"original and the small model, got {found!r}"
             )
     return given
+
+
+def _check_quality(quality: object) -> None:
+    if quality is None:
+        return
+    pairs = quality.items() if isinstance(quality, Mapping) else [(None, None)]
+    for name, pair in pairs:
+        numbers = pair if isinstance(pair, tuple) and len(pair) == 2 else (None,)
+        if not isinstance(name, str) or not all(
+            isinstance(n, int | float) and math.isfinite(n) for n in numbers
+        ):
+            raise InputError(
+                "report: `quality` takes finite numbers of the original and of the small model, by what they "
+                f"are: {{'accuracy': (0.926, 0.914)}}, got {quality!r}"
+            )
 
 
 def _check_filters(filters: object) -> None:

@@ -13,7 +13,7 @@ __all__ = ["STRIP", "Row", "Rows", "bar", "legend", "line"]
 STRIP = 10
 """The height of a strip's own coordinates; its width is 100."""
 _NAME = 32  # characters of a name that fit beside a number on a phone
-_TEXT, _HEIGHT, _STEP = 16, 9, 32  # pixels: the line of words, the strip under it, from row to row
+_TEXT, _HEIGHT, _GAP = 16, 9, 7  # pixels: the line of words, the strip under it, room to the next row
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Rows(Block):
-    """Rows under each other with a legend of (class, words) above; `title` says what the picture shows.
+    """Rows under each other, in columns on a desk, with a legend of (class, words) above.
 
-    `caption` says how to read it, where Markdown does not show it.
+    `title` says what the picture shows, `caption` how to read it, where Markdown does not show it.
     """
 
     title: str
@@ -40,24 +40,21 @@ class Rows(Block):
     caption: str = ""
 
     def html(self) -> str:
-        step = _STEP - _HEIGHT + self.height
-        drawn = "".join(self._row(row, number * step) for number, row in enumerate(self.rows))
-        total = len(self.rows) * step
+        drawn = "".join(map(self._row, self.rows))
         caption = f"<figcaption>{as_html(self.caption)}</figcaption>" if self.caption else ""
         return (
-            f'<figure>{legend(self.key)}<svg class="rows" width="100%" height="{total}" role="img" '
-            f'aria-label="{as_html(self.title)}">{drawn}</svg>'
-            f"{caption}</figure>"
+            f'<figure>{legend(self.key)}<div class="rows" role="group" aria-label="{as_html(self.title)}">'
+            f"{drawn}</div>{caption}</figure>"
         )
 
-    def _row(self, row: Row, top: int) -> str:
-        name, base = as_html(shortened(row.name, _NAME)), top + _TEXT - 5
+    def _row(self, row: Row) -> str:
+        name, words = as_html(shortened(row.name, _NAME)), as_html(f"{row.name}: {row.value}")
         return (
-            f"<g><title>{as_html(f'{row.name}: {row.value}')}</title>"
-            f'<text x="0" y="{base}">{name}</text>'
-            f'<text x="100%" y="{base}" class="value">{as_html(row.value)}</text>'
-            f'<svg x="0" y="{top + _TEXT}" width="100%" height="{self.height}" '
-            f'viewBox="0 0 100 {STRIP}" preserveAspectRatio="none">{row.graphic}</svg></g>'
+            f'<svg width="100%" height="{_TEXT + self.height + _GAP}" role="img" aria-label="{words}">'
+            f'<title>{words}</title><text x="0" y="{_TEXT - 5}">{name}</text>'
+            f'<text x="100%" y="{_TEXT - 5}" class="value">{as_html(row.value)}</text>'
+            f'<svg x="0" y="{_TEXT}" width="100%" height="{self.height}" '
+            f'viewBox="0 0 100 {STRIP}" preserveAspectRatio="none">{row.graphic}</svg></svg>'
         )
 
     def markdown(self) -> str:

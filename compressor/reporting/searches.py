@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from compressor.errors import InputError
 from compressor.extras import imported
 from compressor.search import Frontier, Sensitivity
+from compressor.whole_files import drafted
 
-__all__ = ["save_frontier_figure", "save_sensitivity_figure"]
+__all__ = ["check_figure_format", "save_frontier_figure", "save_sensitivity_figure"]
 
 _BLUE, _GREY, _DARK = "#1f77b4", "#b5b5b5", "#444444"
 _NAMED = 5  # points of a front that are named in the figure
@@ -24,8 +27,8 @@ def save_frontier_figure(
 
     `cost` is the first of those that the frontier is held against where none is named. Points that others
     beat are grey, the others are joined as a staircase: what a cost buys at least. A point without a plan,
-    the unpruned model, is a star. Raises InputError for a cost that the points do not have, MissingExtraError
-    without Matplotlib.
+    the unpruned model, is a star. Raises InputError for a cost that the points do not have or an ending that
+    is no format, FileError where the file cannot be written, MissingExtraError without Matplotlib.
 
     >>> import tempfile; from pathlib import Path; from compressor.search import Point
     >>> points = [Point("a", 0.9, {"macs": 50}), Point("b", 0.8, {"macs": 60})]
@@ -69,14 +72,14 @@ def save_frontier_figure(
     axes.margins(x=0.12, y=0.1)
     axes.grid(alpha=0.25)
     axes.legend(fontsize=8, loc="lower right")
-    figure.savefig(path, dpi=150)
+    _save(figure, path)
 
 
 def save_sensitivity_figure(path: str | os.PathLike[str], sensitivity: Sensitivity) -> None:
     """A figure of what the quality falls by for each group (rows) and ratio (columns), as a heat map.
 
     White cells were not measured, as the ratio is less than one channel of the group. Raises InputError where
-    no group was measured, MissingExtraError without Matplotlib.
+    no group was measured, else the errors of `save_frontier_figure`.
 
     >>> import tempfile; from pathlib import Path; from compressor.search import Curve
     >>> curve = Curve("conv1.weight", 8, (4,), (0.9,), (60,))
@@ -103,4 +106,18 @@ def save_sensitivity_figure(path: str | os.PathLike[str], sensitivity: Sensitivi
     axes.set_yticks(range(len(names)), names, fontsize=7)
     axes.set(xlabel="ratio removed of one group alone")
     figure.colorbar(image, ax=axes, label=f"fall of {sensitivity.evaluation} from {sensitivity.quality:.4g}")
-    figure.savefig(path, dpi=150)
+    _save(figure, path)
+
+
+def check_figure_format(path: str | os.PathLike[str]) -> None:
+    """Raise InputError for an ending that no format of Matplotlib has; MissingExtraError without it."""
+    backends = imported("matplotlib.backend_bases", extra="plots", needed_for="a figure")
+    known = sorted(backends.FigureCanvasBase.get_supported_filetypes())
+    if Path(path).suffix.lower().removeprefix(".") not in known:
+        raise InputError(f"a figure {str(path)!r}: its ending says the format, one of {', '.join(known)}")
+
+
+def _save(figure: Any, path: str | os.PathLike[str]) -> None:
+    check_figure_format(path)
+    with drafted(Path(path), what=f"the figure {str(path)!r}") as draft:
+        figure.savefig(draft, dpi=150)

@@ -94,6 +94,9 @@ def test_keyword_inputs_are_taken(cut: Cut) -> None:
     ("wrong", "words"),
     [
         ({"plan": "net.plan.json"}, r"`plan` must be a Plan, got str; Plan\.load reads a file"),
+        ({"quality": 0.9}, "`quality` takes finite numbers.*got 0.9"),
+        ({"quality": {"accuracy": 0.9}}, "`quality` takes finite numbers"),
+        ({"quality": {"accuracy": (0.9, math.nan)}}, "of the original and of the small model"),
         ({"latency": 3.0}, "`latency` takes what profiling.latency"),
         (
             {"latency": Latency(TIMES.timings[:1], 5, "a clock")},

@@ -9,15 +9,16 @@ from compressor.reporting.rows import Row, Rows, bar, line
 
 def test_the_picture_is_well_formed_and_holds_a_strip_for_each_row() -> None:
     rows = Rows("widths", (Row("a<b", "1", bar("kept", 0, 50)), Row("c", "2", bar("kept", 0, 100))), height=9)
-    svg = ElementTree.fromstring(rows.html()).find("svg")
-    assert svg is not None
-    assert [group.findtext("title") for group in svg] == ["a<b: 1", "c: 2"]
-    bottoms = [
-        float(strip.get("y", "")) + float(strip.get("height", ""))
-        for strip in svg.iter("svg")
-        if strip is not svg
-    ]
-    assert bottoms == sorted(bottoms) and bottoms[-1] < float(svg.get("height", ""))
+    drawn = ElementTree.fromstring(rows.html()).find("div")
+    assert drawn is not None and drawn.get("aria-label") == "widths"
+    assert [row.findtext("title") for row in drawn] == [row.get("aria-label") for row in drawn]
+    assert [row.findtext("title") for row in drawn] == ["a<b: 1", "c: 2"]
+    for row in drawn:
+        strip = row.find("svg")
+        assert strip is not None
+        bottom = float(strip.get("y", "")) + float(strip.get("height", ""))
+        assert float(row.findall("text")[0].get("y", "")) < float(strip.get("y", ""))
+        assert bottom < float(row.get("height", ""))
 
 
 def test_a_bar_without_an_extent_is_not_drawn() -> None:

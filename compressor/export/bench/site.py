@@ -20,6 +20,7 @@ __all__ = ["FORMAT", "MANIFEST", "folder_files", "single_page"]
 FORMAT = "compressor bench page 1"
 MANIFEST, LICENCE_FILE = "manifest.json", "LICENSE-onnxruntime-web.txt"
 _WEB = Path(__file__).parent / "web"
+_BASE_STYLE = Path(__file__).parents[2] / "base.css"
 # Modules in the order in which they need each other, the last of them the page's own.
 _MODULES = ("agreement.mjs", "measure.mjs", "bench.mjs", "charts.mjs", "files.mjs", "remote.mjs", "page.mjs")
 _WORKER = ("worker.js", "runner.mjs")
@@ -37,7 +38,8 @@ def folder_files(
     inputs = {f"inputs/{i}.bin": array.tobytes() for i, array in enumerate(samples.arrays)}
     models = {_model_file(i, c): c.content for i, c in enumerate(candidates)}
     files = {
-        **{name: (_WEB / name).read_bytes() for name in ("index.html", "style.css", *_MODULES, *_WORKER)},
+        "style.css": _BASE_STYLE.read_bytes() + (_WEB / "style.css").read_bytes(),
+        **{name: (_WEB / name).read_bytes() for name in ("index.html", *_MODULES, *_WORKER)},
         **{path.name: path.read_bytes() for path in (runtime.script, runtime.wasm)},
         LICENCE_FILE: (_WEB / LICENCE_FILE).read_bytes(),
         **inputs,

@@ -1,4 +1,4 @@
-"""Before and after: MACs, parameters, bytes, peak memory, and time where it was measured."""
+"""Before and after: MACs, parameters, bytes, peak memory; time and quality where they were measured."""
 
 from __future__ import annotations
 
@@ -17,12 +17,16 @@ def costs(case: Case) -> Section:
     """A row for each cost, and layer by layer where one opens it."""
     # Four columns fit on a phone; how many times less stands in the summary.
     rows = [*(row[:4] for row in cost_rows(case.before, case.after)), *map(_latency_row, case.latencies)]
+    rows += [[name, f"{a:.4g}", f"{b:.4g}", f"{b - a:+.3g}"] for name, (a, b) in case.quality.items()]
     inputs = ", ".join(case.before.inputs) or "no tensors"
     notes = [
         f"For the whole batch of the example inputs, {inputs}. MACs are multiply-accumulates, 2 FLOPs each; "
         "peak activation bytes are the most that a runtime has to hold at once, inputs included.",
         *map(_how, case.latencies),
     ]
+    if case.quality:
+        listed = ", ".join(case.quality)
+        notes.append(f"Measured by whoever made this report, the last column as a difference: {listed}.")
     missing = case.before.uncounted.unknown
     if missing:
         listed = ", ".join(f"{name} x{count}" for name, count in missing.items())
@@ -32,6 +36,7 @@ def costs(case: Case) -> Section:
         "before": case.before.to_dict()["totals"],
         "after": case.after.to_dict()["totals"],
         "latency": [asdict(found) for found in case.latencies],
+        "quality": {name: {"before": a, "after": b} for name, (a, b) in case.quality.items()},
     }
     by_layer = Folded("Layer by layer", (Table.of(layer_rows(case.before, case.after), left=2),))
     blocks = (Table.of(rows), *(Text(note, soft=True) for note in notes), by_layer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from compressor.reporting.blocks import Block, Folded, Table, Text
@@ -29,7 +30,8 @@ def sensitivity(case: Case) -> Section | None:
     )
     caption = (
         "From no channel removed (left) to all (right), on one scale: from "
-        f"{measured.quality - low:.3g} at the top of a strip to {measured.quality - high:.3g} at its bottom."
+        f"{measured.quality - low:.3g} at the top of a strip to {measured.quality - high:.3g} at its bottom, "
+        "by the root of what is lost, so that small drops show beside large ones."
     )
     blocks: list[Block] = [Text(note, soft=True)]
     if measured.weights != weights_digest(case.graph.model):
@@ -61,9 +63,12 @@ class _Group:
         return tuple(self.whole - quality for quality in self.curve.quality)
 
     def row(self, low: float, high: float) -> Row:
-        span = (high - low) or 1.0
+        top = _root(low)
+        span = (_root(high) - top) or 1.0
         spots = zip((0, *self.curve.lost), (0.0, *self.falls), strict=True)
-        points = [(100 * n / self.curve.size, 1 + (STRIP - 2) * (fall - low) / span) for n, fall in spots]
+        points = [
+            (100 * n / self.curve.size, 1 + (STRIP - 2) * (_root(fall) - top) / span) for n, fall in spots
+        ]
         graphic = f'<path class="axis" d="M0 0H100M0 {STRIP}H100"/>'
         if self.lost:
             graphic += f'<path class="bound" d="M{100 * self.lost / self.curve.size:.2f} 0V{STRIP}"/>'
@@ -75,3 +80,8 @@ class _Group:
         alone = f"{predicted[self.lost]:.4f}" if self.lost < len(predicted) else "-"
         last = (str(self.curve.lost[-1]), f"{self.falls[-1]:.4f}") if self.falls else ("-", "-")
         return (self.curve.group, str(self.curve.size), str(self.lost), alone, *last)
+
+
+def _root(fall: float) -> float:
+    """The root of a drop; that of a gain is below zero."""
+    return math.copysign(math.sqrt(abs(fall)), fall)

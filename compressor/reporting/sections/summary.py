@@ -28,7 +28,7 @@ def summary(case: Case) -> Section:
     ]
     for found in case.latencies:
         tiles.append(Tile("time", f"{found.speedup:.2f}x", _faster(found.speedup), 1 / found.speedup))
-    tiles += _quality(case)
+    tiles = [*_quality(case), *tiles]
     lines = [lead, f"The cut is proved exact: relative error {case.proof.error:.1e} in float64."]
     note = [Text(f"Decided by: {case.plan.note}.", soft=True)] if case.plan.note else []
     data = {
@@ -57,7 +57,9 @@ def _tile(words: str, before: int, after: int) -> Tile:
 
 
 def _quality(case: Case) -> list[Tile]:
-    """The quality of this cut, where the frontier knows it and that of the original."""
+    """What was measured of both models; else the quality of both where the frontier knows it."""
+    if case.quality:
+        return [Tile(name, f"{b:.4g}", f"{a:.4g} before") for name, (a, b) in case.quality.items()]
     points = () if case.frontier is None else case.frontier.points
     here = [point.quality for point in points if point.plan == case.plan]
     whole = [point.quality for point in points if point.plan is None]
@@ -67,4 +69,4 @@ def _quality(case: Case) -> list[Tile]:
 
 
 def _faster(speedup: float) -> str:
-    return "as fast as before (measured)" if speedup >= 1 else "as fast: slower (measured)"
+    return "as fast as before, measured" if speedup >= 1 else "as fast: slower, measured"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from torch import nn
 import compressor as cp
 from compressor.profiling import Timing
 from compressor.reporting import Report, Section
-from compressor.reporting.blocks import Folded, Table, Text
+from compressor.reporting.blocks import Folded, Table, Text, Tiles
 from compressor.reporting.sections.plan import ranges
+from compressor.search import Curve
 from tests.reporting.conftest import REMOVED, TIMES, Cut
 
 
@@ -60,8 +62,33 @@ def test_several_latencies_have_a_row_each(cut: Cut) -> None:
 def test_a_slower_model_is_called_so(cut: Cut) -> None:
     slow = replace(TIMES, timings=(TIMES.timings[0], Timing(4.0, 4.0, 4.0, 0.5, 0.5, 0.5)))
     page = cp.report(cut.model, cut.small, cut.x, latency=slow)
-    assert "0.50x" in page.html() and "slower (measured)" in page.html()
+    assert "0.50x" in page.html() and "slower, measured" in page.html()
     assert 'class="fill over"' in page.html()
+
+
+def test_what_was_measured_of_both_comes_first(cut: Cut) -> None:
+    quality = {"accuracy": (0.926, 0.914), "recall of melanoma": (0.5, 0.52)}
+    report = cp.report(cut.model, cut.small, cut.x, quality=quality, frontier=cut.frontier)
+    tiles = next(block for block in report["summary"].blocks if isinstance(block, Tiles)).tiles
+    assert [(tile.label, tile.value, tile.detail) for tile in tiles[:2]] == [
+        ("accuracy", "0.914", "0.926 before"),
+        ("recall of melanoma", "0.52", "0.5 before"),
+    ]
+    assert not any("frontier" in tile.detail for tile in tiles)
+    rows = {row[0]: row[1:] for row in tables(report["costs"])[0].rows}
+    assert rows["accuracy"] == ("0.926", "0.914", "-0.012")
+    assert rows["recall of melanoma"] == ("0.5", "0.52", "+0.02")
+    assert report["costs"].data["quality"]["accuracy"] == {"before": 0.926, "after": 0.914}
+
+
+def test_small_drops_show_beside_a_large_one(full: Report, cut: Cut) -> None:
+    """A hundredth of the largest drop is a tenth of the way down."""
+    curve = Curve("conv1.weight", 8, (1, 4), (0.9, -0.5), (10, 5))
+    wide = replace(cut.sensitivity, quality=0.915, curves=(curve,))
+    page = cp.report(cut.model, cut.small, cut.x, sensitivity=wide).html()
+    (points,) = re.findall(r'<polyline class="curve" points="([^"]*)"', page)
+    ys = [float(point.split(",")[1]) for point in points.split()]
+    assert ys == pytest.approx([1.0, 1.0 + 8 * (0.015 / 1.415) ** 0.5, 9.0], abs=0.01)
 
 
 def test_thresholds_are_the_largest_removed_and_the_least_kept(full: Report) -> None:
