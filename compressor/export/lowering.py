@@ -15,7 +15,7 @@ from compressor.errors import ExportError, InputError
 from compressor.export.files.feeds import refuse_constant
 from compressor.observing.batches import loaded
 from compressor.runtimes.examples import Example, bind
-from compressor.runtimes.exporters import quiet
+from compressor.runtimes.exporters import first_line, quiet
 
 __all__ = ["Program", "example_sized", "lowered", "quantised"]
 
@@ -42,7 +42,7 @@ class Program:
                 outputs = method.execute([tensor.contiguous() for tensor in tensors])
         except Exception as error:
             raise ExportError(
-                f"ExecuTorch lowers the model and cannot run the program: {_first_line(error)}. XNNPACK has "
+                f"ExecuTorch lowers the model and cannot run the program: {first_line(error)}. XNNPACK has "
                 f"no 3-D convolutions, and ExecuTorch's own kernels not every operator; export.onnx runs more"
             ) from error
         return [output.clone() for output in outputs if isinstance(output, Tensor)]
@@ -64,7 +64,7 @@ def lowered(model: nn.Module, example: Example) -> Program:
             content = bytes(edge.to_executorch().buffer)
     except Exception as error:
         raise ExportError(
-            f"ExecuTorch cannot lower {type(model).__name__}: {_first_line(error)}. export.onnx takes more"
+            f"ExecuTorch cannot lower {type(model).__name__}: {first_line(error)}. export.onnx takes more"
         ) from error
     delegates = sum("call_delegate" in target for target in targets)
     others = (target for target in targets if "call_delegate" not in target and "getitem" not in target)
@@ -91,7 +91,7 @@ def quantised(model: nn.Module, example: Example, calibration: Sequence[Example]
             converted: nn.Module = convert_pt2e(prepared)
     except Exception as error:
         raise ExportError(
-            f"XNNPACK's quantiser cannot take {type(model).__name__}: {_first_line(error)}. Keep float32, or "
+            f"XNNPACK's quantiser cannot take {type(model).__name__}: {first_line(error)}. Keep float32, or "
             f"quantise an ONNX file: export.int8"
         ) from error
     return converted
@@ -150,8 +150,3 @@ def _split(given: Example, example: Example, where: str) -> list[Example]:
         )
         for i in range(number)
     ]
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"

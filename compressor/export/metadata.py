@@ -66,7 +66,8 @@ class Metadata:
         if isinstance(self.classes, str) or not all(isinstance(name, str) for name in self.classes):
             raise InputError(f"Metadata(classes={self.classes!r}): a sequence of names is expected")
         if len(set(self.classes)) != len(self.classes):
-            raise InputError("Metadata(classes=...): a name appears twice")
+            twice = next(name for name in self.classes if list(self.classes).count(name) > 1)
+            raise InputError(f"Metadata(classes=...): {twice!r} appears twice")
         object.__setattr__(self, "classes", tuple(self.classes))
         if (self.mean is None) != (self.std is None):
             raise InputError("Metadata needs both mean and std, or neither")

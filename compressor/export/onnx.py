@@ -90,7 +90,8 @@ def onnx(
 
     `args` are the example inputs, then the path: `onnx(model, x, "net.onnx")`; keyword inputs go
     into `kwargs`. Axes in `dynamic` stay free in every input that has them, (0, 2, 3) for images of
-    any size; a dict gives them by input, {"x": (0, 2)}, () leaves none. The file is run at the
+    any size; {0: "batch", 4: "time"} also names them, a dict gives them by input, {"x": (0, 2)}, () leaves
+    none. The file is run at the
     example and at a second shape (and at odd sizes, where the model takes such), and only kept if all
     agree within `tolerance` (relative; default 1e-4, for half precision 1e-2). Inputs are named after the
     parameters of `forward`.
@@ -124,7 +125,7 @@ def onnx(
     copy = cpu_copy(model)
     refuse_bfloat16(copy, example, runtime="onnxruntime")
     names = named_outputs(output_names, len(run(copy, example, "the example")))
-    export = _Export(copy, example, axes, opset, names, tolerance)
+    export = _Export(copy, example, axes, opset, names, tolerance, example.axis_names(dynamic))
     plan = plan_of(model)
     metadata = metadata or Metadata()
     if plan is not None:
@@ -171,6 +172,7 @@ class _Export:
     opset: int
     output_names: Sequence[str]
     tolerance: float | None
+    axis_names: Mapping[str, Mapping[int, str]]
 
     def written(self, folder: Path, exporter: Exporter | None) -> tuple[_Draft, str | None]:
         """The draft of one exporter, or of the first that succeeds, then with why the first one did not."""
@@ -190,7 +192,9 @@ class _Export:
         import onnx as onnx_format
 
         plain = folder / f"{exporter.name}.onnx"
-        request = Request(self.model, self._traceable(), self.axes, self.opset, self.output_names)
+        request = Request(
+            self.model, self._traceable(), self.axes, self.opset, self.output_names, self.axis_names
+        )
         write_draft(request, plain, exporter)
         weights = self.model.state_dict().keys()
         slim = slimmed(plain, folder / f"{exporter.name}-slim.onnx", weights)

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 from torch import Tensor, nn
 
+from compressor.core.channels import Mask
 from compressor.core.graph import PINNED, Axis, Graph, UnitArray, require_graph
 from compressor.core.plan import Plan
 from compressor.errors import InputError, PlanMismatchError
@@ -29,8 +29,6 @@ __all__ = [
     "removed_by",
     "weight_bytes",
 ]
-
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
+from compressor.core.channels import Mask
 from compressor.core.graph import Graph, require_graph
 from compressor.core.plan import Plan
 from compressor.profiling.cost import activation_bytes, macs, params, removed_by, weight_bytes
 from compressor.profiling.peak import peak_activation_bytes
 
 __all__ = ["Costs", "costs"]
-
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from compressor.core.channels import grids
+from compressor.core.channels import Mask, grids
 
 __all__ = ["Counts", "Dimensions", "Numbers", "Polynomial", "RemovalOrder", "Term", "Track", "products"]
 
 Counts = npt.NDArray[np.int64]
 Numbers = npt.NDArray[Any]  # int64, or Python integers (dtype object) where int64 could overflow
-Mask = npt.NDArray[np.bool_]
 RemovalOrder = Sequence[npt.NDArray[np.int64]]  # for each group [n_cells, size]: who goes first
 _INT64_SAFE = 1 << 62
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 
+from compressor.core.channels import Mask
 from compressor.core.graph import Graph, require_graph
 from compressor.core.tape import Tape
 from compressor.profiling.cost import Cost
@@ -17,8 +17,6 @@ from compressor.profiling.counting import Counts, Numbers, RemovalOrder, product
 from compressor.profiling.lifetimes import Lifetime, lifetimes
 
 __all__ = ["Held", "Peak", "PeakCost", "peak_activation_bytes", "recorded_peak_bytes"]
-
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

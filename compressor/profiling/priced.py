@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-import numpy as np
 import numpy.typing as npt
 
+from compressor.core.channels import Mask
 from compressor.profiling.counting import Counts, RemovalOrder
 
 __all__ = ["Priced"]
-
-Mask = npt.NDArray[np.bool_]
 
 
 class Priced(Protocol):

@@ -13,6 +13,7 @@ from torch import nn
 from compressor.errors import InputError
 from compressor.runtimes.base import Ready, Runtime, Target
 from compressor.runtimes.eager import Eager, modules_of
+from compressor.runtimes.exporters import first_line
 
 __all__ = ["Compiled"]
 
@@ -39,11 +40,6 @@ class Compiled(Runtime):
                     call()
                 except Exception as error:
                     raise InputError(
-                        f"torch.compile cannot run {type(module).__name__} here: {_first_line(error)}"
+                        f"torch.compile cannot run {type(module).__name__} here: {first_line(error)}"
                     ) from error
             yield ready
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"

@@ -27,7 +27,7 @@ def write_draft(request: Request, path: Path, exporter: Exporter = Exporter.DYNA
 
     export_with(exporter, request, path)
     proto = onnx_format.load(str(path))
-    name_axes(proto.graph)
+    name_axes(proto.graph, request.axis_names)
     strip(proto)
     fold_norms(proto)
     onnx_format.checker.check_model(proto)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,8 @@ from compressor.errors import InputError
 
 __all__ = ["Axes", "Example", "bind"]
 
-Axes = Sequence[int] | Mapping[str, Sequence[int]]
+# Axes of every input, with names for them or without; or by the name of the input.
+Axes = Sequence[int] | Mapping[int, str] | Mapping[str, Sequence[int] | Mapping[int, str]]
 Shape = tuple[int, ...]
 
 
@@ -62,17 +63,36 @@ class Example:
 
     def axes(self, wanted: Axes) -> dict[str, tuple[int, ...]]:
         """For each tensor which of its axes are `wanted`; raises InputError for axes it has not."""
-        if isinstance(wanted, Mapping):
-            return self._named_axes(wanted)
-        for axis in wanted:
-            if axis < 0 or all(axis >= tensor.dim() for tensor in self.tensors.values()):
+        by_input = _by_input(wanted)
+        if by_input is not None:
+            return self._axes_by_input(by_input)
+        each = cast("Sequence[int] | Mapping[int, str]", wanted)
+        most = max(tensor.dim() for tensor in self.tensors.values())
+        for axis in each:
+            if not isinstance(axis, int) or not 0 <= axis < most:
                 raise InputError(f"dynamic axis {axis}: no input has it; the inputs are {self.shapes}")
         return {
-            name: tuple(axis for axis in wanted if axis < tensor.dim())
-            for name, tensor in self.tensors.items()
+            name: tuple(axis for axis in each if axis < tensor.dim()) for name, tensor in self.tensors.items()
         }
 
-    def _named_axes(self, wanted: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
+    def axis_names(self, wanted: Axes) -> dict[str, dict[int, str]]:
+        """The names that `wanted` gives to axes, by tensor; InputError for a name that is no word."""
+        by_input = _by_input(wanted)
+        if by_input is None:
+            each = cast("Sequence[int] | Mapping[int, str]", wanted)
+            by_input = dict.fromkeys(self.tensors, each)
+        found: dict[str, dict[int, str]] = {}
+        for name, axes in by_input.items():
+            named: dict[int, str] = dict(axes) if isinstance(axes, Mapping) else {}
+            for axis, word in named.items():
+                if not isinstance(word, str) or not word.isidentifier():
+                    raise InputError(f"dynamic axis {axis} of {name!r} is named {word!r}: a word is expected")
+            found[name] = named
+        return found
+
+    def _axes_by_input(
+        self, wanted: Mapping[str, Sequence[int] | Mapping[int, str]]
+    ) -> dict[str, tuple[int, ...]]:
         for name, axes in wanted.items():
             if name not in self.tensors:
                 raise InputError(f"dynamic names the input {name!r}; the inputs are {self.shapes}")
@@ -80,6 +100,13 @@ class Example:
                 if not 0 <= axis < self.tensors[name].dim():
                     raise InputError(f"dynamic axis {axis} of {name!r}: its shape is {self.shapes[name]}")
         return {name: tuple(wanted.get(name, ())) for name in self.tensors}
+
+
+def _by_input(wanted: Axes) -> Mapping[str, Sequence[int] | Mapping[int, str]] | None:
+    """What is wanted by the names of inputs; None where it is the same for all."""
+    if isinstance(wanted, Mapping) and all(isinstance(key, str) for key in wanted):
+        return cast("Mapping[str, Sequence[int] | Mapping[int, str]]", wanted)
+    return None
 
 
 def bind(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Example:
@@ -96,7 +123,9 @@ def bind(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Ex
     )
     tensors = dict(_named(arguments))
     if not tensors:
-        raise InputError("the example holds no tensor; call onnx(model, x, path)")
+        raise InputError(
+            f"the inputs given to {type(model).__name__} hold no tensor; give an example of each input"
+        )
     return Example(arguments, tensors, signature)
 
 

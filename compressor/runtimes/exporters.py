@@ -8,7 +8,7 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from compressor.core.tape import record
 from compressor.errors import CaptureError, ExportError
 from compressor.runtimes.examples import Example
 
-__all__ = ["Exporter", "Request", "export_with"]
+__all__ = ["Exporter", "Request", "export_with", "first_line", "quiet"]
 
 _NOISY = ("torch.onnx", "torch.export", "torch.fx", "torch._dynamo", "onnxscript", "onnx_ir", "onnxslim")
 # What the tracer says where Python read numbers: a list or an array always shows values of a tensor;
@@ -46,13 +46,17 @@ class Exporter(Enum):
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """What is to be exported: a model on an example, with `axes` of its inputs that stay free."""
+    """What is to be exported: a model on an example, with `axes` of its inputs that stay free.
+
+    `axis_names` are names for some of them by input; others get one that fits their place.
+    """
 
     model: nn.Module
     example: Example
     axes: Mapping[str, Sequence[int]]
     opset: int
     output_names: Sequence[str]
+    axis_names: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
 
 
 def export_with(exporter: Exporter, request: Request, path: Path) -> None:
@@ -164,5 +168,14 @@ def _cause(error: BaseException) -> str:
     """The exception at the bottom of the exporter's stack of them, in one line."""
     while error.__cause__ is not None:
         error = error.__cause__
+    return first_line(error)
+
+
+def first_line(error: BaseException) -> str:
+    """The kind of an exception of others, and the first line of what it says.
+
+    >>> first_line(ValueError("a\\nb")), first_line(KeyError())
+    ('ValueError: a', 'KeyError: no message')
+    """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from compressor.errors import InputError
+
 if TYPE_CHECKING:
     import onnx
 
@@ -15,7 +17,8 @@ __all__ = ["correct_outputs", "dims_of", "inner_graphs", "name_axes", "opset_of"
 
 Dims = tuple[int | str, ...]
 
-_IMAGE_AXES = {3: ("length",), 4: ("height", "width"), 5: ("depth", "height", "width")}
+# Five axes may be those of a volume, or of a video whose time comes first or last: users name them.
+_IMAGE_AXES = {3: ("length",), 4: ("height", "width")}
 _SYMBOL = re.compile(r"[A-Za-z_]\w*")
 
 
@@ -63,9 +66,21 @@ def reads_of(node: onnx.NodeProto) -> Iterator[str]:
         yield from (value.name for value in graph.output)
 
 
-def name_axes(graph: onnx.GraphProto) -> None:
-    """Rename free axes (`s77`) in inputs and outputs to words (`batch`, `height`), in place."""
+def name_axes(graph: onnx.GraphProto, given: Mapping[str, Mapping[int, str]]) -> None:
+    """Rename free axes (`s77`) in inputs and outputs to words (`batch`, `height`), in place.
+
+    `given` are names by input and axis. Raises InputError where two of them are for axes that are equal.
+    """
     names: dict[str, str] = {}
+    for value in graph.input:
+        dims = dims_of(value)
+        for axis, word in given.get(value.name, {}).items():
+            dim = dims[axis] if axis < len(dims) else 0
+            if isinstance(dim, str) and names.setdefault(dim, word) != word:
+                raise InputError(
+                    f"dynamic names axis {axis} of {value.name!r} {word!r}, and another axis that the model "
+                    f"takes to be as long {names[dim]!r}; give both one name"
+                )
     for value in graph.input:
         dims = dims_of(value)
         for axis, dim in enumerate(dims):

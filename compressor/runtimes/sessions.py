@@ -88,15 +88,17 @@ class Session:
 
 
 def _advice(file: Path | bytes, error: Exception) -> str:
-    """The likely fix: a newer runtime where it does not know the version of the file."""
+    """The likely fix: float32 for a missing kernel, a newer runtime for a version it does not know."""
     import onnx as onnx_format
     import onnxruntime
 
-    if not re.search(r"IR version|opset", str(error)):
+    if "NOT_IMPLEMENTED" in str(error):
         return (
             "Its CPU kernels are made for float32: for a float64 or half model, export model.float() with "
             "float32 inputs"
         )
+    if not re.search(r"IR version|opset", str(error)):
+        return "If the file is damaged, export it again"
     data = file if isinstance(file, bytes) else file.read_bytes()
     proto = onnx_format.load_from_string(data)
     return (

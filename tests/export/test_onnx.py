@@ -22,7 +22,7 @@ import compressor as cp
 from compressor.core.capture import capture
 from compressor.core.surgery import apply
 from compressor.errors import ExportError, InputError, MissingExtraError
-from compressor.export import OnnxReport, onnx
+from compressor.export import Exporter, OnnxReport, onnx
 
 # `compressor.export.onnx` is the function; its module is only to be had by name.
 MODULE = sys.modules["compressor.export.onnx"]
@@ -309,7 +309,7 @@ def test_arguments_that_make_no_sense_are_refused(tmp_path: Path) -> None:
         onnx(net, x)
     with pytest.raises(InputError, match=r"does not fit Sequential\.forward"):
         onnx(net, x, x, path)
-    with pytest.raises(InputError, match="holds no tensor"):
+    with pytest.raises(InputError, match="hold no tensor"):
         onnx(net, 3, path)
     with pytest.raises(InputError, match="opset 13: torch exports opset 18 or newer"):
         onnx(net, x, path, opset=13)
@@ -458,3 +458,12 @@ def test_what_torch_cannot_export_is_said_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"^torch's torch\.export exporter cannot take Un[^\n]+$"):
         onnx(Unexportable(3, 2), torch.rand(2, 3), tmp_path / "net.onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_time_of_a_video_is_called_time(tmp_path: Path) -> None:
+    net, x = nn.Conv3d(1, 2, 3, padding=1), torch.rand(1, 1, 6, 6, 8)
+    by = Exporter.TORCHSCRIPT
+    report = onnx(net, x, tmp_path / "a.onnx", dynamic={0: "batch", 4: "time"}, exporter=by)
+    assert report.inputs == {"input": ("batch", 1, 6, 6, "time")}
+    unnamed = onnx(net, x, tmp_path / "b.onnx", dynamic=(0, 4), exporter=by)
+    assert unnamed.inputs == {"input": ("batch", 1, 6, 6, "input_axis4")}

@@ -32,6 +32,13 @@ def test_wanted_axes_are_those_a_tensor_has() -> None:
     example = bind(Many(), (torch.rand(2, 3, 8, 8), torch.rand(2, 3), torch.tensor(1.0)), {})
     assert example.axes((0, 2)) == {"x": (0, 2), "rest_0": (0,), "rest_1": ()}
     assert example.axes({"x": (3,)}) == {"x": (3,), "rest_0": (), "rest_1": ()}
+    assert example.axes({0: "batch", 3: "time"}) == {"x": (0, 3), "rest_0": (0,), "rest_1": ()}
+    assert example.axis_names({"x": {3: "time"}, "rest_0": (0,)}) == {"x": {3: "time"}, "rest_0": {}}
+    assert example.axis_names({0: "batch"})["rest_0"] == {0: "batch"}
+    with pytest.raises(InputError, match="dynamic axis 0 of 'x' is named '3 s': a word is expected"):
+        example.axis_names({0: "3 s"})
+    with pytest.raises(InputError, match="dynamic axis 4: no input has it"):
+        example.axes({4: "time"})
     with pytest.raises(InputError, match="dynamic axis -1"):
         example.axes((-1,))
     with pytest.raises(InputError, match="dynamic axis 2 of 'rest_0'"):

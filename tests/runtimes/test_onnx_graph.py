@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from onnx import GraphProto, ModelProto, StringStringEntryProto, TensorProto, ValueInfoProto, helper
 
+from compressor.errors import InputError
 from compressor.runtimes.onnx_graph import correct_outputs, dims_of, name_axes, strip
 
 SECRET = "/home/someone/private/model.py"
@@ -48,7 +50,7 @@ def test_free_axes_are_named_in_words_everywhere() -> None:
         [info("x", "s1", 3, "s2", "2*s3"), info("t", "s1", "s9"), info("u", "s7", 4)],
         [info("y", "s1", "3*s2 + s9", "s70")],
     )
-    name_axes(graph)
+    name_axes(graph, {})
     assert dims_of(graph.input[0]) == ("batch", 3, "height", "2*s3")
     assert dims_of(graph.input[1]) == ("batch", "t_axis1")
     assert dims_of(graph.input[2]) == ("u_batch", 4)
@@ -63,3 +65,17 @@ def test_only_output_sizes_that_two_runs_contradict_are_changed() -> None:
     assert dims_of(graph.output[0]) == ("batch", 4, "y_axis2")
     assert dims_of(graph.output[1]) == ("batch", 2)
     assert not correct_outputs(graph, {"batch": (1, 2)}, first, second)
+
+
+def test_axes_have_the_names_they_are_given() -> None:
+    graph = helper.make_graph(
+        [], "g", [info("x", "s1", 1, "s2", "s3", "s4")], [info("y", "s1", 1, "s2", "s3", "s4")]
+    )
+    name_axes(graph, {"x": {4: "time"}})
+    assert dims_of(graph.output[0]) == ("batch", 1, "x_axis2", "x_axis3", "time")
+
+
+def test_two_names_for_one_axis_are_refused() -> None:
+    graph = helper.make_graph([], "g", [info("x", "s1", 4), info("u", "s1", 4)], [])
+    with pytest.raises(InputError, match=r"axis 0 of 'u' 'people', .* 'batch'; give both one name"):
+        name_axes(graph, {"x": {0: "batch"}, "u": {0: "people"}})

@@ -9,18 +9,18 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from compressor.core.channels import Mask
 from compressor.core.graph import Graph
 from compressor.errors import InputError
 from compressor.profiling.contractions import contraction_macs
 from compressor.profiling.counting import Counts, Polynomial, RemovalOrder, Term, products
 from compressor.profiling.latency_table.layers import Placed, layers_of
 from compressor.profiling.latency_table.rows import Row
-from compressor.profiling.latency_table.surface import Blends, Shape, Surface, shape_of, surface
+from compressor.profiling.latency_table.surface import Blends, Shape, Surface, surface
 
 __all__ = ["COLUMNS", "LatencyCost", "Parts", "parts_of"]
 
 Floats = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
 
 # What the time of a whole model is made of: ms of its layers' rows; then per million of weights (in a model
 # they come from farther than the caches that a row runs in alone), of weights beyond what a cache holds, of
@@ -83,7 +83,7 @@ def parts_of(graph: Graph, rows: Mapping[Row, float], blend: Blends) -> Parts:
     known: dict[Shape, Surface] = {}
     surfaces = []
     for layer in placed:
-        shape = shape_of(layer.layer, layer.widths)
+        shape = Shape(layer.layer, *layer.widths)
         if shape not in known:
             try:
                 known[shape] = surface(shape, rows, blend)

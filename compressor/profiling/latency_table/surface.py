@@ -19,7 +19,7 @@ from compressor.profiling.latency_table.layers import Layer
 from compressor.profiling.latency_table.rows import Row, base_of
 from compressor.profiling.latency_table.widths import BLOCK, grid, residue_class, up
 
-__all__ = ["Blend", "Shape", "Surface", "blends", "rows_of", "shape_of", "surface"]
+__all__ = ["Blend", "Shape", "Surface", "blends", "rows_of", "surface"]
 
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
@@ -56,11 +56,6 @@ class Shape:
 
 Shapes = Sequence[Shape]
 Blends = Mapping[Blend, tuple[float, float]]
-
-
-def shape_of(layer: Layer, widths: tuple[int, int]) -> Shape:
-    """The shape of a layer of these widths."""
-    return Shape(layer, *widths)
 
 
 def rows_of(shape: Shape) -> list[Row]:

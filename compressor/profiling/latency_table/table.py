@@ -24,7 +24,7 @@ from compressor.profiling.latency_table.identity import Identity, identity_of, n
 from compressor.profiling.latency_table.layers import layers_of
 from compressor.profiling.latency_table.rows import Row, base_of
 from compressor.profiling.latency_table.sampling import samples_of
-from compressor.profiling.latency_table.surface import Shape, blends, rows_of, shape_of
+from compressor.profiling.latency_table.surface import Shape, blends, rows_of
 from compressor.profiling.latency_table.whole import Refinement
 from compressor.profiling.promise import Promise, keeps_promise
 from compressor.runtimes import Runtime
@@ -155,7 +155,7 @@ class LatencyTable:
 
 def shapes_of(graph: Graph) -> list[Shape]:
     """The distinct layers of a graph with their widths."""
-    return list(dict.fromkeys(shape_of(placed.layer, placed.widths) for placed in layers_of(graph)))
+    return list(dict.fromkeys(Shape(placed.layer, *placed.widths) for placed in layers_of(graph)))
 
 
 def rows_needed(shapes: Sequence[Shape]) -> list[Row]:

@@ -23,7 +23,6 @@ def grid(width: int, step: int = 1) -> tuple[int, ...]:
     >>> grid(64), grid(3), grid(160)
     ((4, 8, 12, 16, 32, 48, 64), (1, 3), (8, 16, 32, 64, 96, 128, 160))
     """
-    step = math.lcm(step, 1)
     block = math.lcm(step, BLOCK)
     if width <= _SMALL[1]:
         points = {width, max(step, width // 2 // step * step), step}
