@@ -19,7 +19,9 @@ from compressor.cli.planning import plan
 from compressor.cli.profiling import profile
 from compressor.cli.pruning import apply, prune
 from compressor.cli.reporting import report
-from compressor.cli.searching import search, sensitivity
+from compressor.cli.searching import search
+from compressor.cli.sensitivities import sensitivity
+from compressor.cli.suggesting import suggest
 from compressor.cli.verifying import verify
 
 __all__ = ["app", "main"]
@@ -30,7 +32,8 @@ Make PyTorch models smaller by removing channels, and prove the result.
 profile shows what a model costs, explain what can be removed and why not the rest, prune does
 everything at once; plan, apply, verify and export are its steps one by one; sensitivity and search
 ask a function of yours which ratios cost least; report says in one file what was done; bench-page puts
-exported files side by side on a phone. MODEL is a function of yours, named package.module:attribute.
+exported files side by side on a phone; filters and suggest look at the weights. MODEL is a function of
+yours, named package.module:attribute.
 
 Exit codes: 0 all went well; 1 an error, in words on stderr (--debug shows where it was raised); 2 a
 command line that makes no sense. Results go to stdout, progress and warnings to stderr.
@@ -53,6 +56,7 @@ for _command in (profile, explain, prune, plan, apply, verify, sensitivity, sear
     _command.enter(app)
 app.add_typer(export, name="export")
 app.add_typer(filters, name="filters")
+app.add_typer(suggest, name="suggest")
 for _command in (onnx, mobile):
     _command.enter(export)
 

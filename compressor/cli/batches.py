@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from compressor.cli.objects import find_object
@@ -21,7 +21,7 @@ class Batches:
 
     def __iter__(self) -> Iterator[object]:
         made = self.source() if callable(self.source) else self.source
-        if not isinstance(made, Iterable):
+        if not isinstance(made, Iterable) or isinstance(made, Mapping | str):
             raise InputError(
                 f"{self.option} {self.spec} gives {type(made).__name__}, expected something to iterate "
                 "over, such as a DataLoader"

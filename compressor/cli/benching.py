@@ -73,7 +73,7 @@ def bench_page(options: BenchOptions, inputs: InputOptions, progress: Progress) 
 
     It shows time, speed-up over the first model, memory, file size and agreement of the predictions, needs
     no network, and saves its results as JSON. Models run on random inputs of their own shape unless
-    --input or --input-file says otherwise; the first axis counts samples. Needs compressor\\[onnx], and
+    --input or --input-file says otherwise; the first axis counts samples. Needs compressor[onnx], and
     once npm, which fetches onnxruntime-web.
     """
     given = _given(inputs, options.seed)

@@ -11,6 +11,7 @@ import typer
 
 from compressor.cli.batches import batches_of
 from compressor.cli.command import Result, command
+from compressor.cli.exporting import axes_of
 from compressor.cli.inputs import InputOptions, example_inputs
 from compressor.cli.model import ModelOptions, build, device_of
 from compressor.cli.progress import Progress
@@ -69,11 +70,11 @@ class BundleOptions:
         typer.Option("--no-page", help="Leave the bench page out.", rich_help_panel="Bench page"),
     ] = False
     dynamic: Annotated[
-        list[int] | None,
+        list[str] | None,
         typer.Option(
             "--dynamic",
             metavar="AXIS",
-            help="Axis that stays free in model.onnx, by default 0, the batch. Repeatable.",
+            help="Axis that stays free in model.onnx, by default 0, the batch. Repeatable; named: 4=time.",
             rich_help_panel="Output",
         ),
     ] = None
@@ -119,13 +120,14 @@ def mobile(
     """Write all that an app needs of a model into one folder, every file checked.
 
     ONNX, int8 (with --calibration), .ort, a bench page for the phone, and a manifest with checksums,
-    shapes and agreement. Needs compressor\\[onnx], and once npm, which fetches onnxruntime-web.
+    shapes and agreement. Needs compressor[onnx], and once npm, which fetches onnxruntime-web.
     """
     if options.baseline and saved.saved is None:
         raise typer.BadParameter(
             "say which model is smaller than MODEL with --saved", param_hint="--baseline"
         )
     metadata = Metadata(classes=_classes(options.classes), mean=options.mean, std=options.std)
+    dynamic = axes_of(options.dynamic)
     batches = {
         name: batches_of(spec, option=f"--{name.replace('_', '-')}")
         for name, spec in (("calibration", options.calibration), ("held_out", options.held_out))
@@ -141,7 +143,7 @@ def mobile(
             kwargs=given.kwargs,
             baseline=build(model) if options.baseline else None,
             metadata=metadata,
-            dynamic=tuple(options.dynamic or (0,)),
+            dynamic=dynamic,
             page=not options.no_page,
             progress=detail,
             calibration=batches.get("calibration"),

@@ -8,11 +8,13 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
+from copy import copy
 from dataclasses import MISSING, dataclass, fields
 from functools import partial
 from typing import Annotated, Any, get_type_hints
 
 import typer
+from rich.markup import escape
 from typer.core import TyperCommand
 
 from compressor.cli.progress import Progress, readable_warnings
@@ -68,7 +70,7 @@ class Command:
         """Add the command to an application, under another name where one is given."""
         name = name or self.function.__name__.replace("_", "-")
         kind = _taking_many(self.many) if self.many else None
-        app.command(name, cls=kind, epilog=_shown(self.example))(_flat(self.function))
+        app.command(name, cls=kind, epilog=escape(_shown(self.example)))(_flat(self.function))
 
 
 def command(*, example: str, many: Sequence[str] = ()) -> Callable[[Callable[..., Result]], Command]:
@@ -123,7 +125,7 @@ def _flat(function: Callable[..., Result]) -> Callable[..., None]:
         given = {name: _filled(kind, values) for name, kind in groups.items()}
         _run(function, given, _filled(OutputOptions, values))
 
-    run.__doc__ = reflowed(inspect.getdoc(function) or "")
+    run.__doc__ = escape(reflowed(inspect.getdoc(function) or ""))
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in parameters}
     return run
@@ -136,10 +138,17 @@ def _parameters(kind: Any) -> list[inspect.Parameter]:
             field.name,
             inspect.Parameter.KEYWORD_ONLY,
             default=inspect.Parameter.empty if field.default is MISSING else field.default,
-            annotation=hints[field.name],
+            annotation=_literal(hints[field.name]),
         )
         for field in fields(kind)
     ]
+
+
+def _literal(annotation: Any) -> Any:
+    """The annotation of an option with a help in which square brackets are no markup: compressor[onnx]."""
+    option = copy(annotation.__metadata__[0])
+    option.help = escape(option.help)
+    return Annotated[annotation.__origin__, option]
 
 
 def _filled(kind: Any, values: Mapping[str, Any]) -> Any:

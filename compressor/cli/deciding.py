@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from compressor.budget import Budget, next_step, stages
-from compressor.cli.budgets import BudgetOptions, budget_of, check_budget, needs_table
+from compressor.cli.budget_options import BudgetOptions
+from compressor.cli.budgets import budget_of, check_budget, needs_table
 from compressor.cli.progress import Progress
 from compressor.cli.scorers import ScorerOptions, scorer_of
 from compressor.core.capture import capture

@@ -29,7 +29,7 @@ class LayerOptions:
     layer: Annotated[
         str | None,
         typer.Argument(
-            metavar="[LAYER]",
+            metavar="LAYER",
             help="A module (layer3.0.conv1), all in it (layer3), or a tensor "
             "(layer3.0.conv1.weight). Without it: all groups, and what is never removed.",
             show_default=False,

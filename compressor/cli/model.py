@@ -12,7 +12,7 @@ import typer
 from torch import nn
 
 from compressor import models
-from compressor.cli.objects import close_to, find_object
+from compressor.cli.objects import close_to, find_object, meant_object
 from compressor.cli.weights import load_weights_
 from compressor.errors import CompressorError, InputError, ModelError
 
@@ -101,9 +101,10 @@ def _named(spec: str, seed: int) -> nn.Module:
         return _made(spec, found)
     if spec in models.names():
         return models.create(spec)
+    meant = close_to(spec, models.names()) or meant_object(spec)
     raise typer.BadParameter(
         f"{spec!r} is neither package.module:attribute nor the name of a model of the library"
-        f"{close_to(spec, models.names()) or '; its models are ' + ', '.join(models.names())}",
+        f"{meant or '; its models are ' + ', '.join(models.names())}",
         param_hint="MODEL",
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.util
 import pkgutil
 import sys
 from collections.abc import Iterable
@@ -14,7 +15,7 @@ import typer
 
 from compressor.errors import InputError
 
-__all__ = ["close_to", "find_object"]
+__all__ = ["close_to", "find_object", "meant_object"]
 
 
 def find_object(spec: str, *, option: str) -> object:
@@ -45,6 +46,28 @@ def find_object(spec: str, *, option: str) -> object:
     return found
 
 
+def meant_object(text: str) -> str:
+    """'; did you mean ...?' for a module, or an attribute of one, that lacks its colon; else nothing.
+
+    >>> meant_object("math.pi"), meant_object("math.py"), meant_object("no such thing")
+    ("; did you mean 'math:pi'?", "; did you mean 'math:build'?", '')
+    """
+    plain = ".".join(Path(text.removesuffix(".py")).parts)
+    module, _, attribute = plain.rpartition(".")
+    if _is_there(plain):
+        return f"; did you mean '{plain}:build'?"
+    return f"; did you mean '{module}:{attribute}'?" if module and _is_there(module) else ""
+
+
+def _is_there(module: str) -> bool:
+    """Whether there is such a module; it is not imported, packages that it lies in are."""
+    _make_importable_here()
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
 def close_to(name: str, known: Iterable[str]) -> str:
     """'; did you mean ...?' with the names of `known` that are close to `name`, or nothing.
 
@@ -63,10 +86,7 @@ def _hint(module_name: str, path: str) -> str:
 
 
 def _imported(name: str, option: str) -> ModuleType:
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)  # as `python -m` has it: what is written here is what is meant
-    importlib.invalidate_caches()
+    here = _make_importable_here()
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -82,6 +102,15 @@ def _imported(name: str, option: str) -> ModuleType:
         ) from error
     except Exception as error:
         raise InputError(f"{option} {name!r} cannot be imported: {type(error).__name__}: {error}") from error
+
+
+def _make_importable_here() -> str:
+    """The current directory, from which modules can be imported now, as `python -m` has it."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)  # first: what is written here is what is meant
+    importlib.invalidate_caches()
+    return here
 
 
 def _siblings(name: str) -> list[str]:

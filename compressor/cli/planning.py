@@ -8,20 +8,19 @@ from typing import Annotated
 
 import typer
 
-from compressor.cli.budgets import BudgetOptions
+from compressor.cli.budget_options import BudgetOptions
 from compressor.cli.command import Result, command
 from compressor.cli.deciding import check_choice, decide
 from compressor.cli.inputs import InputOptions, example_inputs
 from compressor.cli.model import ModelOptions, build, device_of, warn_if_random
+from compressor.cli.places import check_file
 from compressor.cli.progress import Progress
 from compressor.cli.scorers import ScorerOptions
 from compressor.core.capture import capture
-from compressor.core.plan import Plan
-from compressor.errors import FileError
 from compressor.profiling import Costs, costs
 from compressor.tables import aligned
 
-__all__ = ["PlanFileOptions", "check_writable", "plan", "save_plan"]
+__all__ = ["PlanFileOptions", "plan"]
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ def plan(
     after you trained the model further.
     """
     check_choice(scorer, budget)
-    check_writable(out)
+    check_file(out.out, "--out", overwrite=out.overwrite)
     given = example_inputs(inputs, seed=model.seed, device=device_of(model))
     net = build(model)
     warn_if_random(model)
@@ -67,7 +66,7 @@ def plan(
         graph = capture(net, *given.args, **given.kwargs)
     chosen, _ = decide(graph, scorer, budget, seed=model.seed, progress=progress)
     before, after = costs(graph), costs(graph, chosen)
-    save_plan(chosen, out.out)
+    chosen.save(out.out)
     data = {
         "model": graph.signature.model,
         "out": str(out.out),
@@ -79,24 +78,6 @@ def plan(
     }
     lines = [chosen.summary(), "", *_left(before, after), "", f"wrote {out.out}"]
     return Result("\n".join(lines), data)
-
-
-def check_writable(out: PlanFileOptions) -> None:
-    """Raise FileError where the plan could not be written, before any work."""
-    if out.out.is_dir() or not out.out.absolute().parent.is_dir():
-        raise FileError(f"--out {str(out.out)!r}: expected a file in a folder that exists")
-    if out.out.exists() and not out.overwrite:
-        raise FileError(
-            f"--out {str(out.out)!r} exists; choose another name, or pass --overwrite to replace it"
-        )
-
-
-def save_plan(chosen: Plan, path: Path) -> None:
-    """Write a plan; raises FileError where that is not possible."""
-    try:
-        chosen.save(path)
-    except OSError as error:
-        raise FileError(f"cannot write the plan to {str(path)!r}: {error}") from error
 
 
 def _left(before: Costs, after: Costs) -> list[str]:

@@ -26,6 +26,11 @@ class Progress:
 
     quiet: bool = False
 
+    def say(self, text: str) -> None:
+        """Announces a step that draws a bar of its own, into which a spinner would run."""
+        if not self.quiet:
+            typer.echo(text, err=True)
+
     @contextmanager
     def step(self, text: str) -> Iterator[Callable[[str], None]]:
         """Announces a step; yields a function that says how far it is."""

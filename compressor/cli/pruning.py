@@ -9,15 +9,16 @@ from typing import Annotated
 import typer
 from torch import nn
 
-from compressor.cli.budgets import BudgetOptions
+from compressor.cli.budget_options import BudgetOptions
 from compressor.cli.command import Result, command
 from compressor.cli.deciding import check_choice, decide
 from compressor.cli.exporting import report_data, write_onnx
 from compressor.cli.inputs import InputOptions, example_inputs
 from compressor.cli.model import ModelOptions, build, device_of, warn_if_random
+from compressor.cli.places import check_file, check_folder
 from compressor.cli.progress import Progress
 from compressor.cli.recovering import RecoverOptions, check_examples, recover_, recovered_data, recovered_text
-from compressor.cli.saved import OutOptions, check_free, save_folder
+from compressor.cli.saved import OutOptions, save_folder
 from compressor.cli.scorers import ScorerOptions
 from compressor.core.capture import capture
 from compressor.core.plan import Plan
@@ -54,7 +55,7 @@ class OnnxOptions:
         typer.Option(
             "--onnx",
             metavar="FILE",
-            help="Write the smaller model as ONNX, too, checked with onnxruntime.",
+            help="Write the smaller model as ONNX, too, checked with onnxruntime. Needs compressor[onnx].",
             rich_help_panel="Output",
         ),
     ] = None
@@ -77,7 +78,7 @@ def apply(
     With --input the result is verified before it is saved. The folder is loaded with
     compressor.load(folder, build), or without this library by the load_model.py in it.
     """
-    check_free(out)
+    check_folder(out.out, "--out", overwrite=out.overwrite)
     wanted = bool(inputs.input or inputs.input_file)
     given = example_inputs(inputs, seed=model.seed, device=device_of(model)) if wanted else None
     cuts = Plan.load(plan.plan)
@@ -130,9 +131,10 @@ def prune(
     """
     check_choice(scorer, budget)
     check_examples(recovery)
-    check_free(out)
+    check_folder(out.out, "--out", overwrite=out.overwrite)
     if onnx.onnx is not None:
         require_onnx()
+        check_file(onnx.onnx, "--onnx", makes_folder=True)
     given = example_inputs(inputs, seed=model.seed, device=device_of(model))
     net = build(model)
     warn_if_random(model)

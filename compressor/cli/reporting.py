@@ -10,22 +10,24 @@ import typer
 from torch import nn
 
 from compressor.cli.command import Result, command
+from compressor.cli.cuts import Cut, PlanOptions, check_cut, cut_of
+from compressor.cli.evaluating import function_of
 from compressor.cli.inputs import InputOptions, Inputs, example_inputs
-from compressor.cli.model import ModelOptions, build, device_of
+from compressor.cli.model import ModelOptions, device_of
+from compressor.cli.places import check_file
 from compressor.cli.progress import Progress
-from compressor.cli.saved import SavedOptions, load_saved
+from compressor.cli.saved import SavedOptions
 from compressor.cli.scorers import ScorerOptions, scorer_of
-from compressor.cli.verifying import PlanOptions
 from compressor.core.capture import capture
-from compressor.core.plan import Plan
-from compressor.core.surgery import apply
 from compressor.filters import FilterReport
 from compressor.filters import report as filter_report
+from compressor.persistence import unpruned
 from compressor.profiling import Latency, latency
 from compressor.reporting import report as make_report
 from compressor.reporting.document import ENDINGS
 from compressor.scoring import Scores, score
 from compressor.search import Frontier, Sensitivity
+from compressor.search.evaluating import measure
 
 __all__ = ["ReportOptions", "report"]
 
@@ -34,6 +36,16 @@ __all__ = ["ReportOptions", "report"]
 class ReportOptions:
     """What is measured for the report, and where it goes."""
 
+    evaluate: Annotated[
+        str | None,
+        typer.Option(
+            "--evaluate",
+            "-e",
+            metavar="MODULE:FUNCTION",
+            help="Function of a model that returns one number, an accuracy say, asked of both models.",
+            rich_help_panel="Report",
+        ),
+    ] = None
     latency: Annotated[
         bool,
         typer.Option(
@@ -57,7 +69,7 @@ class ReportOptions:
         typer.Option(
             "--sensitivity",
             metavar="FILE",
-            help="A sensitivity of MODEL, saved by the library (compressor.search).",
+            help="A sensitivity of MODEL, which the command sensitivity wrote.",
             rich_help_panel="Report",
         ),
     ] = None
@@ -66,7 +78,7 @@ class ReportOptions:
         typer.Option(
             "--frontier",
             metavar="FILE",
-            help="Quality and costs of several cuts, saved by the library (compressor.search).",
+            help="Quality and costs of several cuts, which the command search wrote.",
             rich_help_panel="Report",
         ),
     ] = None
@@ -114,27 +126,27 @@ def report(
     first. With --saved the model in that folder is reported on; with --plan alone, what the plan makes of
     MODEL.
     """
-    if saved.saved is None and plan.plan is None:
-        raise typer.BadParameter(
-            "say what to report on: --saved DIR, --plan FILE, or both", param_hint="--saved"
-        )
+    check_cut(saved, plan, to="report on")
     if options.out is not None and options.out.suffix.lower() not in ENDINGS:
         raise typer.BadParameter(
             f"{str(options.out)!r}: a report is written as .html or .md", param_hint="--out"
         )
+    check_file(options.out, "--out", makes_folder=True)
     if scorer != ScorerOptions() and not options.scores:
         raise typer.BadParameter("scores are shown with --scores only; add it", param_hint="--scorer")
+    if options.evaluate is not None:
+        function_of(options.evaluate, "--evaluate")
     by = scorer_of(scorer, seed=model.seed) if options.scores else None
     sensitivity = None if options.sensitivity is None else Sensitivity.load(options.sensitivity)
     frontier = None if options.frontier is None else Frontier.load(options.frontier)
     given = example_inputs(inputs, seed=model.seed, device=device_of(model))
-    net = build(model)
-    cuts = Plan.load(saved.saved / "plan.json" if plan.plan is None else plan.plan)  # type: ignore[operator]
-    small = apply(net, cuts) if saved.saved is None else load_saved(model, saved.saved)
+    cut = cut_of(model, saved, plan)
+    net, small = cut.original, cut.small
     scores: Scores | None = None
     if by is not None:
         with progress.step(f"scoring by {by}"):
             scores = score(capture(net, *given.args, **given.kwargs), by)
+    quality = _quality(cut, options.evaluate, model.seed, progress)
     timed: list[Latency] = []
     if options.latency:
         with progress.step("measuring both models"):
@@ -145,7 +157,8 @@ def report(
             net,
             small,
             *given.args,
-            plan=cuts,
+            plan=cut.plan,
+            quality=quality,
             latency=timed,
             scores=scores,
             sensitivity=sensitivity,
@@ -159,6 +172,19 @@ def report(
     text = str(found) if options.markdown else found["summary"].markdown()
     lines = [text.rstrip("\n"), *(f"wrote {name}" for name in written)]
     return Result("\n".join(lines), {**found.to_dict(), "files": written})
+
+
+def _quality(
+    cut: Cut, spec: str | None, seed: int, progress: Progress
+) -> dict[str, tuple[float, float]] | None:
+    if spec is None:
+        return None
+    asked = function_of(spec, "--evaluate")
+    found = []
+    for model, words in ((cut.original, "the original"), (cut.small, "the small model")):
+        with progress.step(f"evaluating {words}"):
+            found.append(measure(model, unpruned(model), asked, where=words, seed=seed))
+    return {spec.rpartition(":")[2]: (found[0], found[1])}
 
 
 def _filters(

@@ -12,10 +12,9 @@ from torch import nn
 from compressor.cli.inputs import Inputs
 from compressor.cli.model import ModelOptions, build
 from compressor.core.plan import Plan
-from compressor.errors import FileError
 from compressor.persistence import load, save
 
-__all__ = ["OutOptions", "SavedOptions", "build_or_load", "check_free", "load_saved", "save_folder"]
+__all__ = ["OutOptions", "SavedOptions", "build_or_load", "load_saved", "save_folder"]
 
 
 @dataclass(frozen=True)
@@ -69,17 +68,6 @@ def build_or_load(model: ModelOptions, saved: SavedOptions) -> nn.Module:
 def load_saved(model: ModelOptions, folder: Path) -> nn.Module:
     """The model of a saved folder, in eval mode; raises FileError."""
     return load(folder, lambda: build(model)).eval()
-
-
-def check_free(out: OutOptions) -> None:
-    """Raise FileError where the folder cannot be written: before the work, not after it."""
-    if out.out.exists() and not out.out.is_dir():
-        raise FileError(f"--out {str(out.out)!r} is a file, expected a folder")
-    if out.out.exists() and any(out.out.iterdir()) and not out.overwrite:
-        raise FileError(
-            f"--out {str(out.out)!r} exists and is not empty; choose another folder, or pass "
-            "--overwrite to replace the model in it"
-        )
 
 
 def save_folder(small: nn.Module, plan: Plan, given: Inputs | None, out: OutOptions) -> None:

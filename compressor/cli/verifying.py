@@ -2,37 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Annotated
-
-import typer
+from dataclasses import asdict
 
 from compressor.cli.command import Result, command
+from compressor.cli.cuts import PlanOptions, check_cut, cut_of
 from compressor.cli.inputs import InputOptions, example_inputs
-from compressor.cli.model import ModelOptions, build, device_of
+from compressor.cli.model import ModelOptions, device_of
 from compressor.cli.progress import Progress
-from compressor.cli.saved import SavedOptions, load_saved
-from compressor.core.plan import Plan
-from compressor.core.surgery import apply
+from compressor.cli.saved import SavedOptions
 from compressor.core.verify import verify as verify_model
 
-__all__ = ["PlanOptions", "verify"]
-
-
-@dataclass(frozen=True)
-class PlanOptions:
-    """A plan file."""
-
-    plan: Annotated[
-        Path | None,
-        typer.Option(
-            "--plan",
-            metavar="FILE",
-            help="A plan; with --saved instead of the plan in that folder.",
-            rich_help_panel="Model",
-        ),
-    ] = None
+__all__ = ["verify"]
 
 
 @command(
@@ -55,16 +35,9 @@ def verify(
     silenced must equal the smaller model. With --saved, that folder is proved; with --plan alone,
     what the plan makes of MODEL. Weights that were trained since do not matter.
     """
-    if saved.saved is None and plan.plan is None:
-        raise typer.BadParameter(
-            "say what to verify: --saved DIR, --plan FILE, or both", param_hint="--saved"
-        )
+    check_cut(saved, plan, to="verify")
     given = example_inputs(inputs, seed=model.seed, device=device_of(model))
-    net = build(model)
-    small = None if saved.saved is None else load_saved(model, saved.saved)
-    file = plan.plan if plan.plan is not None else saved.saved / "plan.json"  # type: ignore[operator]
-    cuts = Plan.load(file)
-    with progress.step(f"verifying {type(net).__name__}"):
-        small = apply(net, cuts) if small is None else small
-        report = verify_model(net, small, cuts, *given.args, **given.kwargs)
-    return Result(str(report), {"verified": True, "plan": str(file), **asdict(report)})
+    cut = cut_of(model, saved, plan)
+    with progress.step(f"verifying {type(cut.original).__name__}"):
+        report = verify_model(cut.original, cut.small, cut.plan, *given.args, **given.kwargs)
+    return Result(str(report), {"verified": True, **asdict(report)})

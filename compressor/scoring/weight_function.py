@@ -7,8 +7,8 @@ from dataclasses import KW_ONLY, dataclass
 
 from torch import Tensor
 
-from compressor.core.graph import Graph
-from compressor.errors import InputError
+from compressor.core.graph import Axis, Graph
+from compressor.errors import InputError, ScoreError
 from compressor.scoring.base import Scorer, SiteScores
 from compressor.scoring.units import Normalize, NormalizeLike, Reduce, ReduceLike
 from compressor.scoring.weights import BOTH, RolesLike, roles_of, unblocked, weight_axes, weights_of
@@ -47,8 +47,19 @@ class WeightFunction(Scorer):
     def site_scores(self, graph: Graph) -> SiteScores:
         """The function's answers for every filter and matrix with one of the roles."""
         weights = weights_of(graph)
-        # Cloned, so that a function that works in place cannot harm the model.
         return {
-            (axis.tensor, axis.axis): self.function(unblocked(weights[axis.tensor], axis).clone(), axis.axis)
+            (axis.tensor, axis.axis): self._asked(unblocked(weights[axis.tensor], axis), axis)
             for axis in weight_axes(graph, self.roles)
         }
+
+    def _asked(self, weight: Tensor, axis: Axis) -> Tensor:
+        """What the function says of one weight; ScoreError where it raises."""
+        try:
+            # Cloned, so that a function that works in place cannot harm the model.
+            return self.function(weight.clone(), axis.axis)
+        except Exception as error:  # whatever a function of the user's raises
+            raise ScoreError(
+                f"{self!r} raised {type(error).__name__} for {axis.tensor!r} {list(weight.shape)}, axis "
+                f"{axis.axis}: {error}. It is called with a weight and an axis of it, and returns a score "
+                "for each position along that axis"
+            ) from error

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
+import typer
 from torch import nn
 
 import compressor as cp
+from compressor.cli import app
 from compressor.cli.inputs import parse_input
 from tests.cli.conftest import IMAGE, Run
 
@@ -276,6 +280,12 @@ def test_export_leaves_no_axis_free_when_fixed(run: Run) -> None:
     assert exported["exporter"] == "torch.export"
 
 
+def test_export_names_axes(run: Run) -> None:
+    options = ("--dynamic", "0=images", "--exporter", "TorchScript")
+    outcome = run("export", "onnx", NET, *IMAGE, "--out", "tiny.onnx", *options, "--json")
+    assert outcome.data["inputs"] == {"x": ["images", 3, 8, 8]}
+
+
 def test_export_takes_the_exporter_that_is_asked_for(run: Run) -> None:
     pytest.importorskip("onnxruntime")
     exported = run("export", "onnx", NET, *IMAGE, "-o", "a.onnx", "--exporter", "TorchScript", "--json").data
@@ -378,3 +388,69 @@ def test_the_help_gives_the_exit_codes(run: Run) -> None:
     text = " ".join(run("--help").out.split())
     assert "Exit codes: 0 all went well; 1 an error" in text
     assert cp.__version__ in run("--version").out
+
+
+def _helps(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The paths of all commands and of all groups of commands."""
+    yield path
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from _helps(inner, (*path, name))
+
+
+EVERY = list(_helps(typer.main.get_command(app)))
+
+
+def test_there_are_as_many_commands_as_are_documented() -> None:
+    assert ("filters", "verify") in EVERY and ("suggest", "widths") in EVERY and len(EVERY) > 20
+
+
+@pytest.mark.parametrize("path", EVERY, ids=" ".join)
+def test_a_help_shows_square_brackets_as_they_are(run: Run, path: tuple[str, ...]) -> None:
+    """What rich takes for markup disappears; an extra in brackets would be installed without it."""
+    outcome = run(*path, "--help")
+    assert outcome.code == 0
+    shown = " ".join(outcome.out.replace("│", " ").split())
+    named = re.findall(r"compressor(\S*)", shown)
+    assert "\\[" not in shown
+    for where in re.finditer(r"[Nn]eeds (?:the extra )?(\w+)(\S*)", shown):
+        if where[1] == "compressor":
+            assert re.match(r"\[[a-z]+\]", where[2]), where[0]
+    assert named
+
+
+@pytest.mark.parametrize(
+    ("path", "extras"),
+    [
+        ("bench-page", {"onnx"}),
+        ("search", {"search", "plots", "onnx"}),
+        ("sensitivity", {"plots"}),
+        ("export mobile", {"onnx"}),
+        ("filters extract", {"filters", "onnx"}),
+        ("filters report", {"plots"}),
+        ("filters sketch", {"dask"}),
+    ],
+)
+def test_the_extras_of_a_command_are_in_its_help(run: Run, path: str, extras: set[str]) -> None:
+    shown = " ".join(run(*path.split(), "--help").out.replace("│", " ").split())
+    assert extras <= set(re.findall(r"compressor\[(\w+)\]", shown))
+
+
+@pytest.mark.parametrize(
+    ("name", "order"),
+    [
+        ("ratio", cp.budget.by_ratio),
+        ("score-per-mac", cp.budget.by_score_per_mac),
+        ("spectral-ranks", cp.design.SpectralRanks()),
+        ("degeneracy", cp.budget.ByDegeneracy()),
+    ],
+)
+def test_order_names_mean_the_orders_of_the_library(
+    run: Run, here: Path, tiny: nn.Module, x: torch.Tensor, name: str, order: Any
+) -> None:
+    assert run("plan", NET, *IMAGE, "--macs", "0.6", "--order", name).code == 0
+    scores = cp.score(cp.capture(tiny, x), cp.scoring.Norm(power=2))
+    assert cp.Plan.load(here / "net.plan.json") == cp.plan(scores, cp.budget.Macs(0.6, order=order))
+    several = ("--macs", "0.6", "--params", "0.7", "--order", name, "-o", "both.json")
+    assert run("plan", NET, *IMAGE, *several).code == 0
+    both = cp.budget.All([cp.budget.Macs(0.6), cp.budget.Params(0.7)], order=order)
+    assert cp.Plan.load(here / "both.json") == cp.plan(scores, both)

@@ -23,6 +23,9 @@ USAGE = {
     "attribute not callable": (("profile", "tiny_net:number", *IMAGE), "is of type int"),
     "a file for a module": (("profile", "tiny_net.py:Tiny", *IMAGE), "did you mean tiny_net:Tiny?"),
     "a path for a module": (("profile", "./a/net.py:Tiny", *IMAGE), "did you mean a.net:Tiny?"),
+    "a point for a colon": (("profile", "tiny_net.Tiny", *IMAGE), "did you mean 'tiny_net:Tiny'?"),
+    "a module alone": (("profile", "tiny_net", *IMAGE), "did you mean 'tiny_net:build'?"),
+    "a file alone": (("profile", "tiny_net.py", *IMAGE), "did you mean 'tiny_net:build'?"),
     "no attribute": (("profile", "tiny_net:", *IMAGE), "is not of the form"),
     "unknown name": (("profile", "resnet56_cifr", *IMAGE), "did you mean 'resnet56_cifar'"),
     "no input": (PROFILE, "give the shape of the model's input"),
@@ -64,6 +67,24 @@ USAGE = {
         ("export", "onnx", NET, *IMAGE, "-o", "a.onnx", "--fixed", "--dynamic", "0"),
         "drop one",
     ),
+    "an axis in words": (
+        ("export", "onnx", NET, *IMAGE, "-o", "a.onnx", "--dynamic", "time"),
+        "axes are numbers such as 0, or numbers with names such as 4=time",
+    ),
+    "names for some axes": (
+        ("export", "onnx", NET, *IMAGE, "-o", "a.onnx", "--dynamic", "0", "--dynamic", "2=height"),
+        "all of them",
+    ),
+    "an order for a ratio": ((*PLAN, "--uniform", "0.5", "--order", "ratio"), "give --macs, --params"),
+    "an order and a sensitivity": (
+        (*PLAN, "--macs", "0.5", "--order", "ratio", "--sensitivity", "s.json"),
+        "a sensitivity has an order of its own",
+    ),
+    "no such order": ((*PLAN, "--macs", "0.5", "--order", "rato"), "'rato' is not one of 'score'"),
+    "two costs of widths": (
+        ("suggest", "widths", NET, *IMAGE, "--macs", "0.5", "--params", "0.5"),
+        "give one of --macs and --params",
+    ),
     "a baseline of nothing": (
         ("export", "mobile", NET, *IMAGE, "-o", "out", "--baseline"),
         "say which model is smaller",
@@ -77,6 +98,19 @@ ERRORS = {
     "classes without a file": (
         ("export", "mobile", NET, *IMAGE, "-o", "out", "--classes", "none.txt"),
         "--classes 'none.txt' cannot be read",
+    ),
+    "a store that is none": (("filters", "verify", "nowhere"), "is no store of filters"),
+    "a share beyond all": (
+        ("suggest", "kernels", NET, *IMAGE, "--discard", "2"),
+        "a share of the energy, 0 to 1, is expected",
+    ),
+    "a report in a file": (
+        ("report", NET, *IMAGE, "--plan", "p.json", "-o", "tiny_net.py/r.html"),
+        "--out 'tiny_net.py/r.html': expected a file in a folder that exists",
+    ),
+    "an export in a file": (
+        ("export", "onnx", NET, *IMAGE, "-o", "tiny_net.py/a.onnx"),
+        "expected a file in a folder that exists",
     ),
     "unreachable budget": ((*PLAN, "--macs", "0.001"), "is the least that can be left"),
     "one of several out of reach": (
@@ -105,6 +139,18 @@ ERRORS = {
         ("prune", NET, *IMAGE, "--macs", "0.5", "--recover", "tiny_net:number", "-o", "small"),
         "--recover tiny_net:number gives int, expected something to iterate over",
     ),
+    "a scorer of one's own that fails": (
+        (*PLAN, "--macs", "0.5", "-s", "tiny_net:batches"),
+        "raised TypeError for 'conv1.weight' [8, 3, 3, 3], axis 0",
+    ),
+    "a mapping for batches": (
+        ("prune", NET, *IMAGE, "--macs", "0.5", "--recover", "tiny_net:mapping", "-o", "small"),
+        "gives dict, expected something to iterate over",
+    ),
+    "a figure of no format": (
+        ("sensitivity", NET, *IMAGE, "--fidelity", "tiny_net:batches", "--figure", "s.xyz"),
+        "its ending says the format, one of",
+    ),
     "data that is none": (
         (*PLAN, "--macs", "0.5", "-s", "taylor", "--data", "tiny_net:number", *LOSS),
         "expected something to iterate over",
@@ -115,6 +161,7 @@ ERRORS = {
 @pytest.fixture(autouse=True)
 def _more_models(here: Path) -> None:
     with (here / "tiny_net.py").open("a", encoding="utf-8") as file:
+        file.write('mapping = {"x": 1}\n')
         file.write("seq = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 2, 1))\n")
 
 

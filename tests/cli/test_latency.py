@@ -80,3 +80,16 @@ def test_a_fraction_that_is_none_is_refused_before_anything_is_measured(
     assert outcome.code == 1
     assert "Latency(fraction)" in outcome.words
     assert not (here / "t.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "order"),
+    [("where-it-pays", cp.budget.where_it_pays), ("score-per-ms", cp.budget.by_score_per_ms)],
+)
+def test_orders_of_time_are_measured(run, here: Path, tiny: nn.Module, name: str, order) -> None:
+    options = ("--macs", "0.7", "--order", name, "--latency-table", "t.json", "-o", "net.plan.json")
+    assert run("plan", *NET, *options).code == 0
+    graph = cp.capture(tiny, torch.zeros(2, 3, 8, 8))
+    table = latency_table(graph, runtime=RUNTIME, path=here / "t.json")
+    budget = cp.budget.Macs(0.7, order=order(table))
+    assert cp.Plan.load(here / "net.plan.json") == cp.plan(cp.score(graph, cp.scoring.Norm(power=2)), budget)

@@ -72,9 +72,21 @@ def test_a_plan_alone_is_reported_on(run: Run, small: Path) -> None:
         (["--saved", "small", "--frontier", "none.json"], 1, "none.json"),
         (["--saved", "small", "--scores", "--scorer", "nrom"], 2, "did you mean"),
         (["--saved", "small", "--scorer", "lamp"], 2, "scores are shown with --scores only"),
-        (["--saved", "small", "--out", "tiny_net.py/report.html"], 1, "cannot write the report"),
+        (
+            ["--saved", "small", "--out", "tiny_net.py/report.html"],
+            1,
+            "expected a file in a folder that exists",
+        ),
     ],
 )
 def test_what_cannot_be_is_said(run: Run, small: Path, options: list[str], code: int, words: str) -> None:
     outcome = run("report", NET, *IMAGE, *options)
     assert outcome.code == code and words in outcome.words
+
+
+def test_the_quality_of_both_models_is_asked(run: Run, here: Path, small: Path) -> None:
+    source = "def channels(model):\n    return model.conv1.out_channels\n"
+    (here / "tiny_quality.py").write_text(source, encoding="utf-8")
+    outcome = run("report", NET, *IMAGE, "--saved", "small", "-e", "tiny_quality:channels", "--json")
+    quality = outcome.data["costs"]["quality"]["channels"]
+    assert quality["before"] == 8 and 1 <= quality["after"] < 8

@@ -9,6 +9,7 @@ from compressor.cli.filters.extract import extract
 from compressor.cli.filters.merge import merge
 from compressor.cli.filters.report import report
 from compressor.cli.filters.sketch import sketch
+from compressor.cli.filters.verify import verify
 
 __all__ = ["filters"]
 
@@ -17,5 +18,5 @@ filters = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
-for _command in (report, compare, extract, sketch, merge):
+for _command in (report, compare, extract, verify, sketch, merge):
     _command.enter(filters)

@@ -34,7 +34,7 @@ class CompareOptions:
     after: Annotated[
         str | None,
         typer.Argument(
-            metavar="[AFTER]",
+            metavar="AFTER",
             help="The same kinds. Without it BEFORE once more, with --after-weights or --after-saved.",
             show_default=False,
         ),

@@ -81,7 +81,7 @@ def extract(options: ExtractOptions, progress: Progress) -> Result:
     """Write the kernels of many models to a Parquet store.
 
     By the rules of CNN Filter DB: every 2-D kernel of every convolution, with the depth of its layer. The
-    same command goes on where a run was ended. Needs compressor\\[filters], and compressor\\[onnx] for ONNX
+    same command goes on where a run was ended. Needs compressor[filters], and compressor[onnx] for ONNX
     files.
     """
     size = kernel_size_of(options.kernel_size)

@@ -11,9 +11,10 @@ import typer
 from compressor.cli.command import Result, command
 from compressor.cli.filters.sources import SOURCE_HELP, ReadingOptions, Source, banks_of
 from compressor.cli.inputs import InputOptions
+from compressor.cli.places import check_file
 from compressor.cli.progress import Progress
-from compressor.errors import FileError
 from compressor.filters import report_of
+from compressor.whole_files import drafted
 
 __all__ = ["ReportOptions", "report"]
 
@@ -57,7 +58,7 @@ class ReportOptions:
         typer.Option(
             "--figures",
             metavar="DIR",
-            help="Draw basis, coefficients, phenotypes and depth. Needs compressor\\[plots].",
+            help="Draw basis, coefficients, phenotypes and depth. Needs compressor[plots].",
             rich_help_panel="Output",
         ),
     ] = None
@@ -78,6 +79,7 @@ def report(
     Sparse kernels, shapes that repeat, layers that look random, dead and doubled filters: none of these is a
     measure of what a layer is worth, but each is worth a look before pruning and after it.
     """
+    check_file(options.out, "--out")
     source = Source(options.source, options.weights, options.saved, inputs)
     with progress.step(f"measuring the filters of {options.source}"):
         found = report_of(banks_of(source, reading), model=options.source)
@@ -86,10 +88,8 @@ def report(
         with progress.step(f"drawing into {options.figures}"):
             written = list(found.figures(options.figures))
     if options.out is not None:
-        try:
-            options.out.write_text(found.to_markdown(), encoding="utf-8")
-        except OSError as error:
-            raise FileError(f"--out {str(options.out)!r} cannot be written: {error}") from error
+        with drafted(options.out, what=f"the report {str(options.out)!r}") as draft:
+            draft.write_text(found.to_markdown(), encoding="utf-8")
         written.append(options.out)
     data = {**found.to_dict(), "files": [str(path) for path in written]}
     return Result("\n".join([str(found), *map(str, written)]), data)

@@ -13,9 +13,16 @@ from typing import Annotated, Any
 import typer
 
 from compressor.cli.command import Result, command
-from compressor.cli.filters.sources import SOURCE_HELP, ReadingOptions, Source, banks_of, kernel_size_of
+from compressor.cli.filters.sources import (
+    SOURCE_HELP,
+    ReadingOptions,
+    Source,
+    banks_of,
+    kernel_size_of,
+    store_of,
+)
 from compressor.cli.progress import Progress
-from compressor.errors import FileError, InputError
+from compressor.errors import FileError
 from compressor.extras import imported
 from compressor.filters import (
     Basis,
@@ -73,7 +80,7 @@ class SketchOptions:
         typer.Option(
             "--scheduler",
             metavar="ADDRESS",
-            help="A Dask scheduler, tcp://host:8786, whose workers see the store. Needs compressor\\[dask].",
+            help="A Dask scheduler, tcp://host:8786, whose workers see the store. Needs compressor[dask].",
             rich_help_panel="Running",
         ),
     ] = None
@@ -154,9 +161,7 @@ def _source(text: str, reading: ReadingOptions) -> tuple[Store | Sequence[Filter
     named = Source(text)
     size = kernel_size_of(reading.kernel_size)
     if named.is_store:
-        store = Store.open(text)
-        if size not in (None, store.kernel_size):
-            raise InputError(f"{text} holds kernels of {store.kernel_size}; leave --kernel-size out")
+        store = store_of(named, size)
         return store, store.kernel_size
     size = size or (3, 3)
     named_size = "x".join(map(str, size))

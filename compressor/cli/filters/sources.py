@@ -16,7 +16,7 @@ from compressor.core.capture import capture
 from compressor.errors import InputError
 from compressor.filters import FilterBank, Store, banks, banks_of_onnx
 
-__all__ = ["ReadingOptions", "Source", "banks_of", "kernel_size_of"]
+__all__ = ["ReadingOptions", "Source", "banks_of", "kernel_size_of", "store_of"]
 
 SOURCE_HELP = (
     "A model (package.module:attribute, or a name such as resnet56_cifar), an .onnx file, or the folder of a "
@@ -105,7 +105,9 @@ def banks_of(source: Source, options: ReadingOptions) -> Sequence[FilterBank]:
     if source.is_model:
         return _of_model(source, options, size)
     _refuse_model_options(source, options)
-    return _stored(source, size) if source.is_store else banks_of_onnx(source.text, kernel_size=size)
+    if source.is_store:
+        return tuple(store_of(source, size).banks())
+    return banks_of_onnx(source.text, kernel_size=size)
 
 
 def _of_model(source: Source, options: ReadingOptions, size: tuple[int, ...] | None) -> Sequence[FilterBank]:
@@ -125,12 +127,13 @@ def _of_model(source: Source, options: ReadingOptions, size: tuple[int, ...] | N
     )
 
 
-def _stored(source: Source, size: tuple[int, ...] | None) -> Sequence[FilterBank]:
+def store_of(source: Source, size: tuple[int, ...] | None) -> Store:
+    """The store of a source; raises InputError where it holds kernels of another size than was named."""
     store = Store.open(source.text)
     if size not in (None, store.kernel_size):
         held = "x".join(map(str, store.kernel_size))
         raise InputError(f"{source.text} holds kernels of {held}; leave --kernel-size out")
-    return tuple(store.banks())
+    return store
 
 
 def _refuse_model_options(source: Source, options: ReadingOptions) -> None:
