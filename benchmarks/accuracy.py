@@ -1,18 +1,18 @@
-"""Accuracy of ResNet-56 on CIFAR-10 after pruning, for every scorer, beside torch-pruning's.
+"""Accuracy of CIFAR-10 ResNets after pruning and fine-tuning against MACs, beside torch-pruning and ModelOpt.
 
-    python -m benchmarks.accuracy [--quick] [--epochs N] [--train N] [--seeds N ...]
+    python -m benchmarks.accuracy [--quick] [--network NAME] [--tune] [--every] [--seeds N ...]
 
-For each method: right after the cut, after BatchNorm statistics were measured anew, and after
-fine-tuning. Every finished run is kept in `benchmarks/results/`; a run that was interrupted goes on
-where it stopped. `--tables` only prints what is there.
+For each method: right after the cut, after BatchNorm statistics were measured anew (or the layers behind the
+cut reconstructed), and after a training that is the same for all: the same images in the same order, crops
+and flips. `--tune` compares `--rates` on training images held out. Every finished run is kept in
+`benchmarks/results/`; a run that was interrupted goes on where it stopped. `--tables` only prints what is
+there.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
-import math
-import statistics
 import sys
 import time
 from collections.abc import Sequence
@@ -23,14 +23,20 @@ if __package__ in (None, ""):  # run as a file
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+from torch.nn import functional as F
 
-from benchmarks import cifar, results, zoo
-from benchmarks.methods import Method, chosen, fraction_of_macs, prune
+import compressor as cp
+from benchmarks import cifar, modelopt, results, zoo
+from benchmarks.accuracy_tables import DENSE, STAGES, method_of, rates_table, share, tables
+from benchmarks.methods import LONG, ONCE, TUNING, Cutter, Method, chosen, fraction_of_macs
+from compressor.training import Distillation, ModelLoss
+from compressor.training.attaching import Loss
 
-DENSE = Method("none", "dense", "-", "-")
-STAGES = ("one_shot", "recalibrated", "fine_tuned")
-_RECALIBRATED_ON = 512
+_RECOVERED_ON = 512
+_HELD_OUT = 1000
+_HALF = 0.5
+Key = tuple[Method, float, int, float]
 
 
 def main() -> int:
@@ -39,70 +45,103 @@ def main() -> int:
     torch.set_num_threads(options.threads)
     try:
         folder = zoo.shared_folder(options.shared)
-        model, data = cifar.load(folder, train=options.train, test=options.test)
+        model, data = cifar.load(folder, train=options.train, test=options.test, name=options.network)
     except zoo.Missing as missing:
         print(f"skipped: {missing}")
         return 0
-    kind = "accuracy-quick" if options.quick else "accuracy"
+    if options.tune:
+        data = data.held_out(options.held)
+    kind = _kind(options)
     facts = results.context("accuracy", vars(options), seeds=options.seeds)
     rows = _done(kind, options)
-    todo = [key for key in _keys(options) if not any(_is(row, key) for row in rows)]
-    if options.tables:
-        todo = []
+    todo = [] if options.tables else _todo(rows, options)
     print(f"{len(rows)} runs are done, {len(todo)} to go", flush=True)
+    shown = rates_table if options.tune else tables
+    runs = Runs(model, data, options)
     try:
         for number, key in enumerate(todo, start=1):
-            start = time.perf_counter()
-            rows.append(_run(model, data, key, options))
-            results.save(kind, facts, rows, tables(rows))
-            print(
-                f"[{number}/{len(todo)}] {_line(rows[-1])}  {time.perf_counter() - start:.0f} s",
-                flush=True,
-            )
+            start = time.process_time()
+            rows.append(runs.run(*key))
+            results.save(kind, facts, rows, shown(rows))
+            spent = time.process_time() - start
+            print(f"[{number}/{len(todo)}] {_line(rows[-1])}  {spent:.0f} CPU s", flush=True)
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on from here")
-    for table in tables(rows):
-        print(f"\n{table.text()}")
-    print(f"\nwritten to {results.save(kind, facts, rows, tables(rows))}")
+    if rows:
+        for table in shown(rows):
+            print(f"\n{table.text()}")
+        print(f"\nwritten to {results.save(kind, facts, rows, shown(rows))}")
     return 1 if any("failure" in row and row["library"] == "ours" for row in rows) else 0
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="three methods, 256 images, half the MACs")
-    parser.add_argument("--epochs", type=int, default=1)
-    parser.add_argument("--train", type=int, default=None, help="default 2000, with --quick 256")
-    parser.add_argument("--test", type=int, default=None, help="default 1000, with --quick 250")
+    parser.add_argument("--quick", action="store_true", help="few methods, 128 images, half the MACs")
+    parser.add_argument("--network", default="resnet20_cifar", choices=cifar.CHECKPOINTS)
+    parser.add_argument("--epochs", type=int, default=1, help="more than 1: few methods, half the MACs")
+    parser.add_argument("--train", type=int, default=None, help="default 2000, more epochs and --tune 4000")
+    parser.add_argument("--test", type=int, default=None, help="default 1000, with --quick 100")
     parser.add_argument("--rate", type=float, default=0.01, help="first learning rate")
-    parser.add_argument("--fractions", type=float, nargs="+", default=None, help="of MACs left")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--rates", type=float, nargs="+", default=[0.003, 0.01, 0.03], help="for --tune")
+    parser.add_argument("--fractions", type=float, nargs="+", default=None, help="of MACs left: 0.5 0.3 0.7")
+    parser.add_argument("--seeds", type=int, nargs="+", default=None, help="default 0 1 2, with --quick 0")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--peers", choices=("magnitude", "every"), default="magnitude")
+    parser.add_argument("--every", action="store_true", help="every scorer, every criterion of torch-pruning")
+    parser.add_argument("--only", nargs="+", default=None, help="methods whose names hold one of these")
+    parser.add_argument("--tune", action="store_true", help="compare --rates on training images held out")
     parser.add_argument("--tables", action="store_true", help="only print what is done")
     zoo.add_shared_option(parser)
     options = parser.parse_args()
-    options.train = options.train or (256 if options.quick else 2000)
-    options.test = options.test or (250 if options.quick else 1000)
-    options.fractions = options.fractions or ([0.5] if options.quick else [0.7, 0.5, 0.3])
+    quick = options.quick
+    longer = options.tune or options.epochs > 1
+    options.train = options.train or (128 if quick else 4000 if longer else 2000)
+    options.test = options.test or (100 if quick else 1000)
+    options.held = options.train // 4 if quick else _HELD_OUT
+    options.fractions = options.fractions or ([_HALF] if quick or longer else [_HALF, 0.3, 0.7])
+    options.seeds = options.seeds or ([0] if quick or longer else [0, 1, 2])
     return options
+
+
+def _kind(options: argparse.Namespace) -> str:
+    """The name of the results of such runs."""
+    network = "quick" if options.quick else options.network.removesuffix("_cifar")
+    if options.tune:
+        return f"accuracy-rates-{network}"
+    return f"accuracy-{network}" + (f"-{options.epochs}-epochs" if options.epochs > 1 else "")
 
 
 # -- runs ----------------------------------------------------------------------------------------
 
-Key = tuple[Method, float, int]
 
-
-def _keys(options: argparse.Namespace) -> list[Key]:
-    """All runs; the network as it is comes first, and fine-tuned tells what training alone does."""
-    methods = chosen(quick=options.quick, peers=options.peers)
-    return [
-        key
+def keys(options: argparse.Namespace) -> list[Key]:
+    """All runs, a seed of everything after the other; the network as it is tells what training alone does."""
+    methods = chosen(quick=options.quick, every=options.every, deep=options.network == "resnet56_cifar")
+    if options.tune or options.epochs > 1:
+        methods = list(TUNING if options.tune else LONG)
+    rates = options.rates if options.tune else [options.rate]
+    found = [
+        (method, fraction, seed, rate)
         for seed in options.seeds
-        for key in (
-            (DENSE, 1.0, seed),
-            *((method, fraction, seed) for fraction in options.fractions for method in methods),
-        )
+        for fraction in options.fractions
+        for method in (*([] if options.tune else [DENSE]), *methods)
+        for rate in rates
+        if method not in ONCE or fraction == _HALF
     ]
+    dense = [(m, 1.0 if m == DENSE else fraction, seed, rate) for m, fraction, seed, rate in found]
+    return list(dict.fromkeys(dense))
+
+
+def _todo(rows: Sequence[dict[str, Any]], options: argparse.Namespace) -> list[Key]:
+    """The runs that are not done; those of a peer that is not installed are left out, which is said."""
+    done = {key_of(row) for row in rows}
+    todo = [key for key in keys(options) if key not in done]
+    if options.only:
+        todo = [key for key in todo if any(text in str(key[0]) for text in options.only)]
+    lacking = modelopt.missing()
+    if lacking and any(key[0].library == "modelopt" for key in todo):
+        print(f"skipped: {lacking}")
+        todo = [key for key in todo if key[0].library != "modelopt"]
+    return todo
 
 
 def _done(kind: str, options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -120,175 +159,81 @@ def _done(kind: str, options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _schedule(options: argparse.Namespace) -> dict[str, Any]:
-    names = ("epochs", "train", "test", "rate")
-    return {name: getattr(options, name) for name in names}
+    found = {name: getattr(options, name) for name in ("network", "epochs", "train", "test")}
+    # Rates that are compared belong to the runs; images held out are what is tested on.
+    return {**found, "test": options.held} if options.tune else {**found, "rate": options.rate}
 
 
-def _is(row: dict[str, Any], key: Key) -> bool:
-    method, fraction, seed = key
-    return (_method(row), row["fraction"], row["seed"]) == (method, fraction, seed)
+def key_of(row: dict[str, Any]) -> Key:
+    """What names a run."""
+    return method_of(row), row["fraction"], row["seed"], row["rate"]
 
 
-def _method(row: dict[str, Any]) -> Method:
-    return Method(row["library"], row["scorer"], row["scope"], row["order"])
+class Runs:
+    """A network and its data; what is cut alike is cut and tested once for all seeds of the training."""
+
+    def __init__(self, model: nn.Module, data: cifar.Data, options: argparse.Namespace) -> None:
+        self._model, self._data, self._options = model, data, options
+        self._cutter = Cutter(model, data)
+        self._cut: dict[tuple[Method, float, int], tuple[nn.Module, dict[str, str]]] = {}
+
+    def run(self, method: Method, fraction: float, seed: int, rate: float) -> dict[str, Any]:
+        """One method at one fraction: its cost and which test images it names rightly at each stage."""
+        row: dict[str, Any] = {
+            **vars(method),
+            "fraction": fraction,
+            "seed": seed,
+            "rate": rate,
+            "schedule": _schedule(self._options),
+        }
+        try:
+            small, rights = self._recovered(method, fraction, seed)
+        except Exception as error:  # a method that cannot do it is a result, too
+            return {**row, "failure": f"{type(error).__name__}: {error}"}
+        tuned = copy.deepcopy(small)
+        self._train(tuned, method, rate, seed)
+        rights = {**rights, "fine_tuned": _bits(tuned, self._data)}
+        return {
+            **row,
+            "macs_left": fraction_of_macs(self._model, small, self._data.x_test[:1]),
+            "params_left": _params(small) / _params(self._model),
+            "right": rights,
+        }
+
+    def _recovered(self, method: Method, fraction: float, seed: int) -> tuple[nn.Module, dict[str, str]]:
+        """The small network before training, and what it names rightly right after the cut and now."""
+        key = method, fraction, seed if method.scorer == "Random" else 0
+        if key not in self._cut:
+            images = min(_RECOVERED_ON, self._options.train)
+            small = (
+                copy.deepcopy(self._model) if method == DENSE else self._cutter.cut(method, fraction, seed)
+            )
+            rights = {"one_shot": _bits(small, self._data)}
+            if "reconstructed" in method.extra:
+                unlabelled = [x for x, _ in self._data.batches(images)]
+                cp.recovery.reconstruct_(small, self._model, unlabelled, hold=True)
+            else:
+                # Only the statistics of a net in eval mode differ: few steps would leave them between two.
+                cifar.recalibrate_(small, self._data, examples=images)
+            self._cut[key] = small, {**rights, "recovered": _bits(small, self._data)}
+        return self._cut[key]
+
+    def _train(self, net: nn.Module, method: Method, rate: float, seed: int) -> None:
+        by_original = Distillation(self._model, F.cross_entropy)
+        loss: Loss | ModelLoss = by_original if "distilled" in method.extra else F.cross_entropy
+        cifar.fine_tune_(net, self._data, epochs=self._options.epochs, rate=rate, seed=seed, loss=loss)
 
 
-def _run(model: nn.Module, data: cifar.Data, key: Key, options: argparse.Namespace) -> dict[str, Any]:
-    """One method at one fraction: its cost and which test images it names rightly at each stage."""
-    method, fraction, seed = key
-    x = data.x_test[:1]
-    row: dict[str, Any] = {
-        **vars(method),
-        "fraction": fraction,
-        "seed": seed,
-        "schedule": _schedule(options),
-    }
-    try:
-        small = (
-            copy.deepcopy(model)
-            if method == DENSE
-            else prune(model, x, method, fraction=fraction, data=data, seed=seed)
-        )
-    except Exception as error:  # a method that cannot do it is a result, too
-        return {**row, "failure": f"{type(error).__name__}: {error}"}
-    return {**row, **_measured(model, small, x, data, seed, options)}
+def _bits(model: nn.Module, data: cifar.Data) -> str:
+    return "".join("01"[right] for right in cifar.correct(model, data))
 
 
-def _measured(
-    model: nn.Module,
-    small: nn.Module,
-    x: Tensor,
-    data: cifar.Data,
-    seed: int,
-    options: argparse.Namespace,
-) -> dict[str, Any]:
-    again = copy.deepcopy(small)
-    cifar.recalibrate_(again, data, examples=min(_RECALIBRATED_ON, options.train))
-    # Only the statistics of a net in eval mode differ: few steps would leave them between two nets.
-    tuned = copy.deepcopy(again)
-    cifar.fine_tune_(tuned, data, epochs=options.epochs, rate=options.rate, seed=seed)
-    rights = [cifar.correct(net, data) for net in (small, again, tuned)]
-    return {
-        "macs_left": fraction_of_macs(model, small, x),
-        "params_left": sum(p.numel() for p in small.parameters())
-        / sum(p.numel() for p in model.parameters()),
-        "right": {
-            stage: "".join("01"[r] for r in right) for stage, right in zip(STAGES, rights, strict=True)
-        },
-    }
-
-
-# -- tables --------------------------------------------------------------------------------------
-
-
-def tables(rows: Sequence[dict[str, Any]]) -> list[results.Table]:
-    """One table for each fraction, with the network as it is on top."""
-    dense = [row for row in rows if _method(row) == DENSE]
-    fractions = sorted({row["fraction"] for row in rows if _method(row) != DENSE}, reverse=True)
-    return [_table(f, dense, [row for row in rows if row["fraction"] == f]) for f in fractions]
-
-
-_COLUMNS = (
-    *("library", "scorer", "may cut", "order", "MACs left", "params left"),
-    *("one-shot %", "recalibrated %", "fine-tuned %", "− torch-pruning", "seeds", "note"),
-)
-
-
-def _table(fraction: float, dense: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> results.Table:
-    groups: dict[Method, list[dict[str, Any]]] = {}
-    for row in [*dense, *rows]:
-        groups.setdefault(_method(row), []).append(row)
-    peer = _best_peer(groups)
-    best = [] if peer is None else groups[peer]
-    lines = [_cells(method, found, best) for method, found in groups.items()]
-    lines = [*lines[: bool(dense)], *sorted(lines[bool(dense) :], key=_by_result, reverse=True)]
-    schedule = [*dense, *rows][0]["schedule"]
-    notes = (
-        f"ResNet-56 (checkpoint), CIFAR-10: {schedule['test']} test images, "
-        f"{schedule['train']} training images, {schedule['epochs']} epoch(s) of fine-tuning, SGD "
-        f"from {schedule['rate']:g}, cosine. ± is the standard error over the test images; "
-        "differences are paired, image by image.",
-        "all: any layer; inner: only between a block's two convolutions. "
-        f"− torch-pruning: fine-tuned, minus its best `inner` result ({peer or 'not run'}), picked "
-        "on the same test images, which favours it.",
-        "torch-pruning's `all` takes zero-padded shortcuts for element-wise operators and so mixes "
-        "up channels; it runs, and is listed as it is. Its ratio is found by bisection.",
-    )
-    title = f"{100 * (1 - fraction):.0f} % of the MACs removed"
-    return results.Table(title, _COLUMNS, tuple(lines), notes, (0, 1, 2, 3, -1))
-
-
-def _cells(
-    method: Method, found: Sequence[dict[str, Any]], peer: Sequence[dict[str, Any]]
-) -> tuple[str, ...]:
-    done = [row for row in found if "right" in row]
-    failures = "; ".join(row["failure"] for row in found if "failure" in row)
-
-    def mean(key: str) -> str:
-        return f"{statistics.mean(row[key] for row in done):.3f}" if done else "-"
-
-    return (
-        *(method.library, method.scorer, method.scope, method.order),
-        *(mean("macs_left"), mean("params_left")),
-        *(accuracy_of(done, stage) for stage in STAGES),
-        "" if method.library != "ours" else difference(done, peer),
-        str(len(done)),
-        failures,
-    )
-
-
-def _best_peer(groups: dict[Method, list[dict[str, Any]]]) -> Method | None:
-    found = {
-        method: share(rows, "fine_tuned")
-        for method, rows in groups.items()
-        if method.library == "torch-pruning"
-        and method.scope == "inner"
-        and any("right" in row for row in rows)
-    }
-    return max(found, key=lambda method: found[method], default=None)
-
-
-def share(rows: Sequence[dict[str, Any]], stage: str) -> float:
-    """The share of right answers over all runs."""
-    rights = "".join(row["right"][stage] for row in rows if "right" in row)
-    return rights.count("1") / len(rights)
-
-
-def accuracy_of(rows: Sequence[dict[str, Any]], stage: str) -> str:
-    """Percent of right answers and their standard error over the test images."""
-    if not rows:
-        return "-"
-    right, n = share(rows, stage), len(rows[0]["right"][stage])
-    # More seeds share the test images, so they do not make this error smaller.
-    return f"{100 * right:.1f} ± {100 * math.sqrt(right * (1 - right) / n):.1f}"
-
-
-def difference(
-    rows: Sequence[dict[str, Any]], peer: Sequence[dict[str, Any]], *, stage: str = "fine_tuned"
-) -> str:
-    """Points of accuracy over the peer's and their standard error, image by image."""
-    seeds = {row["seed"] for row in rows} & {row["seed"] for row in peer if "right" in row}
-    if not seeds:
-        return "-"
-    mine = _per_image([row for row in rows if row["seed"] in seeds], stage)
-    theirs = _per_image([row for row in peer if "right" in row and row["seed"] in seeds], stage)
-    gains = [a - b for a, b in zip(mine, theirs, strict=True)]
-    error = statistics.stdev(gains) / math.sqrt(len(gains))
-    return f"{100 * statistics.mean(gains):+.1f} ± {100 * error:.1f}"
-
-
-def _per_image(rows: Sequence[dict[str, Any]], stage: str) -> list[float]:
-    runs = [[int(bit) for bit in row["right"][stage]] for row in rows]
-    return [statistics.mean(image) for image in zip(*runs, strict=True)]
-
-
-def _by_result(cells: tuple[str, ...]) -> float:
-    fine_tuned = cells[_COLUMNS.index("fine-tuned %")]
-    return -1.0 if fine_tuned == "-" else float(fine_tuned.split()[0])
+def _params(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
 
 
 def _line(row: dict[str, Any]) -> str:
-    head = f"{_method(row)} {row['fraction']:g} seed {row['seed']}: "
+    head = f"{method_of(row)} {row['fraction']:g} seed {row['seed']}: "
     if "failure" in row:
         return f"{head}{row['failure']}"
     parts = [f"{stage} {100 * share([row], stage):.1f}" for stage in STAGES]

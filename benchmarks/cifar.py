@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.zoo import Missing
-from compressor import models, recovery
+from compressor import models, recovery, training
 from compressor.data import Labelled, load_cifar10_npz, normalize
+from compressor.training import ModelLoss, Recipe
+from compressor.training.attaching import Loss
 
 __all__ = ["Augmented", "Data", "correct", "fine_tune_", "load", "recalibrate_"]
 
@@ -37,6 +39,10 @@ class Data:
     def batches(self, n: int) -> list[tuple[Tensor, Tensor]]:
         """The first `n` training examples in batches, as scorers and recalibration take them."""
         return list(zip(self.x_train[:n].split(_BATCH), self.y_train[:n].split(_BATCH), strict=True))
+
+    def held_out(self, n: int) -> Data:
+        """The same training images without the last `n`, which are what is tested on."""
+        return Data(self.x_train[:-n], self.y_train[:-n], self.x_train[-n:], self.y_train[-n:])
 
 
 def load(
@@ -74,21 +80,22 @@ def recalibrate_(model: nn.Module, data: Data, *, examples: int) -> None:
     model.eval()
 
 
-def fine_tune_(model: nn.Module, data: Data, *, epochs: int, rate: float, seed: int) -> None:
-    """Train with SGD, momentum 0.9, weight decay 1e-4 and a cosine schedule; crops and flips.
+def fine_tune_(
+    model: nn.Module,
+    data: Data,
+    *,
+    epochs: int,
+    rate: float,
+    seed: int,
+    loss: Loss | ModelLoss = F.cross_entropy,
+) -> None:
+    """Train with the library's usual SGD (Nesterov 0.9, weight decay 1e-4, cosine); crops and flips.
 
     Order, crops and flips come from `seed` alone, so every method sees the same images.
     """
-    generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9, weight_decay=1e-4)
-    steps = epochs * math.ceil(len(data.y_train) / _BATCH)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    model.train()
-    for x, y in _augmented(data, epochs, generator):
-        optimizer.zero_grad()
-        F.cross_entropy(model(x), y).backward()
-        optimizer.step()
-        schedule.step()
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's types lack it
+    recipe = Recipe(epochs=epochs, lr=rate, seed=seed)
+    training.fine_tune_(model, Augmented(data, seed), loss, recipe, progress=False)
     model.eval()
 
 

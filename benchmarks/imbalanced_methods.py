@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
+import torch_pruning
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import compressor as cp
+from benchmarks import torch_pruned
 from benchmarks.medical import Drawn, Medical, recipe_of, train_
 from compressor.budget import ByDegeneracy, Macs, by_ratio, by_score
 from compressor.budget.ladder import Order
@@ -50,13 +52,14 @@ class Method:
 
     `rescale` multiplies kept filters by 1 + their published score, see `published_scores`. `sparse`
     spends the first half of the epochs, rounded down, on training the planned channels to zero before
-    they are cut.
+    they are cut. `peer` is an importance of torch-pruning, which then cuts the network.
     """
 
     scorer: ScorerOf | None  # None: the one that `cp.prune` takes
     order: Order = by_ratio
     rescale: str | None = None
     sparse: bool = False
+    peer: Callable[[], object] | None = None
 
 
 def _beta(**options: object) -> ScorerOf:
@@ -87,6 +90,8 @@ def _distinct(data: Medical, seed: int) -> Scorer:
     return FilterQuality(terms=("live", "norm", "distinct", "read"))
 
 
+_PEER_MAGNITUDE = torch_pruning.importance.GroupMagnitudeImportance  # the L2 norm, its default
+_PEER_TAYLOR = torch_pruning.importance.GroupTaylorImportance
 REFERENCE = "L1"
 METHODS: Mapping[str, Method] = {
     REFERENCE: Method(_l1),
@@ -103,6 +108,9 @@ METHODS: Mapping[str, Method] = {
     "FilterQuality (distinct)": Method(_distinct),
     "L1, degeneracy": Method(_l1, ByDegeneracy()),
     "default": Method(None, by_score),
+    "Torch-Pruning": Method(None, peer=_PEER_MAGNITUDE),
+    "Torch-Pruning, global": Method(None, by_score, peer=_PEER_MAGNITUDE),
+    "Torch-Pruning Taylor": Method(None, peer=_PEER_TAYLOR),
     "L1, rescaled": Method(_l1, rescale="L1"),
     "HRank, rescaled": Method(_hrank, rescale="HRank"),
     "Beta-Rank (code), rescaled": Method(_beta(), rescale="Beta-Rank"),
@@ -123,7 +131,7 @@ CANDIDATES: Mapping[str, Method] = {
 RESCALED = {name: name.removesuffix(", rescaled") for name, method in METHODS.items() if method.rescale}
 # Beside the comparison proper: controls and ablations, run where most is removed.
 AT_ONE_FRACTION = frozenset(
-    {"Random", "Taylor (per class)", *RESCALED}
+    {"Random", "Taylor (per class)", "Torch-Pruning, global", *RESCALED}
     | {"FilterQuality", "FilterQuality (distinct)", "L1, degeneracy"}
 )
 
@@ -133,9 +141,21 @@ def prune_and_tune(
 ) -> tuple[nn.Module, nn.Module]:
     """The network right after the cut and after fine-tuning; `model` is used up.
 
-    The cut is proved by `verify`. All methods train for the same number of epochs in all.
+    The cut is proved by `verify`, but torch-pruning's. All train for the same number of epochs in all.
     """
     x, budget = data.example, Macs(fraction, order=method.order)
+    if method.peer is not None:
+        cut = torch_pruned.prune(
+            model,
+            x,
+            method.peer,
+            fraction=fraction,
+            together=method.order is by_score,
+            ignored=["linear"],
+            batches=data.batches("train", _SCORED_ON) if method.peer is _PEER_TAYLOR else (),
+            seed=seed,
+        )
+        return cut, _tuned(cut, data, recipe, seed)
     if method.scorer is None:
         cut = cp.prune(model, x, budget=budget)
         return cut, _tuned(cut, data, recipe, seed)

@@ -1,4 +1,4 @@
-"""The ways of pruning that accuracy compares: this library's scorers and torch-pruning's.
+"""The ways of pruning that accuracy compares: this library's, torch-pruning's and ModelOpt's.
 
 Every method is asked for at most the same fraction of the MACs, counted by the same profiler.
 `all` may cut every layer; `inner` only the channels between a block's two convolutions, which no
@@ -7,43 +7,63 @@ shortcut crosses.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 import torch_pruning
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import compressor as cp
+from benchmarks import modelopt, torch_pruned
 from benchmarks.cifar import Data
-from compressor.budget import Macs, by_ratio, by_score, by_score_per_mac
+from compressor.budget import Budget, Macs, by_ratio, by_score, by_score_per_mac
 from compressor.scoring import (
     LAMP,
     BatchNormScale,
+    BetaRank,
     Fisher,
     GeometricMedian,
     Norm,
     Random,
+    ReconstructionError,
     Scorer,
+    Scores,
     Taylor,
 )
+from compressor.search import LeastDrop, OutputFidelity, Sensitivity
 
-__all__ = ["PEER_SCORERS", "SCORERS", "Method", "budget_of", "chosen", "fraction_of_macs", "prune"]
+__all__ = [
+    "LONG",
+    "ONCE",
+    "PEER_SCORERS",
+    "SCORERS",
+    "Cutter",
+    "Method",
+    "budget_of",
+    "chosen",
+    "fraction_of_macs",
+    "prune",
+]
 
 _SCORED_ON = 512  # training examples for the scorers that need data
+_MEASURED_ON = 200  # of them for what a group's cut does to the class scores
+_RATIOS = (0.1, 0.3, 0.5, 0.7, 0.9)
 
 SCORERS: dict[str, Callable[[Data, int], Scorer]] = {
     "Norm(1)": lambda data, seed: Norm(1),
     "Norm(2)": lambda data, seed: Norm(2),
+    "Norm(2, power=2)": lambda data, seed: Norm(2, power=2),
+    "Norm(2, power=2, normalize='max')": lambda data, seed: Norm(2, power=2, normalize="max"),
     "GeometricMedian": lambda data, seed: GeometricMedian(),
     "BatchNormScale": lambda data, seed: BatchNormScale(),
     "LAMP": lambda data, seed: LAMP(),
     "Random": lambda data, seed: Random(seed),
     "Taylor": lambda data, seed: Taylor(data.batches(_SCORED_ON), F.cross_entropy),
     "Fisher": lambda data, seed: Fisher(data.batches(_SCORED_ON), F.cross_entropy),
+    "BetaRank": lambda data, seed: BetaRank(data.batches(_SCORED_ON)),
+    "ReconstructionError": lambda data, seed: ReconstructionError(data.batches(_SCORED_ON)),
 }
 
 _importance = torch_pruning.importance
@@ -63,35 +83,71 @@ ORDERS = {"global": by_score, "uniform": by_ratio, "per MAC": by_score_per_mac}
 
 @dataclass(frozen=True)
 class Method:
-    """One row of the comparison; `order` says in which order channels go, see `ORDERS`."""
+    """One row of the comparison; `order` says in which order channels go, see `ORDERS`.
+
+    `extra` is what a row gets beyond the cut and the training that all get: "reconstructed" before the
+    training, "distilled" in it.
+    """
 
     library: str
     scorer: str
     scope: str
     order: str
+    extra: str = ""
 
     def __str__(self) -> str:
-        return f"{self.library} {self.scorer} {self.scope} {self.order}"
+        return " ".join(filter(None, (self.library, self.scorer, self.scope, self.order, self.extra)))
 
 
-def chosen(*, quick: bool, peers: str) -> list[Method]:
+_DEFAULT = "Norm(2, power=2)"  # what `cp.prune` takes where no scorer is named
+_OF_LARGEST = "Norm(2, power=2, normalize='max')"
+_FITTED = "ReconstructionError"
+LEAST_DROP = "least drop"
+_OURS = Method("ours", _DEFAULT, "all", "global")
+_INNER = Method("ours", _DEFAULT, "inner", "global")
+_OURS_FITTED = Method("ours", _DEFAULT, "all", "global", "reconstructed")
+_BEST = Method("ours", _FITTED, "all", "per MAC", "reconstructed")
+_THEIRS = Method("torch-pruning", "Norm(2)", "inner", "global")
+_THEIRS_UNIFORM = Method("torch-pruning", "Norm(2)", "inner", "uniform")
+_THEIRS_TAYLOR = Method("torch-pruning", "Taylor", "inner", "global")
+MAIN = (
+    *(_OURS, _THEIRS, _INNER, _THEIRS_UNIFORM, _BEST, _OURS_FITTED, _THEIRS_TAYLOR),
+    Method("ours", _OF_LARGEST, "all", "global"),
+    Method("ours", _OF_LARGEST, "inner", "global"),
+    Method("ours", _FITTED, "all", "per MAC"),
+)
+# Beside the comparison proper: run at half of the MACs only.
+ONCE = (
+    Method("torch-pruning", "Norm(2)", "all", "global"),
+    Method("ours", "Taylor", "all", "per MAC"),
+    Method("ours", _FITTED, "all", "per MAC", "reconstructed, distilled"),
+    Method("ours", _DEFAULT, "all", LEAST_DROP),
+    Method("ours", "BetaRank", "inner", "global"),
+    Method("ours", "Random", "inner", "global"),
+    Method("modelopt", "FastNAS", "inner", "search"),
+)
+DEEP = MAIN[:8]  # for the slower network
+LONG = (_THEIRS, _INNER, _OURS_FITTED, _BEST)  # for a longer training
+TUNING = (_THEIRS, _OURS, _BEST)  # for which rates are compared
+
+
+def chosen(*, quick: bool, every: bool = False, deep: bool = False) -> list[Method]:
     """The methods, ours and theirs in turn, so that a slow hour hits both."""
-    names = ["Norm(2)", "Taylor"] if quick else list(SCORERS)
-    mine = [Method("ours", name, scope, "global") for name in names for scope in ("all", "inner")]
-    mine += [Method("ours", "Norm(2)", scope, "uniform") for scope in ("all", "inner")]
-    likes = (
-        [n for n in PEER_SCORERS if n != "Taylor"]
-        if peers == "every"
-        else ["Norm(2)"]
-        if quick
-        else names[:2]
-    )
-    orders = ("global", "uniform")
-    theirs = [Method("torch-pruning", name, "inner", order) for name in likes for order in orders]
-    theirs += [Method("torch-pruning", "Norm(2)", "all", order) for order in orders]
+    if quick:
+        return [_OURS, _THEIRS, _INNER, _OURS_FITTED]
+    if not every:
+        return list(DEEP if deep else MAIN + ONCE)
+    mine = [Method("ours", name, scope, "global") for name in SCORERS for scope in ("all", "inner")]
+    mine += [Method("ours", _DEFAULT, scope, "uniform") for scope in ("all", "inner")]
+    theirs = [
+        Method("torch-pruning", name, "inner", order)
+        for name in PEER_SCORERS
+        for order in ("global", "uniform")
+    ]
+    theirs += [Method("torch-pruning", "Norm(2)", "all", order) for order in ("global", "uniform")]
     longest = max(len(mine), len(theirs))
     turns = [[*mine[i : i + 1], *theirs[i : i + 1]] for i in range(longest)]
-    return [method for turn in turns for method in turn]
+    return list(dict.fromkeys([*MAIN, *ONCE, *(method for turn in turns for method in turn)]))
 
 
 def budget_of(method: Method, fraction: float) -> Macs:
@@ -104,9 +160,7 @@ def prune(
     model: nn.Module, x: Tensor, method: Method, *, fraction: float, data: Data, seed: int
 ) -> nn.Module:
     """A new network with at most `fraction` of the MACs, by `method`."""
-    if method.library == "ours":
-        return _ours(model, x, method, fraction, data, seed)
-    return _theirs(model, x, method, fraction, data, seed)
+    return Cutter(model, data).cut(method, fraction, seed)
 
 
 def fraction_of_macs(model: nn.Module, small: nn.Module, x: Tensor) -> float:
@@ -114,69 +168,68 @@ def fraction_of_macs(model: nn.Module, small: nn.Module, x: Tensor) -> float:
     return cp.profile(small, x).macs / cp.profile(model, x).macs
 
 
-def _ours(model: nn.Module, x: Tensor, method: Method, fraction: float, data: Data, seed: int) -> nn.Module:
-    scorer = SCORERS[method.scorer](data, seed)
-    return cp.prune(model, x, scorer=scorer, budget=budget_of(method, fraction))
+class Cutter:
+    """A network and its data; what a scorer or a measurement found holds for all fractions."""
+
+    def __init__(self, model: nn.Module, data: Data) -> None:
+        self._model, self._data = model, data
+        self._x = data.x_test[:1]
+        self._graph = cp.capture(model, self._x)
+        self._kept: dict[Hashable, Any] = {}
+
+    def cut(self, method: Method, fraction: float, seed: int) -> nn.Module:
+        """A new network with at most `fraction` of the MACs; one of ours is proved by `verify`."""
+        if method.library == "modelopt":
+            return modelopt.prune(self._model, self._x, self._data, fraction=fraction)
+        if method.library != "ours":
+            return _theirs(self._model, self._x, method, fraction, self._data, seed)
+        scores = self._scores(method.scorer, seed)
+        budget: Budget = (
+            LeastDrop(self._sensitivity(scores), Macs(fraction))
+            if method.order == LEAST_DROP
+            else budget_of(method, fraction)
+        )
+        plan = cp.plan(scores, budget)
+        small = cp.apply(self._model, plan)
+        cp.verify(self._model, small, plan, self._x, graph=self._graph)
+        return small
+
+    def _scores(self, name: str, seed: int) -> Scores:
+        key = name, seed if name == "Random" else 0
+        if key not in self._kept:
+            self._kept[key] = cp.score(self._graph, SCORERS[name](self._data, seed))
+        found = self._kept[key]
+        assert isinstance(found, Scores)
+        return found
+
+    def _sensitivity(self, scores: Scores) -> Sensitivity:
+        """How far the class scores of training images move when a group is cut, without labels."""
+        if LEAST_DROP not in self._kept:
+            images = self._data.x_train[:_MEASURED_ON]
+            self._kept[LEAST_DROP] = cp.search.sensitivity(
+                self._model,
+                self._x,
+                evaluate=OutputFidelity(self._model, list(images.split(100))),
+                scorer=SCORERS[_DEFAULT](self._data, 0),
+                ratios=_RATIOS,
+                name="output fidelity",
+            )
+        found = self._kept[LEAST_DROP]
+        assert isinstance(found, Sensitivity)
+        return found
 
 
 def _theirs(model: nn.Module, x: Tensor, method: Method, fraction: float, data: Data, seed: int) -> nn.Module:
-    """The largest network within `fraction` that a bisection over its pruning ratio finds."""
-    low, high, best = 0.0, 1.0, None
-    gradients = _gradients(model, data) if method.scorer == "Taylor" else None
-    for _ in range(12):
-        ratio = (low + high) / 2
-        small = _with_ratio(model, x, method, ratio, gradients, seed)
-        if small is not None and fraction_of_macs(model, small, x) > fraction:
-            low = ratio
-            continue
-        high = ratio
-        best = small if small is not None else best
-    if best is None:
-        raise RuntimeError(f"{method} reaches {fraction:g} of the MACs with no pruning ratio")
-    return best
-
-
-def _gradients(model: nn.Module, data: Data) -> list[Tensor]:
-    """Those of the loss over the examples that our scorers read, for each parameter."""
-    total = [torch.zeros_like(parameter) for parameter in model.parameters()]
-    for images, labels in data.batches(_SCORED_ON):
-        loss = F.cross_entropy(model(images), labels, reduction="sum")
-        for own, found in zip(total, torch.autograd.grad(loss, list(model.parameters())), strict=True):
-            own += found
-    return total
-
-
-def _with_ratio(
-    model: nn.Module,
-    x: Tensor,
-    method: Method,
-    ratio: float,
-    gradients: list[Tensor] | None,
-    seed: int,
-) -> nn.Module | None:
-    """A copy pruned by torch-pruning; None where it is left without channels and cannot run."""
-    torch.manual_seed(seed)  # its random importance draws from the global generator
-    small = copy.deepcopy(model)
-    if gradients is not None:
-        for parameter, gradient in zip(small.parameters(), gradients, strict=True):
-            parameter.grad = gradient.clone()
-    blocks = [module for name, module in small.named_modules() if name.endswith("conv2")]
-    ignored = [small.get_submodule("linear")]
+    ignored = ["linear"]
     if method.scope == "inner":
-        ignored += [small.get_submodule("conv1"), *blocks]
-    pruner = torch_pruning.pruner.MagnitudePruner(
-        small,
+        ignored += ["conv1", *(name for name, _ in model.named_modules() if name.endswith("conv2"))]
+    return torch_pruned.prune(
+        model,
         x,
-        importance=PEER_SCORERS[method.scorer](),
-        pruning_ratio=ratio,
-        global_pruning=method.order == "global",
-        ignored_layers=ignored,
+        PEER_SCORERS[method.scorer],
+        fraction=fraction,
+        together=method.order == "global",
+        ignored=ignored,
+        batches=data.batches(_SCORED_ON) if method.scorer == "Taylor" else (),
+        seed=seed,
     )
-    pruner.step()
-    small.zero_grad()
-    small.eval()
-    try:
-        small(x)
-    except RuntimeError:
-        return None
-    return small

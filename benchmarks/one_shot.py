@@ -27,7 +27,7 @@ from torch.nn import functional as F
 
 import compressor as cp
 from benchmarks import cifar, methods, results, zoo
-from benchmarks.accuracy import DENSE, accuracy_of, difference, share
+from benchmarks.accuracy_tables import DENSE, accuracy_of, difference, share
 from benchmarks.cifar import Data
 from benchmarks.methods import Method, budget_of, fraction_of_macs
 from compressor.core.graph import Graph
@@ -42,7 +42,6 @@ from compressor.scoring import (
     Hessian,
     HRank,
     MeanActivation,
-    Norm,
     ReconstructionError,
     Scorer,
     Scores,
@@ -55,7 +54,6 @@ _FEW = 128  # images for criteria that take singular values of every map
 
 SCORERS: dict[str, Callable[[Data, int, int], Scorer]] = {
     **{name: (lambda data, n, seed, make=make: make(data, seed)) for name, make in methods.SCORERS.items()},
-    "Norm(2, power=2)": lambda data, n, seed: Norm(2, power=2),
     "WHC": lambda data, n, seed: WHC(),
     "FilterQuality (distinct)": lambda data, n, seed: FilterQuality(
         terms=("live", "norm", "distinct", "read")

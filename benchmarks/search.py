@@ -27,7 +27,7 @@ from torch import nn
 
 import compressor as cp
 from benchmarks import cifar, results, zoo
-from benchmarks.accuracy import accuracy_of, difference
+from benchmarks.accuracy_tables import accuracy_of, difference
 from benchmarks.cifar import Data
 from compressor.budget import Budget, Macs, by_ratio, by_score_per_mac
 from compressor.search import LeastDrop, Sensitivity

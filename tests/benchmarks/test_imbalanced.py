@@ -11,6 +11,8 @@ import pytest
 import torch
 from torch import nn
 
+pytest.importorskip("torch_pruning")
+
 import compressor as cp
 from benchmarks import imbalanced, imbalanced_methods, medical, results
 from benchmarks.imbalanced_methods import METHODS, RESCALED, norm_of, published_scores, rescale_
@@ -192,8 +194,8 @@ def test_the_ablation_runs_at_the_smallest_fraction_alone() -> None:
     found = imbalanced.keys(imbalanced._options([]))
     fractions = {key["fraction"] for key in found if key["method"] in (*RESCALED, "Random")}
     assert fractions == {0.42}
-    # Of 17 methods, 9 at both fractions, and the dense network: for three seeds of two sets.
-    assert len(found) == 3 * 2 * (1 + 2 * 9 + 8)
+    # Of 20 methods, 11 at both fractions, and the dense network: for three seeds of two sets.
+    assert len(found) == 3 * 2 * (1 + 2 * 11 + 9)
 
 
 def test_runs_of_another_schedule_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

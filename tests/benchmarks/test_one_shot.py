@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("torch_pruning")
 
 from benchmarks import one_shot, results
-from benchmarks.accuracy import DENSE
+from benchmarks.accuracy_tables import DENSE
 from benchmarks.methods import Method
 
 OPTIONS = argparse.Namespace(
