@@ -52,7 +52,8 @@ def main() -> int:
     if options.tune:
         data = data.held_out(options.held)
     kind = _kind(options)
-    facts = results.context("accuracy", vars(options), seeds=options.seeds)
+    given = {**vars(options), "held": None, "tables": None}
+    facts = results.context("accuracy", given, seeds=options.seeds)
     rows = _done(kind, options)
     todo = [] if options.tables else _todo(rows, options)
     print(f"{len(rows)} runs are done, {len(todo)} to go", flush=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.figures import coverage, filter_scale, imbalanced, one_shot, phone, search, speed
+from benchmarks.figures import accuracy, coverage, filter_scale, imbalanced, one_shot, phone, search, speed
 from benchmarks.figures.canvas import Content, Draw
 from benchmarks.results import Table
 
@@ -97,6 +97,14 @@ CLAIMS = (
         ("one_shot", "one_shot-1500-images"),
         ("50 %", "70 %"),
         pictures={"one_shot": one_shot.by_scorer},
+    ),
+    Claim(
+        "Accuracy after fine-tuning against MACs",
+        "ResNet-20 and -56 on CIFAR-10 beside Torch-Pruning: one short training for all, three seeds; and a "
+        "longer one.",
+        "python -m benchmarks.accuracy",
+        ("accuracy-resnet*", "accuracy-rates-*"),
+        pictures={"accuracy": accuracy.against_macs},
     ),
     Claim(
         "Half of the MACs as time on a device",

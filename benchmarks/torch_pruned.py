@@ -1,4 +1,4 @@
-"""torch-pruning brought to a fraction of the MACs, which it has no budget for: a bisection over its ratio."""
+"""torch-pruning brought to a fraction of the MACs, which it has no budget for."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import torch_pruning
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-import compressor as cp
+from benchmarks.bisection import largest_within
 
 __all__ = ["prune"]
 
-_HALVINGS = 12
+_STEPS = 12
 
 
 def prune(
@@ -34,11 +34,9 @@ def prune(
     `together` ranks all layers together, otherwise all are thinned alike. The layers `ignored` keep their
     outputs. For an importance that reads gradients, `batches` are what the loss is summed over.
     """
-    whole = cp.profile(model, x).macs
     gradients = _gradients(model, batches)
-    low, high, best = 0.0, 1.0, None
-    for _ in range(_HALVINGS):
-        ratio = (low + high) / 2
+
+    def cut(ratio: float) -> nn.Module | None:
         small = copy.deepcopy(model)
         for parameter, gradient in zip(small.parameters(), gradients, strict=True):
             parameter.grad = gradient.clone()
@@ -54,15 +52,9 @@ def prune(
         pruner.step()
         small.zero_grad()
         small.eval()
-        runs = _runs(small, x)
-        if runs and cp.profile(small, x).macs > fraction * whole:
-            low = ratio
-            continue
-        high = ratio
-        best = small if runs else best
-    if best is None:
-        raise RuntimeError(f"torch-pruning reaches {fraction:g} of the MACs with no pruning ratio")
-    return best
+        return small if _runs(small, x) else None
+
+    return largest_within(fraction, model, x, cut, steps=_STEPS)
 
 
 def _gradients(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> list[Tensor]:

@@ -15,6 +15,7 @@ import torch
 
 import compressor as cp
 from benchmarks import accuracy, accuracy_tables, cifar, modelopt, results, torch_pruned
+from benchmarks.figures import accuracy as figures
 from benchmarks.methods import LONG, MAIN, ONCE, PEER_SCORERS, SCORERS, TUNING, Cutter, Method, chosen
 
 OPTIONS = argparse.Namespace(
@@ -130,9 +131,23 @@ def test_torch_pruning_is_brought_to_a_fraction_and_leaves_the_network_as_it_is(
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
     ignored = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Conv2d)]
-    with pytest.raises(RuntimeError, match=r"torch-pruning reaches 0\.5 of the MACs with no"):
+    with pytest.raises(RuntimeError, match=r"no ratio reaches 0\.5 of the MACs"):
         options_ = {"fraction": 0.5, "together": True, "ignored": [*ignored, "linear"]}
         torch_pruned.prune(model, x, PEER_SCORERS["Norm(2)"], **options_)
+
+
+def test_the_figure_shows_accuracy_against_macs_beside_the_network_as_it_is() -> None:
+    rows = [row(accuracy_tables.DENSE, "1111", fraction=1.0, macs_left=1.0), row(PEER, "0001")]
+    rows += [row(OURS, right, fraction=f, macs_left=f) for f, right in ((0.5, "0111"), (0.3, "0011"))]
+    rows.append(row(OURS, "0000", seed=1, macs_left=0.4))
+    figure = figures.against_macs([{"rows": [row(PEER, "1")]}, {"rows": rows}])
+    (axes,) = figure.axes
+    assert axes.get_title() == "ResNet-20, an epoch of 64 images"
+    lines = {label: line for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    x, y = lines["ours: default, inside blocks"].lines[0].get_data()
+    assert list(x) == pytest.approx([30, 45]) and list(y) == pytest.approx([50, 37.5])
+    assert list(lines["Torch-Pruning: norm, global"].lines[0].get_ydata()) == [25]
+    assert list(lines["not pruned, trained as long"].get_ydata()) == [100, 100]
 
 
 def test_a_peer_that_is_not_installed_is_said_and_left_out(
@@ -163,6 +178,7 @@ def test_the_quick_mode_runs_and_does_not_repeat_itself(
     assert all(found["macs_left"] <= 0.5 for found in rows[1:])
     assert accuracy.main() == 0
     assert f"{len(rows)} runs are done, 0 to go" in capsys.readouterr().out
-    monkeypatch.setattr(sys, "argv", [*words, "--tune", "--rates", "0.01"])
+    monkeypatch.setattr(sys, "argv", [*words, "--tune", "--rates", "0.01", "--only", "torch"])
     assert accuracy.main() == 0
-    assert len((results.read("accuracy-rates-quick") or {})["rows"]) == len(TUNING)
+    (tuned,) = (results.read("accuracy-rates-quick") or {})["rows"]
+    assert len(tuned["right"]["fine_tuned"]) == 16 and tuned["rate"] == 0.01
