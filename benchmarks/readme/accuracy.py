@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from benchmarks import imbalanced
-from benchmarks.accuracy import accuracy_of
+from benchmarks.accuracy_tables import accuracy_of
 from benchmarks.readme.statement import Content, percent, row_of
 
 __all__ = ["dead", "one_shot", "rare", "search", "sparse"]
