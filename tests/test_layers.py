@@ -58,7 +58,7 @@ STACK: tuple[tuple[str, ...], ...] = (
     ("core.batch_norms",),
     ("core.tape",),
     ("core.aside", "core.calls", "core.nested", "core.recurrent", "core.restoring"),
-    ("core.alone",),
+    ("core.alone", "core.modes"),
     ("core.channels", "core.plan"),  # the value everyone passes around: any layer may import it
     ("core.plan_json",),
     ("core.plan_parts",),

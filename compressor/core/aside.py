@@ -11,16 +11,14 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import (
-    TorchDispatchMode,
-    _disable_current_modes,
-    _get_current_dispatch_mode_stack,
-)
+from torch.utils._python_dispatch import _disable_current_modes, _get_current_dispatch_mode_stack
+
+from compressor.core.modes import DispatchMode
 
 __all__ = ["Following", "positions_like"]
 
 
-class Following(TorchDispatchMode):
+class Following(DispatchMode):
     """A mode that compares a forward with what the user wrote: what patches compute is none of it."""
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Mask", "UnitArray", "free", "gone", "grids", "sites"]
+__all__ = ["Mask", "Removal", "UnitArray", "free", "gone", "grids", "sites"]
 
 UnitArray = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -25,6 +25,31 @@ def gone(units: UnitArray, padded: Mask) -> Mask:
     """
     flags = padded[units]
     return np.asarray(flags if flags.ndim == 1 else flags.any(0))
+
+
+class Removal:
+    """What stays of arrays of units once those flagged in `removed` [n_units] are gone.
+
+    Axes share arrays, so an answer is kept with the array that it was given for.
+
+    >>> Removal(np.array([True, False])).kept(np.array([0, 1, -1, 0]))
+    array([1, 2])
+    """
+
+    def __init__(self, removed: Mask) -> None:
+        self.padded = np.append(removed, False)  # so that PINNED (-1) reads False
+        self._kept: dict[int, tuple[UnitArray, npt.NDArray[np.int64]]] = {}
+
+    def kept(self, units: UnitArray) -> npt.NDArray[np.int64]:
+        """The positions that stay."""
+        known = self._kept.get(id(units))
+        if known is None:
+            known = self._kept[id(units)] = units, np.flatnonzero(~gone(units, self.padded))
+        return known[1]
+
+    def count(self, units: UnitArray) -> int:
+        """How many positions stay."""
+        return len(self.kept(units))
 
 
 def free(units: UnitArray) -> Mask:

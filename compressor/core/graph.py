@@ -17,7 +17,7 @@ import numpy.typing as npt
 from torch import nn
 
 from compressor.core.alone import alone
-from compressor.core.channels import Mask, UnitArray, free, gone, sites
+from compressor.core.channels import Mask, Removal, UnitArray, free, gone, sites
 from compressor.core.plan import Cut, Patch, PatchValue, Plan, Role, Signature, Size, SizeValue
 from compressor.core.tape import Tape
 from compressor.errors import InputError, PlanError
@@ -271,25 +271,28 @@ class Graph:
             counts = {int(removed[cell].sum()) for cell in group.cells}
             if len(counts) > 1:
                 raise PlanError(f"{group}: every cell must lose equally many units, got {sorted(counts)}")
-        padded = np.append(removed, False)  # so that PINNED (-1) reads False
+        removal = Removal(removed)
+        keeps: dict[int, tuple[int, ...]] = {}
         cuts = []
         for axis in self.axes:
-            away = gone(axis.units, padded)
-            if away.all():
+            count = removal.count(axis.units)
+            if not count:
                 raise PlanError(f"{axis.tensor!r} axis {axis.axis} would keep no channel at all")
-            if away.any():
-                keep = tuple(np.flatnonzero(~away).tolist())
+            if count < axis.size:
+                keep = keeps.get(id(axis.units))
+                if keep is None:
+                    keep = keeps[id(axis.units)] = tuple(removal.kept(axis.units).tolist())
                 cuts.append(Cut(axis.tensor, axis.axis, axis.size, keep, axis.role, axis.blocks))
-        patches = [rule.patch(padded) for rule in self.patch_rules] if cuts else []
+        patches = [rule.patch(removal.padded) for rule in self.patch_rules] if cuts else []
         needed = tuple(patch for patch in patches if patch is not None)
-        return Plan(tuple(cuts), self._sizes(padded), self.signature, note, needed)
+        return Plan(tuple(cuts), self._sizes(removal), self.signature, note, needed)
 
-    def _sizes(self, padded: Mask) -> tuple[Size, ...]:
+    def _sizes(self, removal: Removal) -> tuple[Size, ...]:
         old = self._present_sizes()
         changed = dict(old)
         for rule in self.size_rules:
             key = (rule.module, rule.attribute)
-            kept = int((~gone(rule.units, padded)).sum()) // rule.divisor
+            kept = removal.count(rule.units) // rule.divisor
             current = changed[key]
             if rule.item is None:
                 changed[key] = kept

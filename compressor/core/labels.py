@@ -118,7 +118,10 @@ class LabelSpace:
 
     def axis(self, origin: Origin, size: int) -> tuple[Ids, ...]:
         """New labels [size] for each factor of an axis; one factor unless `factors` says more."""
-        columns = self.factors.get(origin) or (np.arange(size),)
+        columns = self.factors.get(origin)
+        if columns is None:
+            self.origins.append((origin, 0, self.count, size))
+            return (self.new(size),)
         found = []
         for position, column in enumerate(columns):
             values = int(column.max()) + 1
@@ -130,7 +133,8 @@ class LabelSpace:
     def parameter_axis(self, tensor: str, axis: int, size: int, blocks: int = 1) -> tuple[Ids, ...]:
         """New labels [size] for each factor of one axis of a parameter."""
         factors = self.axis((tensor, axis), size)
-        self.axes.append(ParameterAxis(tensor, axis, np.stack(factors), blocks))
+        ids = factors[0][None] if len(factors) == 1 else np.stack(factors)
+        self.axes.append(ParameterAxis(tensor, axis, ids, blocks))
         return factors
 
     def merge(self, a: Ids, b: Ids, reason: str) -> None:

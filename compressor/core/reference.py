@@ -14,23 +14,23 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from compressor.core.channels import Mask, UnitArray, gone
 from compressor.core.graph import Restriction
+from compressor.core.modes import DispatchMode
 from compressor.core.tape import Tape, plain_kernels
 
 __all__ = ["Doubling", "Restricted", "call_in_double", "kept_positions", "plainly", "take"]
 
 
-class Doubling(TorchDispatchMode):
+class Doubling(DispatchMode):
     """Casts written into a forward (`x.float()`) stay in float64 while a model is verified.
 
     `watch(operator, result)` is told every result.
     """
 
     def __init__(self, watch: Callable[[Any, Any], None] | None = None) -> None:
-        super().__init__()  # type: ignore[no-untyped-call] # torch leaves it untyped
+        super().__init__()
         self._watch = watch
 
     def __torch_dispatch__(

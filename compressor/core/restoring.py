@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from compressor.core.alone import alone
+from compressor.core.modes import DispatchMode
 
 __all__ = ["Contents", "modes_kept", "restored", "undisturbed"]
 
@@ -216,11 +216,11 @@ class Contents:
         self._saved.clear()
 
 
-class _Watching(TorchDispatchMode):
+class _Watching(DispatchMode):
     """Announces every operator to a `Contents`."""
 
     def __init__(self, contents: Contents) -> None:
-        super().__init__()  # type: ignore[no-untyped-call] # torch leaves it untyped
+        super().__init__()
         self._contents = contents
 
     def __torch_dispatch__(

@@ -113,7 +113,7 @@ class Walk(Following):
     """One forward beside one tape under one removal; `trips` holds what did not follow."""
 
     def __init__(self, tape: Tape, number: int, sizes: Sizes, padded: Mask, *, real: bool) -> None:
-        super().__init__()  # type: ignore[no-untyped-call] # torch leaves it untyped
+        super().__init__()
         self._real, self._paused = real, False
         self._tape, self._number, self._sizes, self._padded = tape, number, sizes, padded
         self._steps = steps(tape)

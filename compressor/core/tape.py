@@ -263,7 +263,7 @@ class _Recorder(Following):
     """Writes operators down while they run, naming tensors by identity."""
 
     def __init__(self, model: nn.Module) -> None:
-        super().__init__()  # type: ignore[no-untyped-call] # torch leaves it untyped
+        super().__init__()
         self.ops: list[Op] = []
         self.values: list[TensorMeta] = []
         self.by_name: dict[str, int] = {}

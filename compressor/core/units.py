@@ -17,6 +17,7 @@ import numpy.typing as npt
 from compressor.core.channels import free
 from compressor.core.graph import PINNED, Axis, Group, UnitArray
 from compressor.core.labels import Ids, LabelSpace
+from compressor.core.plan import Role
 
 __all__ = ["Units", "find_units"]
 
@@ -61,8 +62,8 @@ def _pins(space: LabelSpace, classes: Ids) -> tuple[Flags, dict[int, str]]:
     for ids, reason in space.pins:
         _pin(classes[ids], reason, pinned, why)
     on_parameter = np.zeros(space.count + 1, dtype=bool)
-    for axis in space.axes:
-        on_parameter[classes[axis.ids[axis.ids >= 0]]] = True
+    labels = np.concatenate([axis.ids.ravel() for axis in space.axes] or [classes[:0]])
+    on_parameter[classes[labels[labels >= 0]]] = True
     pinned |= ~on_parameter
     return pinned, why
 
@@ -77,19 +78,25 @@ def _pin(roots: Ids, reason: str, pinned: Flags, why: dict[int, str]) -> bool:
 
 
 def _axes(space: LabelSpace, of_label: UnitArray) -> tuple[Axis, ...]:
-    read = np.zeros(space.count, dtype=bool)
+    read = np.zeros(space.count + 2, dtype=bool)  # so that OPAQUE and NEUTRAL read False
     for ids in space.readers:
         read[ids] = True
     axes = []
+    known: dict[tuple[tuple[int, ...], bytes], UnitArray] = {}
     for axis in space.axes:
-        role = "reader" if read[axis.ids[axis.ids >= 0]].any() else "writer"
-        axes.append(Axis(axis.tensor, axis.axis, _factors(of_label[axis.ids]), role, axis.blocks))  # type: ignore[arg-type]
+        units = _factors(of_label[axis.ids])
+        # Most axes hold what others hold (a norm's four vectors, the layer behind) and share it, so that
+        # whoever asks something of the units of every axis need not ask again.
+        units = known.setdefault((units.shape, units.tobytes()), units)
+        role: Role = "reader" if read[axis.ids].any() else "writer"
+        axes.append(Axis(axis.tensor, axis.axis, units, role, axis.blocks))
     return tuple(axes)
 
 
 def _factors(units: UnitArray) -> UnitArray:
     """Units [factors, size] without factors that nothing can take away; [size] where one is left."""
-    rows = [row for row in units if (row >= 0).any()] or [units[0]]
+    rows = [row for row in units if (row >= 0).any()] if len(units) > 1 else []
+    rows = rows or [units[0]]
     return rows[0] if len(rows) == 1 else np.stack(rows)
 
 
@@ -98,7 +105,10 @@ def _reasons(
 ) -> dict[tuple[str, int], tuple[str, ...]]:
     """Why channels of each axis are pinned: every distinct reason once, in order."""
     reasons: dict[tuple[str, int], tuple[str, ...]] = {}
+    whole = {id(units) for units, _ in _shared(axes) if free(units).all()}
     for known, axis in zip(space.axes, axes, strict=True):
+        if len(known.ids) == 1 and id(axis.units) in whole:
+            continue
         held = classes[known.ids[:, ~free(axis.units)]]
         if len(known.ids) > 1 and axis.units.ndim == 1:
             # Heads that are fixed are worth a word also where their dims can go.
@@ -315,14 +325,21 @@ def _groups(
 def _signatures(axes: tuple[Axis, ...], count: int) -> npt.NDArray[np.uint64]:
     """A number for each unit that two units share when they sit in the same axes equally often."""
     generator = np.random.default_rng(0)
-    rows = [row for axis in axes for row in np.atleast_2d(axis.units)]
-    weights = generator.integers(1, 2**63, size=len(rows), dtype=np.uint64)
+    factors = max((len(axis.units) for axis in axes if axis.units.ndim > 1), default=1)
+    weights = generator.integers(1, 2**63, size=(len(axes), factors), dtype=np.uint64)
     total = np.zeros(count, dtype=np.uint64)
-    for weight, row in zip(weights, rows, strict=True):
-        own = row[row >= 0]
-        if own.size:
-            total += np.bincount(own, minlength=count).astype(np.uint64) * weight
+    for units, positions in _shared(axes):
+        for row, weight in zip(np.atleast_2d(units), weights[positions].sum(0), strict=False):
+            np.add.at(total, row[row >= 0], weight)
     return total
+
+
+def _shared(axes: tuple[Axis, ...]) -> list[tuple[UnitArray, list[int]]]:
+    """Each array of units once, with the positions of the axes that hold it."""
+    found: dict[int, tuple[UnitArray, list[int]]] = {}
+    for position, axis in enumerate(axes):
+        found.setdefault(id(axis.units), (axis.units, []))[1].append(position)
+    return list(found.values())
 
 
 def _homes(axes: tuple[Axis, ...], count: int) -> UnitArray:
@@ -330,7 +347,7 @@ def _homes(axes: tuple[Axis, ...], count: int) -> UnitArray:
     tensors = Counter(axis.tensor for axis in axes)
     rank = [(axis.role == "reader", tensors[axis.tensor] == 1, i) for i, axis in enumerate(axes)]
     homes = np.zeros(count, dtype=np.int64)
-    for *_, position in sorted(rank, reverse=True):
+    for *_, position in sorted((min(rank[i] for i in held) for _, held in _shared(axes)), reverse=True):
         units = axes[position].units
         homes[units[units >= 0]] = position
     return homes

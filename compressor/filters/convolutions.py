@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from compressor.core.batch_norms import BATCH_NORMS, CONVOLUTIONS, sole_norms
+from compressor.core.modes import DispatchMode
 from compressor.core.tape import Op, Tape, record, references
 from compressor.errors import CaptureError, CompressorError, ModelError
 
@@ -87,14 +87,14 @@ def convolutions_of(
     )
 
 
-class _Operands(TorchDispatchMode):
+class _Operands(DispatchMode):
     """Keeps what convolutions and norms compute with, never their inputs.
 
     The recorder lies above and hands every operator that it has written down to this mode.
     """
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call] # torch leaves it untyped
+        super().__init__()
         self.operands: list[tuple[Any, ...]] = []
 
     def __torch_dispatch__(
