@@ -57,6 +57,7 @@ STACK: tuple[tuple[str, ...], ...] = (
     ("core.labels", "core.picks", "core.pieces", "core.specialised"),
     ("core.batch_norms",),
     ("core.tape",),
+    ("core.subject",),
     ("core.aside", "core.calls", "core.nested", "core.recurrent", "core.restoring"),
     ("core.alone", "core.modes"),
     ("core.channels", "core.plan"),  # the value everyone passes around: any layer may import it

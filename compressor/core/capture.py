@@ -23,8 +23,10 @@ from compressor.core.pieces import with_loose_pieces
 from compressor.core.plan import Signature
 from compressor.core.recurrent_sizes import recurrent_sizes
 from compressor.core.rehearsal import read
+from compressor.core.restoring import Held
 from compressor.core.sizes import Sizes
 from compressor.core.specialised import branching_modules
+from compressor.core.subject import Subject
 from compressor.core.surgery import signature_of
 from compressor.core.tape import Ref, Tape, named_tensors, record
 from compressor.core.units import Units
@@ -71,14 +73,14 @@ def _no_collection() -> Iterator[None]:
 
 
 def _capture(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Graph:
-    tapes = _record(model, args, kwargs)
-
+    before = Held(model)
+    tapes = _record(model, args, kwargs, before)
     signature = signature_of(model)
 
     def build(coupling: Coupling, units: Units) -> Graph:
         return _graph(model, args, kwargs, tapes, signature, coupling, units)
 
-    return read(model, args, kwargs, tapes, build)
+    return read(Subject(model, args, kwargs, before), tapes, build)
 
 
 # -- checks --------------------------------------------------------------------------------------
@@ -169,9 +171,11 @@ def _check_inputs(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, An
 # -- recording -----------------------------------------------------------------------------------
 
 
-def _record(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tape, ...]:
+def _record(
+    model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], before: Held
+) -> tuple[Tape, ...]:
     try:
-        tape = with_loose_pieces(record(model, args, kwargs))
+        tape = with_loose_pieces(record(model, args, kwargs, before=before))
     except CaptureError:
         raise
     except Exception as error:
@@ -187,7 +191,7 @@ def _record(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) ->
     if not missing:
         return (tape,)
     try:
-        training = with_loose_pieces(record(model, args, kwargs, training=True))
+        training = with_loose_pieces(record(model, args, kwargs, training=True, before=before))
     except Exception as error:
         warnings.warn(
             f"{len(missing)} parameters ({', '.join(missing[:3])}, …) are not used in eval mode, and the "

@@ -18,6 +18,7 @@ from torch.nn.modules.conv import _ConvNd
 __all__ = ["copy_module"]
 
 _ATOMS = (int, float, complex, bool, str, bytes, type(None), type)
+_ATOM_KINDS = frozenset(_ATOMS)
 _SPECIAL = (
     *("__deepcopy__", "__reduce__", "__reduce_ex__", "__getstate__", "__setstate__", "__slots__"),
     *("__getnewargs__", "__getnewargs_ex__"),
@@ -34,9 +35,10 @@ def copy_module(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
     new = type(module).__new__(type(module))
     memo[id(module)] = new
     # deepcopy keeps the originals alive while their ids are in the memo; here the caller does.
+    held = vars(new)
     for name, value in vars(module).items():
         # What `module.compile()` made runs the original; torch's own copies lack it too.
-        vars(new)[name] = None if name == "_compiled_call_impl" else _copy(value, memo)
+        held[name] = None if name == "_compiled_call_impl" else _copy(value, memo)
     return new
 
 
@@ -48,19 +50,21 @@ def _is_plain(kind: type) -> bool:
 
 
 def _copy(value: Any, memo: dict[int, Any]) -> Any:
-    if isinstance(value, _ATOMS):
+    kind = type(value)
+    if kind in _ATOM_KINDS:
         return value
     if id(value) in memo:
         return memo[id(value)]
-    if isinstance(value, nn.Module):
-        return copy_module(value, memo)
-    if type(value) in (dict, OrderedDict):
-        new = type(value)()
-        memo[id(value)] = new
+    if kind is dict or kind is OrderedDict:
+        memo[id(value)] = new = kind()
         for key, entry in value.items():
             new[key if isinstance(key, _ATOMS) else copy.deepcopy(key, memo)] = _copy(entry, memo)
         return new
-    if type(value) in (tuple, list, set) and all(isinstance(entry, _ATOMS) for entry in value):
-        memo[id(value)] = new = value if type(value) is tuple else type(value)(value)
+    if isinstance(value, nn.Module):
+        return copy_module(value, memo)
+    if isinstance(value, _ATOMS):
+        return value
+    if kind in (tuple, list, set) and all(isinstance(entry, _ATOMS) for entry in value):
+        memo[id(value)] = new = value if kind is tuple else kind(value)
         return new
     return copy.deepcopy(value, memo)

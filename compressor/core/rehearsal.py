@@ -12,12 +12,10 @@ removal is known to run.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-from torch import nn
 
 from compressor.core.channels import Mask
 from compressor.core.coupling import PIN_ALL, Coupling, couple
@@ -26,6 +24,7 @@ from compressor.core.graph import PINNED, Graph
 from compressor.core.remedies import MOST_COMBINATIONS, attributes_for, likewise, patches_for
 from compressor.core.sizes import Sizes
 from compressor.core.stand_in import Trip
+from compressor.core.subject import Subject
 from compressor.core.tape import Tape
 from compressor.core.trial import Trial
 from compressor.core.units import Units, find_units
@@ -38,13 +37,7 @@ log = logging.getLogger(__name__)
 _LIKELY = 8
 
 
-def read(
-    model: nn.Module,
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any],
-    tapes: Sequence[Tape],
-    build: Callable[[Coupling, Units], Graph],
-) -> Graph:
+def read(subject: Subject, tapes: Sequence[Tape], build: Callable[[Coupling, Units], Graph]) -> Graph:
     """The graph of a reading that trials confirmed: couple the tapes, rehearse, correct, until all run.
 
     `build(coupling, units)` makes the Graph of the current reading.
@@ -58,7 +51,7 @@ def read(
             coupling.space.pin_factor(held.tensor, held.axis, held.factor, held.channels, held.reason)
         _tie(state, tapes, coupling)
         units = find_units(coupling.space)
-        trial = Trial(model, args, kwargs, tapes, coupling, units, build(coupling, units), state)
+        trial = Trial(subject, tapes, coupling, units, build(coupling, units), state)
         loose = list(trial.loose_picks())
         if loose:
             state.choices.update(dict.fromkeys(loose, "pin"))
@@ -73,9 +66,9 @@ def read(
         else:
             return rules.of(trial.graph)
     raise CaptureError(
-        f"{type(model).__name__}: its forward could not be followed for a pruned copy; the last operator "
-        f"that tripped was {trips[0] if trips else None}. Please report the model, or ignore the layers "
-        f"around it"
+        f"{type(subject.model).__name__}: its forward could not be followed for a pruned copy; the last "
+        f"operator that tripped was {trips[0] if trips else None}. Please report the model, or ignore the "
+        f"layers around it"
     )
 
 

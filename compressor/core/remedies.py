@@ -59,7 +59,7 @@ def attributes_for(
 
 def likewise(trial: Trial, found: Mapping[Place, Attributes]) -> dict[Place, Attributes]:
     """The same attributes of modules of the same class, at the same operators of theirs."""
-    modules = dict(trial.model.named_modules())
+    modules = dict(trial.subject.model.named_modules())
     more: dict[Place, Attributes] = {}
     for (tape, index), attributes in found.items():
         ops: dict[str, list[int]] = {}
@@ -112,7 +112,7 @@ def _combinations(
 
 def _candidates(trial: Trial, op: Op, number: Number, which: int) -> Iterator[Attribute]:
     """Whole numbers of that value in the running module and those around it, nearest first."""
-    modules = dict(trial.model.named_modules())
+    modules = dict(trial.subject.model.named_modules())
     known = {(r.module, r.attribute, r.item) for r in trial.graph.size_rules}
     path = op.module
     while True:

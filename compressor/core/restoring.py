@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from compressor.core.alone import alone
 from compressor.core.modes import DispatchMode
 
-__all__ = ["Contents", "modes_kept", "restored", "undisturbed"]
+__all__ = ["Contents", "Held", "modes_kept", "restored", "undisturbed"]
 
 
 @contextmanager
@@ -60,25 +60,8 @@ def restored(model: nn.Module, *, training: bool) -> Iterator[Contents]:
 
     Who sees every operator anyway announces each to the `Contents`, who does not has it keep some tensors.
     """
-    with alone():
-        before = _Held(model)
-        with _as_before(before):
-            before.set_mode(training)
-            yield before.contents
-
-
-@contextmanager
-def _as_before(before: _Held) -> Iterator[None]:
-    """Within, the host's random state is a copy; at the end it and the model are as they were."""
-    devices = {t.device.index or 0 for t in before.tensors if t.device.type == "cuda"}
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - forwards draw from it
-    try:
-        with torch.random.fork_rng(devices=sorted(devices)), _uncompiled():
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)  # noqa: NPY002
-        before.restore()
+    with alone(), Held(model).running(training=training) as contents:
+        yield contents
 
 
 def _uncompiled() -> AbstractContextManager[Any]:
@@ -89,15 +72,16 @@ def _uncompiled() -> AbstractContextManager[Any]:
     return nullcontext() if stance is None or "torch._dynamo" not in sys.modules else stance("force_eager")
 
 
-class _Held:
-    """All that a model's modules hold, by reference; `contents` guards what is in the tensors."""
+class Held:
+    """All that a model's modules hold, by reference, taken down once for any number of runs."""
 
     def __init__(self, model: nn.Module) -> None:
+        self.modules = list(model.modules())
         self._modules: list[tuple[nn.Module, bool, dict[str, Any]]] = []
         self._empty: list[Any] = []
         self._filled: list[tuple[Any, Any]] = []
         found: dict[int, Tensor] = {}
-        for module in model.modules():
+        for module in self.modules:
             held = vars(module).copy()
             self._modules.append((module, module.training, held))
             for value in held.values():
@@ -109,20 +93,38 @@ class _Held:
                         self._empty.append(value)
                 elif isinstance(value, Tensor):
                     found[id(value)] = value
-        # A tensor on the meta device has no contents: such a model is a passing disguise.
-        self.tensors = [t for t in found.values() if t.device.type != "meta"]
         # What is computed (the weight that an old-style weight norm leaves) has no gradient of its own.
-        self._views = [(t, t.detach(), t.requires_grad, t.grad if t.is_leaf else None) for t in self.tensors]
-        self.contents = Contents([view for _, view, _, _ in self._views])
+        self._views = [
+            (t, t.detach(), t.requires_grad, t.grad if t.is_leaf else None) for t in found.values()
+        ]
 
-    def set_mode(self, training: bool) -> None:
+    @contextmanager
+    def running(self, *, training: bool) -> Iterator[Contents]:
+        """Within, the model is in eval or training mode and may be run; at the end all is as it was.
+
+        For one who has his turn (`core.alone`), and says what is about to be written as in `restored`.
+        """
+        contents = Contents([view for _, view, _, _ in self._views])
+        devices = {t.device.index or 0 for t, *_ in self._views if t.device.type == "cuda"}
+        python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - forwards draw from it
+        try:
+            with torch.random.fork_rng(devices=sorted(devices)), _uncompiled():
+                self._set_mode(training)
+                yield contents
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)  # noqa: NPY002
+            contents.restore()
+            self._restore()
+
+    def _set_mode(self, training: bool) -> None:
         """Put every module in training or eval mode, without its own `train` being asked."""
         for module, mode, _ in self._modules:
             if mode is not training:
                 module.training = training
 
-    def restore(self) -> None:
-        """Put everything back."""
+    def _restore(self) -> None:
+        """Put back what modules hold, and what is said of tensors."""
         for module, mode, held in self._modules:
             now = vars(module)
             now.update(held)
@@ -136,7 +138,6 @@ class _Held:
                 container.clear()
         for container, copy in self._filled:
             _refill(container, copy)
-        self.contents.restore()
         for tensor, view, requires_grad, grad in self._views:
             if not tensor.is_leaf:
                 continue

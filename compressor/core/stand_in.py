@@ -25,11 +25,12 @@ from compressor.core.nested import with_tensors
 from compressor.core.pick_rules import picks_as_expected
 from compressor.core.plan import Plan
 from compressor.core.recurrent import relisted
+from compressor.core.restoring import Contents
 from compressor.core.sizes import Mask, Sizes, actual, kind_of, numbers_of, scalars_of, steps
 from compressor.core.surgery import set_sizes
-from compressor.core.tape import Op, Ref, Tape, conditions, named_tensors, references
+from compressor.core.tape import Op, Ref, Tape, named_tensors, references
 
-__all__ = ["Trip", "Walk", "disguised", "walk", "without_numbers"]
+__all__ = ["Trip", "Walk", "disguise", "walk", "without_numbers"]
 
 # Operators without size arguments, or whose size arguments `Sizes.arguments` compares.
 _ANSWERED = frozenset(
@@ -88,17 +89,19 @@ def walk(
     number: int,
     sizes: Sizes,
     padded: Mask,
+    contents: Contents,
     *,
     real: bool = False,
 ) -> tuple[list[Trip], Exception | None]:
     """Every trip of one forward, and what stopped it (None where it came to its end).
 
-    With `real` every operator is run: some need numbers, and a meta tensor has none.
+    `contents` is told of operators that run. With `real` every operator is: some need numbers, and a meta
+    tensor has none.
     """
     steps_of = Walk(tape, number, sizes, padded, real=real)
     args, kwargs = with_tensors(torch.clone, (args, kwargs))
     try:
-        with conditions(model, training=tape.training) as contents, steps_of.announcing(contents.announce):
+        with steps_of.announcing(contents.announce):
             model(*args, **kwargs)
     except _Strayed as error:
         return steps_of.trips, error
@@ -396,11 +399,10 @@ def without_numbers(tree: Any) -> Any:
     return with_tensors(convert, tree)
 
 
-@contextmanager
-def disguised(model: nn.Module, plan: Plan) -> Iterator[None]:
-    """Within, the model's tensors are meta tensors of the plan's shapes and its sizes are changed.
+def disguise(model: nn.Module, plan: Plan) -> None:
+    """Put meta tensors of the plan's shapes in place of the model's tensors, and change its sizes.
 
-    Everything its modules hold is put back at the end, also what a forward assigned meanwhile.
+    For a while: a `Held` gives everything back that its modules held.
     """
     shapes = dict(plan.result.tensors)
     meta: dict[int, Tensor] = {}
@@ -413,25 +415,11 @@ def disguised(model: nn.Module, plan: Plan) -> Iterator[None]:
             # torch takes another way through a product with a weight that is trained.
             empty = nn.Parameter(empty, tensor.requires_grad)
         meta[id(tensor)] = empty
-    modules = list(model.modules())
-    before = [
-        (module, dict(vars(module)), dict(module._parameters), dict(module._buffers)) for module in modules
-    ]
-    try:
-        for module in modules:
-            for held in (vars(module)["_parameters"], vars(module)["_buffers"]):
-                for key, own in held.items():
-                    if own is not None:
-                        held[key] = meta[id(own)]
-            if isinstance(module, nn.RNNBase):
-                vars(module).update(relisted(module, meta))
-        set_sizes(model, plan.sizes)
-        yield
-    finally:
-        for module, attributes, parameters, buffers in before:
-            vars(module).clear()
-            vars(module).update(attributes)
-            module._parameters.clear()
-            module._parameters.update(parameters)
-            module._buffers.clear()
-            module._buffers.update(buffers)
+    for module in model.modules():
+        for held in (vars(module)["_parameters"], vars(module)["_buffers"]):
+            for key, own in held.items():
+                if own is not None:
+                    held[key] = meta[id(own)]
+        if isinstance(module, nn.RNNBase):
+            vars(module).update(relisted(module, meta))
+    set_sizes(model, plan.sizes)

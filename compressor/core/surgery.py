@@ -11,6 +11,7 @@ from itertools import accumulate
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -164,7 +165,8 @@ def cut_tensor(tensor: Tensor, cuts: tuple[Cut, ...]) -> Tensor:
 
 
 def _take(tensor: Tensor, cut: Cut) -> Tensor:
-    keep = torch.tensor(cut.keep, device=tensor.device)
+    # Through NumPy: torch looks at every number of a tuple several times.
+    keep = torch.from_numpy(np.array(cut.keep, dtype=np.int64)).to(tensor.device)
     if cut.blocks == 1:
         return tensor.index_select(cut.axis, keep)
     width = cut.size // cut.blocks

@@ -21,11 +21,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree
 
+from compressor.core.alone import alone
 from compressor.core.aside import Following
 from compressor.core.calls import Call, Calls, has_hooks
 from compressor.core.nested import output_tensors, outside_of_torch, with_tensors
 from compressor.core.recurrent import RECURRENT, cells_of
-from compressor.core.restoring import Contents, restored, undisturbed
+from compressor.core.restoring import Contents, Held, undisturbed
 from compressor.errors import CaptureError
 
 __all__ = [
@@ -151,14 +152,22 @@ def named_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def record(
-    model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], *, training: bool = False
+    model: nn.Module,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    *,
+    training: bool = False,
+    before: Held | None = None,
 ) -> Tape:
     """The tape of `model(*args, **kwargs)`, run without gradients and in eval (or training) mode.
 
-    Raises CaptureError where it returns anything whose channels could not be seen to be outputs.
+    `before` is what the model holds, where that was taken down. Raises CaptureError where it returns
+    anything whose channels could not be seen to be outputs.
     """
     recorder = _Recorder(model)
-    result = _run(recorder, model, args, kwargs, training=training)
+    with conditions(model, training=training, before=before) as contents:
+        recorder.contents = contents
+        result = _run(recorder, model, args, kwargs)
     outputs = tuple(recorder.find(leaf) for leaf in output_tensors(result))
     strange = outside_of_torch(result)
     if strange or not outputs:
@@ -171,36 +180,32 @@ def record(
     return recorder.tape(outputs, training=training)
 
 
-def _run(
-    recorder: _Recorder,
-    model: nn.Module,
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any],
-    *,
-    training: bool,
-) -> Any:
+def _run(recorder: _Recorder, model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     # A forward that writes into its inputs must not reach the user's.
     args, kwargs = with_tensors(torch.clone, (args, kwargs))
     for leaf in output_tensors((args, kwargs)):
         recorder.remember(leaf)
     recorder.inputs = tuple(recorder.find(leaf) for leaf in output_tensors((args, kwargs)))
-    with ExitStack() as stack:
-        recorder.contents = stack.enter_context(conditions(model, training=training))
-        stack.enter_context(recorder.following_modules())
-        stack.enter_context(recorder.calls)
-        stack.enter_context(recorder)
+    with recorder.following_modules(), recorder.calls, recorder:
         return model(*args, **kwargs)
 
 
 @contextmanager
-def conditions(model: nn.Module, *, training: bool) -> Iterator[Contents]:
-    """What a recording runs under: no gradients, plain kernels, and a model that is the same at the end."""
-    is_recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
-    with restored(model, training=training) as contents, ExitStack() as stack:
-        stack.enter_context(torch.no_grad())
-        stack.enter_context(plain_kernels(is_recurrent=is_recurrent))
-        stack.enter_context(_casting_anew())
-        yield contents
+def conditions(model: nn.Module, *, training: bool, before: Held | None = None) -> Iterator[Contents]:
+    """What a recording runs under: no gradients, plain kernels, and a model that is the same at the end.
+
+    That is, as it is now, or as it was when `before` was taken down.
+    """
+    with alone():
+        held = Held(model) if before is None else before
+        is_recurrent = any(isinstance(module, nn.RNNBase) for module in held.modules)
+        with (
+            held.running(training=training) as contents,
+            torch.no_grad(),
+            plain_kernels(is_recurrent=is_recurrent),
+            _casting_anew(),
+        ):
+            yield contents
 
 
 @contextmanager

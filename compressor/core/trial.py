@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from torch import nn
@@ -28,9 +27,10 @@ from compressor.core.picks import PICKING
 from compressor.core.plan import Plan
 from compressor.core.removals import Rival, can_refute, removals
 from compressor.core.sizes import Number, Sizes
-from compressor.core.stand_in import Trip, disguised, walk, without_numbers
+from compressor.core.stand_in import Trip, disguise, walk, without_numbers
+from compressor.core.subject import Subject
 from compressor.core.surgery import cut_copy, cut_tensor, set_sizes
-from compressor.core.tape import Tape
+from compressor.core.tape import Tape, conditions
 from compressor.core.units import Units
 
 __all__ = ["Trial"]
@@ -43,9 +43,7 @@ _TURNING = "forward takes another way once one is left"
 class Trial:
     """One reading of the tapes under trial."""
 
-    model: nn.Module
-    args: Sequence[Any]
-    kwargs: Mapping[str, Any]
+    subject: Subject
     tapes: Sequence[Tape]
     coupling: Coupling
     units: Units
@@ -78,18 +76,25 @@ class Trial:
 
     def _walk(self, number: int, plan: Plan, removed: Mask) -> list[Trip]:
         tape, sizes, padded = self.tapes[number], self.sizes[number], np.append(removed, False)
+        model, args, kwargs = self.subject.model, self.subject.args, self.subject.kwargs
         if number not in self.state.real and self._runs_alike():
-            with disguised(self.model, plan), patched(self.model, plan.patches):
-                args, kwargs = without_numbers((self.args, self.kwargs))
-                trips, error = walk(self.model, args, kwargs, tape, number, sizes, padded)
+            shapes, named = without_numbers((args, kwargs))
+            with conditions(model, training=tape.training, before=self.subject.before) as contents:
+                disguise(model, plan)
+                with patched(model, plan.patches):
+                    trips, error = walk(model, shapes, named, tape, number, sizes, padded, contents)
             if error is None or trips[-1].place in self.state.failing:
                 return sorted(trips)
             log.debug("a forward on shapes stopped: %s", error)
         # Some operators and branches need real numbers; only a real failure counts.
-        small = cut_copy(self.model, plan.cuts, cut_tensor)
+        small = cut_copy(model, plan.cuts, cut_tensor)
         set_sizes(small, plan.sizes)
-        with sized(small), patched(small, plan.patches):
-            trips, error = walk(small, self.args, self.kwargs, tape, number, sizes, padded, real=True)
+        with (
+            conditions(small, training=tape.training) as contents,
+            sized(small),
+            patched(small, plan.patches),
+        ):
+            trips, error = walk(small, args, kwargs, tape, number, sizes, padded, contents, real=True)
         if error is None:
             self.state.real.add(number)
         else:
@@ -105,7 +110,7 @@ class Trial:
 
         A recurrent layer multiplies its input with its weights at once on the CPU, else step by step.
         """
-        recurrent = (module for module in self.model.modules() if isinstance(module, nn.RNNBase))
+        recurrent = (module for module in self.subject.before.modules if isinstance(module, nn.RNNBase))
         return not any(p.device.type == "cpu" for module in recurrent for p in module.parameters())
 
     # -- removals --------------------------------------------------------------------------------
@@ -268,7 +273,7 @@ class Trial:
         """Picks that no rule can be given: of random positions, or one call that picks from several."""
         rules = list(self._pick_rules())
         loose = self._shared_calls({place for place, _, _ in rules}, {key[:3] for _, key, _ in rules})
-        modules = dict(self.model.named_modules())
+        modules = dict(self.subject.model.named_modules())
         for (tape, index), key, rule in rules:
             fixed = self.picks[key]
             alike = rule.old == fixed.old and len(rule.units) == len(fixed.units)
