@@ -54,10 +54,9 @@ STACK: tuple[tuple[str, ...], ...] = (
     ("core.coupling",),
     ("core.factors",),
     ("core.rules.*",),
-    ("core.labels", "core.picks", "core.pieces", "core.specialised"),
+    ("core.labels", "core.picks", "core.pieces", "core.specialised", "core.subject"),
     ("core.batch_norms",),
     ("core.tape",),
-    ("core.subject",),
     ("core.aside", "core.calls", "core.nested", "core.recurrent", "core.restoring"),
     ("core.alone", "core.modes"),
     ("core.channels", "core.plan"),  # the value everyone passes around: any layer may import it

@@ -5,8 +5,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
+from functools import cached_property
 from itertools import accumulate
 
+import numpy as np
 from torch import Tensor, nn
 
 from compressor.core.graph import Graph
@@ -26,10 +28,17 @@ class Layers:
     """
 
     def __init__(self, graph: Graph) -> None:
+        self._graph = graph
         self._model = graph.model
-        self._names = _names_of(graph)
-        self._canonical = {id(tensor): name for name, tensor in _tensors(graph.model)}
         self._writers = _writers_of(graph)
+
+    @cached_property
+    def _names(self) -> Mapping[str, set[str]]:
+        return _names_of(self._graph)
+
+    @cached_property
+    def _canonical(self) -> dict[int, str]:
+        return {id(tensor): name for name, tensor in _tensors(self._model)}
 
     def groups_of(self, option: str, target: Target) -> list[int]:
         """The groups that `target` writes; raises BudgetError where it matches nothing."""
@@ -111,8 +120,11 @@ def _places(name: str) -> Iterable[str]:
 
 def _writers_of(graph: Graph) -> list[set[str]]:
     writers: list[set[str]] = [{group.name} for group in graph.groups]
+    groups: dict[int, list[int]] = {}  # of each array of units, which axes share
     for axis in graph.axes:
         if axis.role == "writer":
-            for position in set(graph.group_of[axis.sites()[1]].tolist()):
+            if id(axis.units) not in groups:
+                groups[id(axis.units)] = np.unique(graph.group_of[axis.sites()[1]]).tolist()
+            for position in groups[id(axis.units)]:
                 writers[position].add(axis.tensor)
     return writers

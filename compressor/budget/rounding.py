@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from compressor.budget.factors import factors_of
-from compressor.core.graph import PINNED, Graph, UnitArray
+from compressor.core.graph import PINNED, Axis, Graph, UnitArray
 
 __all__ = ["Step", "rounding"]
 
@@ -49,7 +49,8 @@ def rounding(graph: Graph, ignored: Collection[int]) -> tuple[Step, ...]:
     seen: set[int] = set()
     read: dict[int, int] = {}  # the fewest channels of a rank along an axis that is read
     padded = np.append(graph.group_of, PINNED)
-    for axis in graph.axes:
+    homes = {group.name for group in graph.groups}
+    for axis in _telling(graph, homes):
         owners = padded[axis.units]
         if axis.units.ndim > 1:
             for run in _runs(axis.units):
@@ -68,6 +69,19 @@ def rounding(graph: Graph, ignored: Collection[int]) -> tuple[Step, ...]:
                     each = count // graph.groups[group].size
                     read[group] = min(each, read.get(group, each))
     return tuple(_as_read(step, read.get(p, step.channels)) for p, step in enumerate(steps))
+
+
+def _telling(graph: Graph, homes: Collection[str]) -> Iterator[Axis]:
+    """The axes but for those that say nothing new: what groups are not named after, or read once more."""
+    read: set[int] = set()
+    for axis in graph.axes:
+        if axis.units.ndim == 1 and axis.role == "reader":
+            if id(axis.units) in read:  # axes share arrays of units
+                continue
+            read.add(id(axis.units))
+        elif axis.units.ndim == 1 and axis.tensor not in homes:
+            continue
+        yield axis
 
 
 def _as_read(step: Step, channels: int) -> Step:

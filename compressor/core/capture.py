@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from compressor.core.alone import alone
 from compressor.core.attention import sized
@@ -26,11 +25,11 @@ from compressor.core.rehearsal import read
 from compressor.core.restoring import Held
 from compressor.core.sizes import Sizes
 from compressor.core.specialised import branching_modules
-from compressor.core.subject import Subject
+from compressor.core.subject import Subject, check_inputs, check_model
 from compressor.core.surgery import signature_of
-from compressor.core.tape import Ref, Tape, named_tensors, record
+from compressor.core.tape import Ref, Tape, record
 from compressor.core.units import Units
-from compressor.errors import CaptureError, InputError, ModelError, SpecializationWarning
+from compressor.errors import CaptureError, SpecializationWarning
 
 __all__ = ["capture"]
 
@@ -49,8 +48,8 @@ def capture(model: nn.Module, *args: Any, **kwargs: Any) -> Graph:
     Graph(Sequential: 3 operators, 8 units in 1 groups)
     """
     with alone():
-        _check_model(model)
-        _check_inputs(model, args, kwargs)
+        check_model(model)
+        check_inputs(model, args, kwargs)
         # Inference mode hides the operators that others are made of.
         with torch.inference_mode(False), _no_collection(), sized(model):
             return _capture(model, args, kwargs)
@@ -81,91 +80,6 @@ def _capture(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any])
         return _graph(model, args, kwargs, tapes, signature, coupling, units)
 
     return read(Subject(model, args, kwargs, before), tapes, build)
-
-
-# -- checks --------------------------------------------------------------------------------------
-
-
-# By name: who does not use them should not have to import them.
-_DISTRIBUTED = frozenset(("DistributedDataParallel", "FullyShardedDataParallel", "FSDPModule"))
-_CALIBRATING = frozenset(("FakeQuantizeBase", "ObserverBase", "AffineQuantizedObserverBase"))
-
-
-def _check_model(model: nn.Module) -> None:
-    if not isinstance(model, nn.Module):
-        raise InputError(f"capture needs a torch.nn.Module, got {type(model).__name__}")
-    parameters = dict(model.named_parameters())
-    if not parameters:
-        raise ModelError(f"{type(model).__name__} has no parameters, so there is nothing to prune")
-    for module_name, module in model.named_modules():
-        if isinstance(module, torch.jit.ScriptModule):
-            raise ModelError(
-                f"{module_name or 'the model'!r} is a TorchScript module, which cannot be cut; pass the "
-                f"model as it was before torch.jit"
-            )
-        bases = {kind.__name__ for kind in type(module).__mro__}
-        if bases & _DISTRIBUTED:
-            inner = f"{module_name}.module" if module_name else "model.module"
-            raise ModelError(
-                f"{module_name or 'the model'!r} is a {type(module).__name__}, which keeps a plan of its own "
-                f"of who sends which tensor: capture {inner}, and wrap the pruned model anew"
-            )
-        if bases & _CALIBRATING:
-            raise ModelError(
-                f"{module_name!r} is a {type(module).__name__}: the model is being prepared for "
-                f"quantisation. Prune the floating-point model first, then prepare the result"
-            )
-        kind = type(module).__module__
-        is_layer = kind.startswith("torch.") or not list(module.children())
-        if "quantized" in kind and "quantizable" not in kind and is_layer:
-            raise ModelError(
-                f"{module_name!r} is a quantised {type(module).__name__}; prune the floating-point model "
-                f"first, then quantise the result"
-            )
-    for name, tensor in named_tensors(model).items():
-        if nn.parameter.is_lazy(tensor):
-            raise ModelError(
-                f"{name!r} has no shape yet (a lazy module); run the model once on an example input, "
-                f"then capture it"
-            )
-        if is_traceable_wrapper_subclass(tensor):
-            raise ModelError(
-                f"{name!r} is a {type(tensor).__name__} of several tensors (quantised or distributed?), "
-                f"which cannot be cut; prune the model with plain weights first"
-            )
-        if tensor.is_inference():
-            raise ModelError(
-                f"{name!r} was made under torch.inference_mode and cannot be changed; load or build the "
-                f"model outside of it, or assign clones made outside"
-            )
-        if name in parameters and not (tensor.is_floating_point() or tensor.is_complex()):
-            raise ModelError(
-                f"parameter {name!r} is of type {tensor.dtype}; prune the floating-point model, then "
-                f"quantise the result"
-            )
-    devices = {str(t.device) for t in parameters.values()}
-    if "meta" in devices:
-        raise ModelError("the model is on the meta device and has no weights; load them first")
-
-
-def _check_inputs(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-    leaves = output_tensors((args, kwargs))
-    if not leaves:
-        raise InputError(
-            f"capture needs an example of {type(model).__name__}'s inputs, e.g. capture(model, x); got no "
-            f"tensor in them, nor in lists, tuples and dicts among them"
-        )
-    for leaf in leaves:
-        if leaf.numel() == 0:
-            raise InputError(f"an example input has shape {list(leaf.shape)} and no elements")
-    devices = {t.device for t in model.parameters()}
-    if len(devices) == 1:
-        (device,) = devices
-        for leaf in leaves:
-            if leaf.device.type != device.type and leaf.dim() > 0:
-                raise InputError(
-                    f"the model is on {device}, an example input on {leaf.device}; move one with .to(...)"
-                )
 
 
 # -- recording -----------------------------------------------------------------------------------

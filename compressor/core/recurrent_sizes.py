@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from torch import nn
 
 from compressor.core.graph import Axis, SizeRule
-from compressor.core.recurrent import cells_of
+from compressor.core.recurrent import RECURRENT, cells_of
 from compressor.core.tape import named_tensors
 
 __all__ = ["recurrent_sizes"]
@@ -15,10 +15,13 @@ __all__ = ["recurrent_sizes"]
 
 def recurrent_sizes(model: nn.Module, axes: tuple[Axis, ...]) -> tuple[SizeRule, ...]:
     """Size rules for every recurrent layer and cell of the model."""
+    recurrent = [(path, module) for path, module in model.named_modules() if isinstance(module, RECURRENT)]
+    if not recurrent:
+        return ()
     known = {(axis.tensor, axis.axis): axis for axis in axes}
     canonical = {id(tensor): name for name, tensor in named_tensors(model).items()}
     rules: list[SizeRule] = []
-    for path, module in model.named_modules():
+    for path, module in recurrent:
         cells = cells_of(module)
         if cells:
             rules.extend(_Sizes(canonical, known, path, module).rules(*cells[0].places, cells[0].gates))

@@ -105,7 +105,7 @@ class Held:
         For one who has his turn (`core.alone`), and says what is about to be written as in `restored`.
         """
         contents = Contents([view for _, view, _, _ in self._views])
-        devices = {t.device.index or 0 for t, *_ in self._views if t.device.type == "cuda"}
+        devices = {t.device.index or 0 for t, *_ in self._views if t.is_cuda}
         python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - forwards draw from it
         try:
             with torch.random.fork_rng(devices=sorted(devices)), _uncompiled():

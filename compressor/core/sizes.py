@@ -60,6 +60,7 @@ class Sizes:
         self._stacked: dict[tuple[int, ...], UnitArray] = {}
         self._removal: Mask | None = None
         self._kept: dict[int, int] = {}
+        self._shapes: dict[int, tuple[int, ...]] = {}
         # Kernels leave by-products (saved statistics, indices) whose shapes depend on the device.
         self._dead = without_use(tape)
         live = (op for op in tape.ops if op.index not in self._dead)
@@ -82,8 +83,10 @@ class Sizes:
 
     def _find_axes(self, value: int) -> dict[int, UnitArray]:
         known = self._coupling.values[self._number][value]
+        if known is None or not known.layers:
+            return {}
         found: dict[int, list[UnitArray]] = {}
-        for layer in () if known is None else known.layers:
+        for layer in known.layers:
             # One labelling passes through many operators: its units are looked up once.
             units = self._units_of.get(id(layer.ids))
             if units is None:
@@ -93,6 +96,8 @@ class Sizes:
 
     def _together(self, rows: list[UnitArray]) -> UnitArray:
         """The factors of one axis, without those that nothing can take away."""
+        if len(rows) == 1:
+            return rows[0]
         rows = [row for row in rows if (row >= 0).any()] or rows[:1]
         if len(rows) == 1:
             return rows[0]
@@ -103,15 +108,18 @@ class Sizes:
 
     def shape(self, value: int, padded: Mask) -> tuple[int, ...]:
         """The value's shape after the removal."""
-        shape = list(self._tape.values[value].shape)
-        for axis, units in self.axes(value).items():
-            shape[axis] = self._count(units, padded)
-        return tuple(shape)
+        if padded is not self._removal:
+            self._removal, self._kept, self._shapes = padded, {}, {}
+        known = self._shapes.get(value)
+        if known is None:
+            shape = list(self._tape.values[value].shape)
+            for axis, units in self.axes(value).items():
+                shape[axis] = self._count(units, padded)
+            known = self._shapes[value] = tuple(shape)
+        return known
 
     def _count(self, units: UnitArray, padded: Mask) -> int:
         """Kept positions; the same arrays come back for tensor after tensor."""
-        if padded is not self._removal:
-            self._removal, self._kept = padded, {}
         key = id(units)
         if key not in self._kept:
             self._kept[key] = units.shape[-1] - int(np.count_nonzero(gone(units, padded)))

@@ -129,6 +129,8 @@ _INDEXED = frozenset(
         "aten.scatter.value",
     )
 )
+# What most arguments are.
+_NUMBERS = frozenset((int, float, bool, type(None)))
 # A single number that Python made a tensor of: it may have been computed from a size.
 _LITERAL = "aten.lift_fresh.default"
 _INDEX_LIMIT = 1 << 20
@@ -316,11 +318,13 @@ class _Recorder(Following):
         return self.remember(tensor, is_constant=True)
 
     def _refer(self, item: Any) -> Any:
+        if type(item) in _NUMBERS:
+            return item
         if isinstance(item, Tensor):
             return Ref(self.find(item))
-        if isinstance(item, (list, tuple)):
-            return type(item)(self._refer(x) for x in item) if type(item) in (list, tuple) else tuple(item)
-        return item
+        if type(item) in (list, tuple):
+            return type(item)([self._refer(x) for x in item])
+        return tuple(item) if isinstance(item, (list, tuple)) else item
 
     # -- operators -------------------------------------------------------------------------------
 

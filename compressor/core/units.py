@@ -128,18 +128,20 @@ def _pin_uneven(space: LabelSpace, classes: Ids, pinned: Flags, why: dict[int, s
     roots = [classes[rows] for rows, _ in space.equals]
     while True:
         changed = False
+        found: list[_Patterns] = []
         for (_, reason), root in zip(space.equals, roots, strict=True):
             patterns = _patterns(root, pinned)
-            single, uneven = patterns.once(), patterns.several()
+            found.append(patterns)
             if patterns.even():
                 continue
+            single, uneven = patterns.once(), patterns.several()
             if uneven.size:
                 changed |= _pin(uneven, f"{reason}: it sits unevenly in them", pinned, why)
             else:
                 changed |= _pin(single, f"{reason}: one of them cannot shrink as the others do", pinned, why)
         if changed:
             continue
-        components = _components(space, classes, pinned)
+        components = _components(found, len(pinned))
         for component in components:
             if not component.even:
                 crossing = np.concatenate(component.cells)
@@ -220,8 +222,29 @@ def _patterns(rows: Ids, pinned: Flags) -> _Patterns:
     uneven = (counts != counts[:1]).any(0)
     if not uneven.any():
         return _Patterns(free[:0], free[:0], np.zeros((0, len(rows)), dtype=np.int64))
-    table, which = np.unique(counts[:, uneven].T, axis=0, return_inverse=True)
-    return _Patterns(free[uneven], which.ravel(), table)
+    table, which = _distinct(counts[:, uneven].T)
+    return _Patterns(free[uneven], which, table)
+
+
+def _distinct(rows: Ids) -> tuple[Ids, Ids]:
+    """The distinct rows [m, k] of whole numbers, ascending, and which of them each row [n, k] is [n].
+
+    `np.unique(rows, axis=0)` compares row with row, number by number. Here as many numbers as fit are
+    packed into one, and whole columns are sorted.
+    """
+    least = int(rows.min())
+    base = int(rows.max()) - least + 1
+    width = max(1, int(62 / math.log2(max(base, 2))))
+    packed = []
+    for start in range(0, rows.shape[1], width):
+        part = rows[:, start : start + width] - least
+        packed.append(part @ base ** np.arange(part.shape[1] - 1, -1, -1, dtype=np.int64))
+    order = np.lexsort(packed[::-1])
+    ordered = np.stack(packed)[:, order]
+    starts = np.append(True, (ordered[:, 1:] != ordered[:, :-1]).any(0))
+    which = np.empty(len(rows), dtype=np.int64)
+    which[order] = np.cumsum(starts) - 1
+    return rows[order[starts]], which
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,17 +255,16 @@ class _Component:
     even: bool
 
 
-def _components(space: LabelSpace, classes: Ids, pinned: Flags) -> list[_Component]:
-    """Rules of equal size that share classes form one component."""
+def _components(found: list[_Patterns], count: int) -> list[_Component]:
+    """Rules of equal size that share some of the `count` classes form one component."""
     places: list[_Patterns] = []
     seen: set[bytes] = set()
-    for rows, _ in space.equals:
-        patterns = _patterns(classes[rows], pinned)
+    for patterns in found:
         key = patterns.classes.tobytes() + patterns.which.tobytes() + patterns.table.tobytes()
         if patterns.classes.size and key not in seen:
             seen.add(key)
             places.append(patterns)
-    return [_component([places[i] for i in chosen]) for chosen in _sharing(places, len(pinned))]
+    return [_component([places[i] for i in chosen]) for chosen in _sharing(places, count)]
 
 
 def _sharing(places: list[_Patterns], count: int) -> list[list[int]]:
@@ -266,9 +288,9 @@ def _component(places: list[_Patterns]) -> _Component:
     rows = np.full((len(members), len(places)), -1, dtype=np.int64)
     for column, placed in enumerate(places):
         rows[np.searchsorted(members, placed.classes), column] = placed.which
-    kinds, which = np.unique(rows, axis=0, return_inverse=True)
-    order = np.argsort(which.ravel(), kind="stable")
-    ends = np.cumsum(np.bincount(which.ravel()))[:-1]
+    kinds, which = _distinct(rows)
+    order = np.argsort(which, kind="stable")
+    ends = np.cumsum(np.bincount(which))[:-1]
     cells = np.split(members[order], ends)
     if not _even(places, kinds):
         # Runs of one size lie crosswise (4 groups of 6 over 6 groups of 4): smaller cells may fit both.

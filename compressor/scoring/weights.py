@@ -88,7 +88,7 @@ def own_axes(graph: Graph, roles: RolesLike) -> list[Axis]:
         for position, axis in ranked[level]:
             own = axis.units if level == 0 else np.where(reached[axis.units], PINNED, axis.units)
             if (own >= 0).any():
-                found[position] = replace(axis, units=own)
+                found[position] = axis if level == 0 else replace(axis, units=own)
                 reached[own[own >= 0]] = True
     return [found[position] for position in sorted(found)]
 
