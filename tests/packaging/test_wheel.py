@@ -21,16 +21,6 @@ tomllib = pytest.importorskip("tomllib", reason="reads pyproject.toml, from Pyth
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
-def test_importing_the_library_imports_no_extra() -> None:
-    code = (
-        "import sys, torch; before = set(sys.modules); import compressor; "
-        "print(*sorted({name.partition('.')[0] for name in set(sys.modules) - before}))"
-    )
-    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    found = {name for name in ran.stdout.split() if not name.startswith("__editable__")}
-    assert found - sys.stdlib_module_names <= {"compressor", "torch", "numpy", "safetensors", "tqdm"}
-
-
 def test_every_extra_has_a_probe() -> None:
     assert set(PROBES) == set(PROJECT["optional-dependencies"]) - NO_LIBRARY
 
