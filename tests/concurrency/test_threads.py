@@ -127,12 +127,14 @@ def test_a_network_that_runs_beside_a_capture_is_not_recorded() -> None:
     beside = threading.Thread(target=run)
     beside.start()
     try:
-        found = results(made(12))
+        found = [results(made(12))]
+        while len(outputs) < 4:  # however the two take turns on this machine
+            found.append(results(made(12)))
     finally:
         over.set()
         beside.join()
-    assert found == expected
-    assert len(outputs) > 3 and all(torch.equal(output, outputs[0]) for output in outputs)
+    assert all(result == expected for result in found)
+    assert all(torch.equal(output, outputs[0]) for output in outputs)
 
 
 def test_saving_while_others_capture(tmp_path: Path) -> None:
