@@ -57,15 +57,22 @@ def accuracy(kept: Sequence[Content]) -> Figure:
             if name == _BASE:
                 panel.axhline(100 * shares["as_cut"], color="#222222", lw=1)
                 continue
+            if name.endswith("latency"):  # of another share of the MACs
+                continue
             at = row["measured"]["default"][name]["speedup"], 100 * shares["norms"]
-            mark(panel, name, at)
+            _mark(panel, name, at)
         panel.set(title=row["network"].removesuffix("_cifar"), xlabel="times as fast")
         panel.grid()
+        panel.margins(x=0.3)
+    axes[0].plot([], [], "o", color=BLUE, label="ours")
+    axes[0].plot([], [], "s", color=ORANGE, label="Torch-Pruning")
+    axes[0].plot([], [], color="#222222", lw=1, label="not pruned")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=3, fontsize=8)
     axes[0].set_ylabel("accuracy, norms measured anew, %")
     return figure
 
 
-def mark(axes: Axes, name: str, at: tuple[float, float]) -> None:
+def _mark(axes: Axes, name: str, at: tuple[float, float]) -> None:
     """A dot with its name beside it."""
     axes.plot(*at, "o" if name.startswith("ours") else "s", color=_colour(name), ms=5)
     said = name.removeprefix("ours, ").removeprefix("torch-pruning, ")

@@ -111,7 +111,7 @@ def _column(table: Table, name: str) -> list[str]:
 
 
 def test_the_table_has_macs_speed_ups_and_accuracy_of_every_cut() -> None:
-    (table,) = tables([_row()])
+    _, table = tables([_row()])
     assert _column(table, "MACs left") == ["1.000", "0.500", "0.490", "-"]
     assert _column(table, "parameters left") == ["1.000", "0.250", "0.500", "-"]
     assert _column(table, "promised") == ["-", "1.60x", "-", "-"]
@@ -119,6 +119,23 @@ def test_the_table_has_macs_speed_ups_and_accuracy_of_every_cut() -> None:
     assert _column(table, "norms anew %")[:3] == ["75.0"] * 3
     assert _column(table, "note") == ["", "", "", "IndexError"]
     assert "extended skipped: no such level" in table.notes
+
+
+def test_the_fastest_of_ours_that_is_no_less_accurate_is_held_against_the_fastest_of_theirs() -> None:
+    row = _row()
+    row["cuts"] |= {name: {"macs": 400, "params": 10} for name in ("ours, careless", "ours, latency")}
+    row["measured"]["default"] |= {"ours, careless": _timing(1.9), "ours, latency": _timing(2.0)}
+    row["measured"]["accuracy"] |= {
+        "ours, careless": {"as_cut": 0.5, "norms": 0.74},
+        "ours, latency": {"as_cut": 0.5, "norms": 0.9},
+    }
+    (line,) = tables([row])[0].rows
+    assert line[2:] == ("onnxruntime", "torch-pruning", "1.25x", "75.0", "ours", "1.50x", "75.0", "1.20")
+    row["measured"]["accuracy"] = {}  # not measured yet
+    assert tables([row])[0].rows[0][6:] == ("-", "-", "-", "-")
+    row["weights"] = "random"
+    (line,) = tables([row])[0].rows
+    assert line[6:] == ("careless", "1.90x", "-", "1.52")
 
 
 def test_accuracy_is_of_the_network_as_cut_and_with_norms_measured_anew() -> None:

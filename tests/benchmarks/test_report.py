@@ -99,6 +99,18 @@ def test_growth_is_held_against_that_of_torch_pruning() -> None:
     )
 
 
+def test_cuts_whose_time_lags_behind_their_macs_are_named() -> None:
+    def row(network: str, speedup: float) -> dict[str, object]:
+        levels = ("default", "extended")
+        variants = {"baseline": {"macs": 8e6}, **{f"pruned, {level}": {"macs": 4e6} for level in levels}}
+        measured = {level: {f"pruned, {level}": {"speedup": speedup}} for level in levels}
+        return {"network": network, "variants": variants, "measured": measured}
+
+    said = claims.macs_become_time([{"rows": [row("a", 1.8), row("b", 1.5)]}])
+    assert "for 2 of 4: a, default (0.90), a, extended (0.90)." in said
+    assert said.endswith("**Less** for 2: b, default (0.75), b, extended (0.75).")
+
+
 def test_every_benchmark_that_the_readme_names_is_on_the_page() -> None:
     text = report.PAGE.read_text(encoding="utf-8")
     named = set(re.findall(r"python -m benchmarks\.(\w+)", (ROOT / "README.md").read_text(encoding="utf-8")))
