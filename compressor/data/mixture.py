@@ -72,12 +72,13 @@ class GaussianMixture:
         if (
             y.dim() != 2
             or y.shape[1] != len(dims)
+            or len(set(dims)) < len(dims)
             or not set(dims) <= set(range(means.shape[1]))
             or not noise > 0
         ):
             raise InputError(
                 f"GaussianMixture: expected y [N, {len(dims)}] for the coordinates {dims} of "
-                f"{means.shape[1]} and noise > 0, got y {list(y.shape)} and noise {noise}"
+                f"{means.shape[1]}, each once, and noise > 0, got y {list(y.shape)} and noise {noise}"
             )
         seen = means[:, dims]
         squares = (y[:, None] - seen).square().sum(2)

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from compressor.errors import AbsentClassWarning, InputError
+from compressor.errors import AbsentClassWarning
 from compressor.evaluation.extras import require_metrics
-from compressor.evaluation.intervals import Interval, check_level, wilson_interval
+from compressor.evaluation.intervals import Interval, check_level, check_resamples, shown, wilson_interval
 from compressor.evaluation.predictions import Predictions
+from compressor.tables import aligned
 
 __all__ = ["Classification", "balanced_accuracies", "classification", "macro_f1s"]
 
@@ -66,17 +67,15 @@ class Classification:
 
     def summary(self) -> str:
         """The whole-set rates and a table with one row for each class."""
-        width = max(len("class"), *map(len, self.classes))
-        lines = [
-            f"accuracy           {self.accuracy}",
-            f"balanced accuracy  {self.balanced_accuracy}",
-            f"macro F1           {self.macro_f1}",
-            f"{'class':<{width}}  samples  {'recall':<22}  {'specificity':<22}     F1",
+        names = ("accuracy", "balanced accuracy", "macro F1")
+        rates = (self.accuracy, self.balanced_accuracy, self.macro_f1)
+        columns = zip(self.classes, self.support, self.recall, self.specificity, self.f1, strict=True)
+        rows = [
+            (name, str(n), shown(recall), shown(specificity), "-" if f1 is None else f"{f1:.3f}")
+            for name, n, recall, specificity, f1 in columns
         ]
-        rows = zip(self.classes, self.support, self.recall, self.specificity, self.f1, strict=True)
-        for name, n, recall, specificity, f1 in rows:
-            rates = f"{_text(recall):<22}  {_text(specificity):<22}"
-            lines.append(f"{name:<{width}}  {n:>7}  {rates}  {'-' if f1 is None else f'{f1:.3f}':>5}")
+        lines = aligned([(name, shown(rate)) for name, rate in zip(names, rates, strict=True)])
+        lines += aligned([("class", "samples", "recall", "specificity", "F1"), *rows])
         if self.absent:
             lines.append(f"no sample of {', '.join(self.absent)}: left out of balanced accuracy and macro F1")
         lines.append(f"{100 * self.accuracy.level:g} % intervals over samples")
@@ -109,8 +108,7 @@ def classification(
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
     check_level(level)
-    if resamples < 100:
-        raise InputError(f"classification: an interval needs at least 100 resamples, got {resamples}")
+    check_resamples("classification", resamples)
     true, predicted = predictions.true, predictions.predicted
     labels = list(range(len(predictions.classes)))
     confusion = confusion_matrix(true, predicted, labels=labels).astype(np.int64)
@@ -193,7 +191,3 @@ def _warn_of_absent(names: Sequence[str]) -> None:
             AbsentClassWarning,
             stacklevel=3,
         )
-
-
-def _text(interval: Interval | None) -> str:
-    return "-" if interval is None else repr(interval)

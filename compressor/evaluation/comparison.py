@@ -13,6 +13,7 @@ from compressor.errors import InputError
 from compressor.evaluation.extras import require_metrics
 from compressor.evaluation.intervals import Interval, check_level, wilson_interval
 from compressor.evaluation.predictions import Predictions
+from compressor.tables import aligned
 
 __all__ = ["ClassChange", "ClassComparison", "compare_classes"]
 
@@ -58,16 +59,16 @@ class ClassComparison:
 
     def summary(self) -> str:
         """A table with one row for each class, the most hurt first."""
-        width = max(len("class"), *(len(change.name) for change in self.changes))
-        lines = [
-            f"{'class':<{width}}  samples  before  after  {'change':<25}  lost  gained  p (Holm)",
-        ]
-        for c in self.changes:
-            spread = f"{c.change.value:+.3f} ({c.change.low:+.3f} to {c.change.high:+.3f})"
-            lines.append(
-                f"{c.name:<{width}}  {c.samples:>7}  {c.before.value:>6.3f}  {c.after.value:.3f}  "
-                f"{spread:<25}  {c.lost:>4}  {c.gained:>6}  {c.p_adjusted:>8.2g}"
+        titles = ("class", "samples", "before", "after", "change", "lost", "gained", "p (Holm)")
+        rows = [
+            (
+                *(c.name, str(c.samples), f"{c.before.value:.3f}", f"{c.after.value:.3f}"),
+                f"{c.change.value:+.3f} ({c.change.low:+.3f} to {c.change.high:+.3f})",
+                *(str(c.lost), str(c.gained), f"{c.p_adjusted:.2g}"),
             )
+            for c in self.changes
+        ]
+        lines = aligned([titles, *rows])
         if self.absent:
             lines.append(f"no sample of {', '.join(self.absent)}")
         level = 100 * self.changes[0].change.level

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from compressor.errors import InputError
 
-__all__ = ["mae", "mse", "psnr", "psnr_of_each"]
+__all__ = ["check_peak", "mae", "mse", "psnr", "psnr_of_each"]
 
 
 def mse(outputs: Tensor, targets: Tensor) -> float:
@@ -51,10 +51,15 @@ def psnr_of_each(outputs: Tensor, targets: Tensor, *, peak: float = 1.0) -> Tens
     >>> psnr_of_each(torch.zeros(2, 1, 4, 4), torch.tensor([0.1, 0.01]).view(2, 1, 1, 1).expand(2, 1, 4, 4))
     tensor([20.0000, 40.0000], dtype=torch.float64)
     """
-    if not (math.isfinite(peak) and peak > 0):
-        raise InputError(f"psnr: peak is the largest value an image can have, 1.0 or 255, got {peak!r}")
+    check_peak("psnr", peak)
     errors = _difference("psnr", outputs, targets).square().flatten(1).mean(1)
     return 10 * torch.log10(peak**2 / errors)
+
+
+def check_peak(who: str, peak: float) -> None:
+    """Raise InputError for what is no largest value of an image."""
+    if not (math.isfinite(peak) and peak > 0):
+        raise InputError(f"{who}: peak is the largest value an image can have, 1.0 or 255, got {peak!r}")
 
 
 def _difference(name: str, outputs: Tensor, targets: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from compressor.errors import InputError
 from compressor.evaluation.extras import require_metrics
 
-__all__ = ["Interval", "check_level", "t_interval", "wilson_interval"]
+__all__ = ["Interval", "check_level", "check_resamples", "shown", "t_interval", "wilson_interval"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,15 @@ class Interval:
 
     def __repr__(self) -> str:
         return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+
+
+def shown(interval: Interval | None) -> str:
+    """An interval in a table; a dash where there is none.
+
+    >>> shown(None)
+    '-'
+    """
+    return "-" if interval is None else repr(interval)
 
 
 def wilson_interval(successes: int, trials: int, *, level: float = 0.95) -> Interval:
@@ -84,3 +93,9 @@ def check_level(level: float) -> None:
     """Nothing for a confidence level between 0 and 1; raises InputError for others."""
     if not 0 < level < 1:
         raise InputError(f"level must lie between 0 and 1 (0.95 for 95 %), got {level!r}")
+
+
+def check_resamples(who: str, resamples: int) -> None:
+    """Nothing for as many draws as quantiles need; raises InputError for fewer."""
+    if not isinstance(resamples, int) or resamples < 100:
+        raise InputError(f"{who}: an interval needs at least 100 resamples, got {resamples!r}")

@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from compressor.core.restoring import modes_kept
+from compressor.core.restoring import undisturbed
 from compressor.errors import FileError, InputError
 from compressor.evaluation.extras import require
+from compressor.evaluation.fidelity import check_peak
 
 __all__ = ["energy_distance", "features_of", "frechet_distance", "kernel_distance", "lpips", "ssim"]
 
@@ -40,6 +42,7 @@ def ssim(outputs: Tensor, targets: Tensor, *, peak: float = 1.0) -> float:
     >>> round(ssim(images, images), 4)
     1.0
     """
+    check_peak("ssim", peak)
     _check_images("ssim", outputs, targets, side=11)
     functional: Any = _torchmetrics("functional.image", "ssim")
     value = functional.structural_similarity_index_measure(
@@ -83,12 +86,11 @@ def features_of(network: Callable[[Tensor], Tensor], images: Tensor, *, batch: i
     >>> features_of(nn.Flatten(), torch.zeros(3, 1, 2, 2)).shape
     torch.Size([3, 4])
     """
-    models = [network] if isinstance(network, nn.Module) else []
-    with modes_kept(*models):
-        for module in (module for model in models for module in model.modules()):
-            module.training = False
-        parts = [network(part).double().cpu() for part in images.split(batch)]
-    found = torch.cat(parts)
+    if batch < 1:
+        raise InputError(f"features_of: batch is how many images go at once, 1 or more, got {batch}")
+    quiet = undisturbed(network, training=False) if isinstance(network, nn.Module) else nullcontext()
+    with quiet:
+        found = torch.cat([network(part).double().cpu() for part in images.split(batch)])
     if found.dim() != 2:
         raise InputError(f"features_of: the network must return [N, D], got {list(found.shape)}")
     return found

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from compressor.errors import InputError
 from compressor.evaluation.classification import Classification, classification
-from compressor.evaluation.intervals import Interval, check_level
+from compressor.evaluation.intervals import Interval, check_level, check_resamples
 from compressor.evaluation.predictions import Predictions, collected
 
 __all__ = ["RecordMetric", "RecordPredictions", "classify_records", "record_predictions"]
@@ -48,6 +48,7 @@ class RecordPredictions:
         wrong together: an interval over images would be too narrow by far.
         """
         check_level(level)
+        check_resamples("image_accuracy", resamples)
         right = torch.from_numpy(self.images.true == self.images.predicted).double()
         count = len(self.records)
         right_R = torch.zeros(count, dtype=torch.float64).index_add_(0, self.of_image, right).numpy()

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from compressor.errors import InputError
 from compressor.evaluation.classification import Classification
-from compressor.evaluation.intervals import Interval, t_interval
+from compressor.evaluation.intervals import Interval, shown, t_interval
+from compressor.tables import aligned
 
 __all__ = ["OverSeeds", "over_seeds"]
 
@@ -36,18 +37,13 @@ class OverSeeds:
 
     def summary(self) -> str:
         """The means over seeds and a table with one row for each class."""
-        width = max(len("class"), *map(len, self.classes))
-        lines = [
-            f"accuracy           {self.accuracy}",
-            f"balanced accuracy  {self.balanced_accuracy}",
-            f"macro F1           {self.macro_f1}",
-            f"worst recall       {self.worst_recall}",
-            f"{'class':<{width}}  {'recall':<22}  specificity",
-        ]
-        for name, recall, specificity in zip(self.classes, self.recall, self.specificity, strict=True):
-            lines.append(f"{name:<{width}}  {recall or '-'!s:<22}  {specificity or '-'}")
-        lines.append(f"{100 * self.accuracy.level:g} % t intervals over {self.seeds} seeds")
-        return "\n".join(lines)
+        names = ("accuracy", "balanced accuracy", "macro F1", "worst recall")
+        rates = (self.accuracy, self.balanced_accuracy, self.macro_f1, self.worst_recall)
+        columns = zip(self.classes, self.recall, self.specificity, strict=True)
+        rows = [(name, shown(recall), shown(specificity)) for name, recall, specificity in columns]
+        lines = aligned([(name, shown(rate)) for name, rate in zip(names, rates, strict=True)])
+        lines += aligned([("class", "recall", "specificity"), *rows])
+        return "\n".join([*lines, f"{100 * self.accuracy.level:g} % t intervals over {self.seeds} seeds"])
 
 
 def over_seeds(runs: Sequence[Classification], *, level: float = 0.95) -> OverSeeds:

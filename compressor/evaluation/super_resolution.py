@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from compressor.core.restoring import undisturbed
-from compressor.errors import EvaluationError, InputError, MissingExtraError
+from compressor.errors import EvaluationError, InputError
+from compressor.evaluation import perceptual
 from compressor.evaluation.fidelity import psnr
 from compressor.observing.batches import device_of
 
@@ -111,19 +112,27 @@ def _measured(
         bytes_ = _bytes(name, output, high)
         border = scale if shave is None else shave
         inner = [_shaved(name, image[None].double(), border) for image in (bytes_, high.cpu())]
-        found.append(Upscaled(name, psnr(*inner, peak=255), _ssim(*inner) if ssim else None))
+        try:
+            similar = perceptual.ssim(*inner, peak=255) if ssim else None
+        except InputError as error:
+            raise InputError(f"super_resolution: image {name}: {error}") from error
+        found.append(Upscaled(name, psnr(*inner, peak=255), similar))
     if not found:
         raise InputError("super_resolution: no pairs of images; an iterator can be run through only once")
     return SuperResolution(scale, tuple(found))
 
 
 def _scale(name: str, low: Tensor, high: Tensor, before: int) -> int:
-    fine = all(one.dtype == torch.uint8 and one.ndim == 3 and one.numel() for one in (low, high))
+    fine = all(
+        one.dtype == torch.uint8 and one.ndim == 3 and one.shape[0] == 1 and one.numel()
+        for one in (low, high)
+    )
     scale = high.shape[-1] // low.shape[-1] if fine else 0
     if not scale or list(high.shape) != [low.shape[0], scale * low.shape[1], scale * low.shape[2]]:
         raise InputError(
             f"super_resolution: image {name} is {low.dtype} {list(low.shape)} and large {high.dtype} "
-            f"{list(high.shape)}, expected uint8 [1, h, w] and [1, r * h, r * w]"
+            f"{list(high.shape)}, expected the luminance as uint8 [1, h, w] and [1, r * h, r * w], such as "
+            f"data.images.luminance_pairs makes"
         )
     if before not in (0, scale):
         raise InputError(f"super_resolution: image {name} has the scale {scale}, those before {before}")
@@ -151,13 +160,3 @@ def _shaved(name: str, image: Tensor, border: int) -> Tensor:
             f"at every border"
         )
     return image[..., border : height - border, border : width - border]
-
-
-def _ssim(output: Tensor, target: Tensor) -> float:
-    try:
-        from torchmetrics.functional.image import structural_similarity_index_measure
-    except ImportError as error:
-        raise MissingExtraError(
-            f"SSIM needs torchmetrics, which cannot be imported ({error}): pip install 'compressor[metrics]'"
-        ) from error
-    return float(torch.as_tensor(structural_similarity_index_measure(output, target, data_range=255.0)))

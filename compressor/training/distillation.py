@@ -97,6 +97,10 @@ class Distillation(ModelLoss):
     logits: Callable[[Any], Tensor] = _itself
 
     def __post_init__(self) -> None:
+        if not isinstance(self.teacher, nn.Module):
+            raise InputError(
+                f"Distillation: the teacher must be a torch.nn.Module, got {type(self.teacher).__name__}"
+            )
         if not 0 <= self.alpha <= 1:
             raise InputError(f"Distillation: alpha must lie between 0 and 1, got {self.alpha!r}")
         if not (math.isfinite(self.temperature) and self.temperature > 0):

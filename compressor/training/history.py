@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from compressor.tables import aligned
+
 __all__ = ["History"]
 
 
@@ -16,9 +18,9 @@ class History:
     parameter group at the last step of each epoch.
 
     >>> print(History((0.9, 0.4), (0.1, 0.05), (0.61, 0.83), best_epoch=1))
-    epoch      loss        lr    metric
-        1       0.9       0.1      0.61
-        2       0.4      0.05      0.83 *
+    epoch  loss    lr  metric
+        1   0.9   0.1    0.61
+        2   0.4  0.05    0.83  *
     """
 
     losses: tuple[float, ...]
@@ -28,12 +30,13 @@ class History:
     stopped_early: bool = False
 
     def __str__(self) -> str:
-        lines = [f"epoch{'loss':>10}{'lr':>10}" + (f"{'metric':>10}" if self.metrics else "")]
-        for epoch, (loss, lr) in enumerate(zip(self.losses, self.learning_rates, strict=True)):
-            line = f"{epoch + 1:>5}{loss:>10.4g}{lr:>10.4g}"
+        rows = [["epoch", "loss", "lr", *(["metric", ""] if self.metrics else [])]]
+        for epoch, pair in enumerate(zip(self.losses, self.learning_rates, strict=True)):
+            row = [str(epoch + 1), *(f"{number:.4g}" for number in pair)]
             if self.metrics:
-                line += f"{self.metrics[epoch]:>10.4g}" + (" *" if epoch == self.best_epoch else "")
-            lines.append(line)
+                row += [f"{self.metrics[epoch]:.4g}", "*" if epoch == self.best_epoch else ""]
+            rows.append(row)
+        lines = aligned(rows, left=0)
         if self.stopped_early:
             lines.append("stopped early: no better metric within the patience")
         return "\n".join(lines)

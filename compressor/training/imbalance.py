@@ -25,7 +25,10 @@ def class_counts(labels: Tensor | Sequence[int], *, classes: int | None = None) 
     >>> class_counts([0, 1, 0, 0])
     tensor([3, 1])
     """
-    given = labels.detach().cpu() if isinstance(labels, Tensor) else torch.from_numpy(np.asarray(labels))
+    try:
+        given = labels.detach().cpu() if isinstance(labels, Tensor) else torch.from_numpy(np.asarray(labels))
+    except TypeError as error:  # of strings and objects
+        raise InputError(f"labels must be class numbers, got {np.asarray(labels).dtype} ({error})") from error
     if given.dim() != 1 or given.numel() == 0 or given.is_floating_point() or given.is_complex():
         raise InputError(
             f"labels must be a list of class numbers, one for each sample, got {list(given.shape)} of "
@@ -109,7 +112,10 @@ def balanced_sampler(
 
 
 def _checked(counts: Tensor | Sequence[int]) -> Tensor:
-    numbers = torch.as_tensor(counts, dtype=torch.float64).cpu()
+    try:
+        numbers = torch.as_tensor(counts, dtype=torch.float64).cpu()
+    except (TypeError, ValueError) as error:
+        raise InputError(f"counts must be one number for each class, got {counts!r} ({error})") from error
     if numbers.dim() != 1 or numbers.numel() == 0 or not bool((numbers >= 1).all()):
         raise InputError(
             f"counts must hold at least one sample for each class, got {numbers.tolist()}; take "

@@ -24,6 +24,7 @@ class Stepped:
 
     def __post_init__(self) -> None:
         """Check the parts and the factor."""
+        object.__setattr__(self, "at", tuple(self.at))
         if not self.at or not all(0 < part < 1 for part in self.at) or not self.factor > 0:
             raise InputError(f"{self}: parts between 0 and 1 and a factor above 0 are expected")
 

@@ -77,3 +77,9 @@ def test_what_does_not_fit_is_named() -> None:
         GaussianMixture(((0.0,), (0.0, 1.0)), std=0.1)
     with pytest.raises(InputError, match="std > 0"):
         GaussianMixture(((0.0,),), std=0.0)
+
+
+def test_a_coordinate_that_is_named_twice_is_not_seen_twice() -> None:
+    two = GaussianMixture(((-1.0, 0.0), (1.0, 0.0)), std=0.1)
+    with pytest.raises(InputError, match=r"coordinates \[0, 0\] of 2, each once"):
+        two.posterior_mean(torch.zeros(1, 2), noise=0.1, observed=(0, 0))

@@ -156,7 +156,7 @@ def test_the_summary_has_a_row_for_each_class() -> None:
         "accuracy           0.750 (0.301 to 0.954)",
         "balanced accuracy  0.750 (0.500 to 1.000)",
         "macro F1           0.733 (0.333 to 1.000)",
-        "class  samples  recall                  specificity                F1",
+        "class  samples                  recall             specificity     F1",
         "nv           2  0.500 (0.095 to 0.905)  1.000 (0.342 to 1.000)  0.667",
         "mel          2  1.000 (0.342 to 1.000)  0.500 (0.095 to 0.905)  0.800",
         "95 % intervals over samples",

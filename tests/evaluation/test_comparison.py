@@ -119,6 +119,6 @@ def test_the_summary_reads_from_the_most_hurt() -> None:
         "(Holm)",
     ]
     b = compared(TRUE, BEFORE, AFTER).changes[0].change
-    assert lines[1].startswith(f"b            4   1.000  0.250  -0.750 ({b.low:+.3f} to {b.high:+.3f})")
+    assert " ".join(lines[1].split()).startswith(f"b 4 1.000 0.250 -0.750 ({b.low:+.3f} to {b.high:+.3f})")
     assert math.isclose(b.low, -3 / 6 - 1.959964 * math.sqrt(4 - 9 / 6) / 6, abs_tol=1e-6)
     assert lines[-1].startswith("balanced accuracy -0.194")

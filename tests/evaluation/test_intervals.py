@@ -78,7 +78,7 @@ def test_a_class_that_is_absent_stays_so() -> None:
     true = np.repeat([0, 1], [6, 4])
     with pytest.warns(UserWarning, match="no sample of class 'c'"):
         found = over_seeds([run(0, true), run(1, true)])
-    assert found.recall[2] is None and "c      -" in found.summary()
+    assert found.recall[2] is None and found.summary().splitlines()[-2].split()[:2] == ["c", "-"]
 
 
 def test_runs_on_other_sets_and_one_run_alone_are_refused() -> None:

@@ -114,3 +114,18 @@ def test_what_does_not_fit_is_named() -> None:
         ssim(torch.full((1, 1, 16, 16), math.nan), torch.rand(1, 1, 16, 16))
     with pytest.raises(InputError, match=r"must return \[N, D\], got \[2, 1, 3, 3\]"):
         features_of(nn.Identity(), torch.rand(2, 1, 3, 3))
+
+
+def test_peaks_and_batches_without_sense() -> None:
+    images = torch.rand(1, 1, 16, 16)
+    with pytest.raises(InputError, match="ssim: peak"):
+        ssim(images, images, peak=0)
+    with pytest.raises(InputError, match="batch is how many images"):
+        features_of(nn.Flatten(), images, batch=0)
+
+
+def test_a_network_is_left_as_it_was() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(256)).train()
+    before = net[1].running_mean.clone()
+    features_of(net, torch.rand(4, 1, 16, 16))
+    assert net.training and torch.equal(net[1].running_mean, before)

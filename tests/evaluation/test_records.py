@@ -146,3 +146,10 @@ def test_folds_are_pooled_sample_by_sample() -> None:
         pooled([*folds, Predictions(np.array([0]), np.array([0]), ("a", "c"))])
     with pytest.raises(InputError, match="one part or more"):
         pooled([])
+
+
+def test_an_interval_needs_draws() -> None:
+    logits, labels = torch.tensor([[3.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 1])
+    found = record_predictions(logits, labels, [0, 1])
+    with pytest.raises(InputError, match="image_accuracy: an interval needs at least 100 resamples, got 0"):
+        found.image_accuracy(resamples=0)

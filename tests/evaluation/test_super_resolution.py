@@ -136,7 +136,17 @@ def test_faults_name_the_image() -> None:
         super_resolution(twice, [flat_pair(), flat_pair(3)])
     name, low, high = flat_pair()
     for wrong in ((name, low.float(), high), (name, low, high[:, 1:]), (name, low[0], high[0])):
-        with pytest.raises(InputError, match=r"image flat is .* expected uint8"):
+        with pytest.raises(InputError, match=r"image flat is .* expected the luminance as uint8"):
             super_resolution(twice, [wrong])
     with pytest.raises(InputError, match="nothing is left of image flat"):
         super_resolution(twice, [flat_pair()], shave=8)
+
+
+def test_colour_and_images_too_small_for_a_window_are_refused() -> None:
+    twice = nn.Upsample(scale_factor=2)
+    colour = ("red", torch.zeros(3, 8, 8, dtype=torch.uint8), torch.zeros(3, 16, 16, dtype=torch.uint8))
+    with pytest.raises(InputError, match=r"image red is .* expected the luminance"):
+        super_resolution(twice, [colour])
+    small = ("dot", torch.zeros(1, 4, 4, dtype=torch.uint8), torch.zeros(1, 8, 8, dtype=torch.uint8))
+    with pytest.raises(InputError, match=r"image dot: ssim: .* sides of at least 11"):
+        super_resolution(twice, [small], ssim=True)

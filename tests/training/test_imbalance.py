@@ -99,3 +99,11 @@ def test_samples_of_an_epoch() -> None:
     assert len(balanced_sampler([0, 1], samples=7)) == 7
     with pytest.raises(InputError, match="samples"):
         balanced_sampler([0, 1], samples=0)
+
+
+def test_what_is_no_number_is_named() -> None:
+    words: Any = ["a", "b"]
+    with pytest.raises(InputError, match="labels must be class numbers, got <U1"):
+        class_counts(words)
+    with pytest.raises(InputError, match=r"counts must be one number for each class, got \['a', 'b'\]"):
+        class_weights(words)

@@ -69,7 +69,9 @@ def image_files(folder: str | os.PathLike[str], *, recursive: bool = False) -> l
         what = "is a file, expected a folder" if path.is_file() else "no such folder"
         raise FileError(f"image folder {path}: {what}")
     inside = sorted(path.rglob("*") if recursive else path.iterdir(), key=lambda file: file.parts)
-    visible = [file for file in inside if file.is_file() and not file.name.startswith(".")]
+    # A link to nothing is a file that cannot be read, and no file less.
+    files = [file for file in inside if file.is_file() or (file.is_symlink() and not file.exists())]
+    visible = [file for file in files if not file.name.startswith(".")]
     found = [file for file in visible if file.suffix.lower() in SUFFIXES]
     if not found:
         folders = 0 if recursive else sum(file.is_dir() for file in inside)

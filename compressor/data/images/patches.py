@@ -67,8 +67,10 @@ def patches(pairs: Iterable[Pair], *, size: int = 17, stride: int = 14) -> Patch
     >>> patches([pair, Pair("b", torch.zeros(1, 9, 31), torch.zeros(1, 18, 62))])
     Patches(2 of 17x17 -> 34x34, 1 images too small)
     """
-    if size < 1 or stride < 1:
-        raise InputError(f"patches: size and stride must be at least 1, got {size} and {stride}")
+    if not all(isinstance(length, int) and length >= 1 for length in (size, stride)):
+        raise InputError(
+            f"patches: size and stride must be whole numbers of at least 1, got {size!r} and {stride!r}"
+        )
     low: list[Tensor] = []
     high: list[Tensor] = []
     too_small: list[str] = []

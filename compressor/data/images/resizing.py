@@ -33,7 +33,8 @@ def resize(images: Tensor, size: tuple[int, int], *, antialias: bool = True) -> 
     torch.Size([1, 2, 2])
     """
     _check(images)
-    if len(size) != 2 or not all(isinstance(n, int) and n >= 1 for n in size):
+    pair = isinstance(size, tuple | list) and len(size) == 2
+    if not pair or not all(isinstance(n, int) and n >= 1 for n in size):
         raise InputError(f"resize: size must be (height, width), integers of at least 1, got {size!r}")
     height, width = images.shape[-2:]
     factors = size[0] / height, size[1] / width

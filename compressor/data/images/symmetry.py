@@ -28,6 +28,8 @@ def symmetries(images: Tensor, which: Tensor) -> Tensor:
             f"symmetries: expected square images [N, C, s, s] and a number for each, "
             f"got {list(images.shape)} and {list(which.shape)}"
         )
+    if which.numel() and not 0 <= int(which.min()) <= int(which.max()) <= 7:
+        raise InputError(f"symmetries: numbers must lie in 0..7, got {int(which.min())}..{int(which.max())}")
     chosen = [(which >> bit & 1).bool().to(images.device).view(-1, 1, 1, 1) for bit in range(3)]
     images = torch.where(chosen[0], images.flip(-1), images)
     images = torch.where(chosen[1], images.flip(-2), images)
@@ -64,7 +66,12 @@ class Augmented(Dataset[tuple[Tensor, Tensor]]):
         return low.float() / 255, high.float() / 255
 
     def batches(self, size: int, *, seed: int = 0, workers: int = 0) -> DataLoader[tuple[Tensor, Tensor]]:
-        """A loader of shuffled batches (low [size, C, p, p], high); an incomplete last one is left out."""
+        """A loader of shuffled batches (low [size, C, p, p], high); an incomplete last one is left out.
+
+        Raises InputError where there is no whole batch.
+        """
+        if not 1 <= size <= len(self):
+            raise InputError(f"Augmented: {len(self)} patches make no batch of {size!r}")
         return DataLoader(
             self,
             size,

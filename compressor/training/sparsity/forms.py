@@ -161,6 +161,11 @@ def _check_positive(form: str, **numbers: float) -> None:
             raise InputError(f"{form}: {name} is a number above 0, got {value!r}")
 
 
+def _check_steps(form: str, name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InputError(f"{form}: {name} is a whole number of steps, at least 1, got {value!r}")
+
+
 @dataclass(frozen=True)
 class Ridge(Form):
     """The L2 variant: s · γ is added to the gradient. Scales shrink exponentially and never reach zero.
@@ -227,7 +232,8 @@ class Growing(Form):
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        _check_positive("Growing", delta=self.delta, every=self.every, ceiling=self.ceiling)
+        _check_positive("Growing", delta=self.delta, ceiling=self.ceiling)
+        _check_steps("Growing", "every", self.every)
 
     def strength(self, step: int) -> float:
         """The strength in this step."""
@@ -259,8 +265,7 @@ class Decay(Form):
 
     def __post_init__(self) -> None:
         """Check the number."""
-        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
-            raise InputError(f"Decay: a whole number of steps, at least 1, is expected, got {self.steps!r}")
+        _check_steps("Decay", "steps", self.steps)
 
     def gradient(self, rows_KN: Tensor, task_KN: Tensor, *, rate: Rate, step: int) -> Tensor:
         """What is left of the task's; none, also where that is infinite, once rows are at zero."""

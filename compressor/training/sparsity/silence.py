@@ -13,6 +13,7 @@ from compressor.core.plan import Plan
 from compressor.core.surgery import check_plan
 from compressor.core.tape import named_tensors
 from compressor.errors import InputError
+from compressor.tables import aligned
 from compressor.training.sparsity.slices import Slices
 from compressor.training.sparsity.targets import planned, targets
 
@@ -50,12 +51,8 @@ class Silence:
         return all(group.loud == 0 for group in self.groups)
 
     def __str__(self) -> str:
-        width = max([len("group"), *(len(group.group) for group in self.groups)])
-        lines = [f"{'group':<{width}}  channels     largest    loud"]
-        for group in self.groups:
-            lines.append(
-                f"{group.group:<{width}}  {group.channels:>8}  {group.largest:>10.3g}  {group.loud:>6}"
-            )
+        rows = [(one.group, str(one.channels), f"{one.largest:.3g}", str(one.loud)) for one in self.groups]
+        lines = aligned([("group", "channels", "largest", "loud"), *rows])
         verdict = "silent" if self.done else "not silent yet"
         return "\n".join([*lines, f"{verdict} (tolerance {self.tolerance:g})"])
 
@@ -73,8 +70,8 @@ def silenced(plan: Plan, graph: Graph, *, model: nn.Module | None = None, tolera
     >>> graph = cp.capture(net, torch.rand(2, 4))
     >>> plan = cp.plan(cp.score(graph, cp.scoring.Norm()), cp.budget.Uniform(0.5))
     >>> print(silenced(plan, graph))
-    group     channels     largest    loud
-    0.weight         1           1       1
+    group     channels  largest  loud
+    0.weight         1        1     1
     not silent yet (tolerance 1e-06)
     """
     net = _of_plan(plan, graph, model)

@@ -69,3 +69,12 @@ def test_folders_without_images_say_what_they_hold(tmp_path: Path) -> None:
 def test_names_are_relative_to_the_folder(folder: Path) -> None:
     found = read_folder(folder, recursive=True, skip_unreadable=True, keep_grey=True)
     assert found.names[-1] == "deeper/e.png" and found.images[-1].shape == (1, 2, 2)
+
+
+def test_a_link_to_nothing_is_a_file_that_cannot_be_read(folder: Path) -> None:
+    (folder / "bb.png").symlink_to(folder / "gone.png")
+    assert "bb.png" in [file.name for file in image_files(folder)]
+    with pytest.raises(FileError, match=r"2 of 5 images cannot be read"):
+        read_folder(folder)
+    found = read_folder(folder, skip_unreadable=True)
+    assert len(found) == 3 and [one.name for one in found.skipped] == ["b.png", "bb.png"]

@@ -396,7 +396,7 @@ def test_a_second_attachment_is_refused() -> None:
         (lambda: Within([0.1], momentum=1.0), "momentum"),
         (lambda: Within([0.1], margin=0.0), "margin"),
         (lambda: Decay(0), "whole number of steps"),
-        (lambda: Growing(every=0), "every is a number above 0"),
+        (lambda: Growing(every=0), "every is a whole number of steps"),
     ],
 )
 def test_senseless_numbers_are_refused(make: Callable[[], object], message: str) -> None:
