@@ -62,12 +62,15 @@ STACK: tuple[tuple[str, ...], ...] = (
     ("core.channels", "core.plan"),  # the value everyone passes around: any layer may import it
     ("core.plan_json",),
     ("core.plan_parts",),
-    ("extras", "tables", "whole_files"),
+    ("extras", "tables", "unpacking", "whole_files"),
     ("errors", "version"),
 )
 
 # Packages beside the stack: what they may import of it, and who may import them.
-BESIDE: dict[str, tuple[str, ...]] = {"models.*": ("errors",), "data.*": ("errors", "extras")}
+BESIDE: dict[str, tuple[str, ...]] = {
+    "models.*": ("errors", "unpacking"),
+    "data.*": ("errors", "extras", "unpacking"),
+}
 MAY_IMPORT_BESIDE = ("cli.*", "testing.*", "", "api")
 
 # Third-party modules: free for all, or only for the named entries or modules (none: nowhere).

@@ -14,6 +14,7 @@ import typer
 from torch import Tensor
 
 from compressor.errors import FileError
+from compressor.unpacking import refuse_bomb
 
 __all__ = ["InputOptions", "InputSpec", "Inputs", "example_inputs", "parse_input"]
 
@@ -156,6 +157,7 @@ def _from_files(paths: Sequence[Path]) -> Named:
 
 
 def _from_file(path: Path) -> Named:
+    refuse_bomb(path)
     try:
         content = np.load(path, allow_pickle=False)
         if isinstance(content, np.ndarray):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from compressor.cli.objects import close_to
 from compressor.errors import FileError
+from compressor.unpacking import refuse_compressed
 
 __all__ = ["load_weights_", "read_weights"]
 
@@ -74,6 +75,7 @@ def read_weights(path: Path) -> Mapping[str, Tensor]:
 
 
 def _unpickled(path: Path) -> object:
+    refuse_compressed(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged bytes make the unpickler raise nearly anything

@@ -102,5 +102,7 @@ def _number(value: PatchValue) -> int | float | str | list[int] | None:
 
 def _patch_value(value: float | str | Sequence[int] | None) -> PatchValue:
     if isinstance(value, str):
-        return Fraction(value)
+        # not Fraction(value): it takes 1e999999999, too, and makes a number of a billion digits
+        numerator, _, denominator = value.partition("/")
+        return Fraction(int(numerator), int(denominator))
     return value if value is None or isinstance(value, (int, float)) else tuple(map(int, value))

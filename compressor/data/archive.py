@@ -13,6 +13,7 @@ from torch import Tensor
 
 from compressor.data.labelled import Labelled
 from compressor.errors import FileError
+from compressor.unpacking import refuse_bomb
 
 __all__ = ["Archive", "Array", "open_archive"]
 
@@ -70,6 +71,7 @@ def open_archive(file: Path, kind: str, names: Sequence[str]) -> Archive:
     where = f"{kind} file {file}"
     if not file.is_file():
         raise FileError(f"{where}: no such file")
+    refuse_bomb(file)
     try:
         with np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}

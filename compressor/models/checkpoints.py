@@ -14,6 +14,7 @@ from torch import Tensor
 
 from compressor.errors import FileError
 from compressor.models.swinir_layers import offsets_in_window
+from compressor.unpacking import refuse_compressed
 
 __all__ = ["load_akamaster_checkpoint", "load_swinir_checkpoint"]
 
@@ -123,6 +124,7 @@ def _safely(file: Path) -> object:
 def _unpickled(file: Path) -> object:
     if not file.is_file():
         raise FileError(f"checkpoint {file}: no such file")
+    refuse_compressed(file)
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged bytes make the unpickler raise nearly anything

@@ -100,12 +100,13 @@ def content(path: Path, facts: dict[str, Any]) -> bytes:
     """The bytes of one file, which must have the length and digest noted in the manifest."""
     if not path.is_file():
         raise LoadError(f"{path} is missing; copy or save the whole folder again")
-    data = path.read_bytes()
-    if len(data) != facts["bytes"]:
+    size = path.stat().st_size
+    if size != facts["bytes"]:
         raise LoadError(
-            f"{path} has {len(data)} bytes, expected {facts['bytes']}: truncated or changed; "
+            f"{path} has {size} bytes, expected {facts['bytes']}: truncated or changed; "
             f"copy or save the model again"
         )
+    data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != facts["sha256"]:
         raise LoadError(f"{path} was changed after it was written; copy or save the model again")
     return data

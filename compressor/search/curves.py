@@ -14,7 +14,7 @@ import numpy.typing as npt
 from compressor.budget.numbers import exact
 from compressor.core.graph import Graph
 from compressor.errors import FileError, InputError
-from compressor.search.files import read_json, write_json
+from compressor.search.files import load_json, write_json
 from compressor.tables import aligned
 
 __all__ = ["Curve", "Sensitivity", "check_drop", "labels", "ranks"]
@@ -172,7 +172,7 @@ class Sensitivity:
                 ratios=tuple(map(float, data["ratios"])),
                 curves=curves,
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise FileError(f"the data is no sensitivity: {error!r}") from error
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -182,7 +182,7 @@ class Sensitivity:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Sensitivity:
         """What `save` wrote; raises FileError for anything else."""
-        return cls.from_dict(read_json(path, _FORMAT))
+        return load_json(path, _FORMAT, cls.from_dict)
 
 
 def labels(graph: Graph) -> tuple[str, ...]:

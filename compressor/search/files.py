@@ -5,19 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from compressor.errors import FileError
 from compressor.whole_files import drafted
 
-__all__ = ["Journal", "read_json", "write_json"]
+__all__ = ["Journal", "load_json", "read_json", "write_json"]
 
 log = logging.getLogger(__name__)
 
 _VERSION = 1
+
+Value = TypeVar("Value")
 
 
 def write_json(path: str | os.PathLike[str], kind: str, content: Mapping[str, Any]) -> None:
@@ -33,7 +36,7 @@ def read_json(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise FileError(f"cannot read {str(path)!r}: {error}") from error
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise FileError(f"{str(path)!r} is not complete JSON (truncated?): {error}") from error
     if not isinstance(data, dict) or data.get("format") != kind:
         raise FileError(f"{str(path)!r} is no file of the format {kind!r}")
@@ -43,6 +46,15 @@ def read_json(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
     if data.get("digest") != _digest(content):
         raise FileError(f"{str(path)!r} was changed after it was written: its digest does not match")
     return content
+
+
+def load_json(path: str | os.PathLike[str], kind: str, build: Callable[[Mapping[str, Any]], Value]) -> Value:
+    """What `build` makes of the content that `write_json` wrote; raises FileError naming the file."""
+    content = read_json(path, kind)
+    try:
+        return build(content)
+    except FileError as error:
+        raise FileError(f"{str(path)!r}: {error}") from error
 
 
 def _digest(content: Mapping[str, Any]) -> str:
@@ -100,8 +112,11 @@ class Journal:
                 if number == 1:
                     self._check(entry)
                 else:
-                    self.known[str(entry["key"])] = float(entry["quality"])
-            except (ValueError, KeyError, TypeError) as error:
+                    quality = float(entry["quality"])
+                    if not math.isfinite(quality):
+                        raise ValueError(f"its quality is {quality}")
+                    self.known[str(entry["key"])] = quality
+            except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
                 raise FileError(f"{where!r} line {number} is no entry of a cache: {error!r}") from error
 
     def _check(self, head: object) -> None:

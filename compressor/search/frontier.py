@@ -16,7 +16,7 @@ from compressor.errors import FileError, InputError
 from compressor.profiling.cost import removed_by
 from compressor.profiling.costs import costs
 from compressor.search.evaluating import Evaluate, check_evaluate, name_of, weights_digest
-from compressor.search.files import Journal, read_json, write_json
+from compressor.search.files import Journal, load_json, write_json
 from compressor.search.measuring import Task, measured, plan_digest
 from compressor.tables import aligned
 
@@ -122,7 +122,7 @@ class Frontier:
                 for each in data["points"]
             )
             return cls(points, str(data["evaluation"]), tuple(map(str, data["by"])))
-        except (KeyError, TypeError, ValueError, InputError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, InputError, FileError) as error:
             raise FileError(f"the data is no frontier: {error!r}") from error
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -132,7 +132,7 @@ class Frontier:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Frontier:
         """What `save` wrote; raises FileError for anything else."""
-        return cls.from_dict(read_json(path, _FORMAT))
+        return load_json(path, _FORMAT, cls.from_dict)
 
 
 def _amount(cost: float) -> str:

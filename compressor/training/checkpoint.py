@@ -14,6 +14,7 @@ from compressor.core.surgery import signature_of
 from compressor.core.tape import named_tensors
 from compressor.errors import FileError, InputError, ModelError
 from compressor.training.recipe import Recipe
+from compressor.unpacking import refuse_compressed
 from compressor.whole_files import drafted
 
 __all__ = ["check_model", "copy_tensors_", "read_checkpoint", "tensors_of", "write_checkpoint"]
@@ -81,6 +82,7 @@ def read_checkpoint(
     """
     if path.is_dir():
         raise FileError(f"the checkpoint {path} is a folder; name a file in it, {path / 'training.pt'} say")
+    refuse_compressed(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         _check_sums(path)

@@ -32,6 +32,7 @@ from compressor.filters.sketching.setting import SketchSetting
 from compressor.filters.store import Store, StoreWriter, verify_store
 from compressor.models import load_akamaster_checkpoint
 from compressor.profiling import LatencyTable, latency_table
+from compressor.search import Frontier, Sensitivity, frontier, sensitivity
 from compressor.training import Recipe, fine_tune_
 from tests.filters.onnx_files.graphs import conv, model
 from tests.filters.store.zoo import banks_of, metadata_of
@@ -137,6 +138,30 @@ def _write_table(folder: Path) -> None:
     (folder / "first.json").unlink()
 
 
+# -- searches ------------------------------------------------------------------------------------
+
+
+def _width(network: nn.Module) -> float:
+    return float(sum(p.numel() for p in network.parameters()))
+
+
+def _write_sensitivity(folder: Path) -> None:
+    found = sensitivity(net(), IMAGE, evaluate=_width, ratios=(0.5,), progress=False)
+    found.save(folder / "sensitivity.json")
+
+
+def _write_frontier(folder: Path) -> None:
+    graph = cp.capture(net(), IMAGE)
+    plans = {"half": cp.plan(cp.score(graph, cp.scoring.Norm()), cp.budget.Uniform(0.5))}
+    frontier(graph, plans, evaluate=_width).save(folder / "frontier.json")
+
+
+def _sealed_search(document: Document) -> bytes:
+    content = {k: v for k, v in document.items() if k not in ("format", "version", "digest")}
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+    return json.dumps({**document, "digest": digest}).encode()
+
+
 # -- filters -------------------------------------------------------------------------------------
 
 
@@ -239,6 +264,22 @@ KINDS: dict[str, Kind] = {
         lambda folder: LatencyTable.load(folder / "latency.json"),
         document=_loads,
         rewrite=_dumps,
+    ),
+    "sensitivity": Kind(
+        "sensitivity.json",
+        _write_sensitivity,
+        lambda folder: Sensitivity.load(folder / "sensitivity.json"),
+        sealed=True,
+        document=_loads,
+        rewrite=_sealed_search,
+    ),
+    "frontier": Kind(
+        "frontier.json",
+        _write_frontier,
+        lambda folder: Frontier.load(folder / "frontier.json"),
+        sealed=True,
+        document=_loads,
+        rewrite=_sealed_search,
     ),
     "basis": Kind(
         "basis.safetensors",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from compressor.filters.onnx_files.growth import too_large
 from compressor.runtimes.onnx_graph import inner_graphs, opset_of
 
 if TYPE_CHECKING:
@@ -31,6 +33,10 @@ _RANDOM = {
 
 _EVALUATED = 19
 """The version of ONNX's operators that constants are computed with at least."""
+
+
+_WIDEST = 16
+"""Bytes of the widest kind of value, complex128."""
 
 
 class NotConstantError(Exception):
@@ -79,6 +85,7 @@ class Constants:
         from onnx import numpy_helper
 
         try:
+            _require_small(tensor, self.folder)
             return numpy_helper.to_array(tensor, base_dir=str(self.folder))
         except Exception as error:  # what numpy, the file system or onnx's checks of paths raise
             raise NotConstantError(
@@ -125,13 +132,29 @@ class Constants:
             if opset_of(part) < _EVALUATED:
                 # The evaluator knows DequantizeLinear, the usual one here, from that version on only.
                 part = version_converter.convert_version(part, _EVALUATED)
+            reason = too_large(part)
+            if reason is not None:
+                raise NotConstantError(reason)
             results: Any = ReferenceEvaluator(part).run(None, {})
             return results[0]
+        except NotConstantError:
+            raise
         except Exception as error:  # operators of other domains, and faults in the graph
             kinds = ", ".join(sorted({node.op_type for node in nodes}))
             raise NotConstantError(
                 f"what {kinds} make of constants cannot be computed ({type(error).__name__}: {error})"
             ) from error
+
+
+def _require_small(tensor: onnx.TensorProto, folder: Path) -> None:
+    """Raise ValueError where more would be read from a second file than the values can take."""
+    from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+
+    if uses_external_data(tensor):
+        said = ExternalDataInfo(tensor)
+        count = said.length or (folder / said.location).stat().st_size - (said.offset or 0)
+        if count > _WIDEST * max(1, math.prod(tensor.dims)):
+            raise ValueError(f"{said.location!r} has {count:,} bytes for values of {list(tensor.dims)}")
 
 
 def onnx_value(name: str) -> onnx.ValueInfoProto:

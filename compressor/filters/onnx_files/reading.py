@@ -18,6 +18,7 @@ from compressor.filters.kernel_sizes import KernelSize, check_wanted, is_wanted,
 from compressor.filters.onnx_files.constants import Constants, NotConstantError
 from compressor.filters.onnx_files.depths import node_depths
 from compressor.filters.onnx_files.facts import OnnxFacts, facts_of
+from compressor.filters.onnx_files.growth import inlined_nodes
 from compressor.runtimes.onnx_graph import inner_graphs
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 __all__ = ["OnnxBanks", "Unread", "banks_of_onnx", "external_files", "read_onnx"]
 
 log = logging.getLogger(__name__)
+
+_MOST_NODES = 1_000_000
+"""How many nodes a graph may have once functions stand in it; large networks have some ten thousand."""
 
 _NAMED = 10
 """How many of the convolutions that cannot be read an error names."""
@@ -138,15 +142,21 @@ def read_onnx(
 
 
 def external_files(path: str | os.PathLike[str]) -> tuple[Path, ...]:
-    """The files beside an ONNX file that hold values of its initializers, by their names in order."""
+    """The files beside an ONNX file that hold values of its initializers, by their names in order.
+
+    Raises FileError where one is missing, no plain file, or outside of the folder.
+    """
     file = Path(path)
     initializers = _loaded(file).graph.initializer
     from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
     stored = [tensor for tensor in initializers if uses_external_data(tensor)]
-    return tuple(
-        file.parent / name for name in sorted({ExternalDataInfo(tensor).location for tensor in stored})
-    )
+    names = sorted({ExternalDataInfo(tensor).location for tensor in stored})
+    for name in names:
+        beside = file.parent / name
+        if not beside.resolve().is_relative_to(file.parent.resolve()) or not beside.is_file():
+            raise FileError(f"{file} keeps values in {name!r}, which is no file in its folder")
+    return tuple(file.parent / name for name in names)
 
 
 def _loaded(file: Path) -> onnx.ModelProto:
@@ -163,7 +173,12 @@ def _loaded(file: Path) -> onnx.ModelProto:
         for node in proto.graph.node:
             if not all(isinstance(name, str) for name in (node.op_type, *node.input, *node.output)):
                 raise ValueError(f"a name in its node {node.name!r} is no text")
-        return inliner.inline_local_functions(proto) if proto.functions else proto
+        if not proto.functions:
+            return proto
+        if (nodes := inlined_nodes(proto)) > _MOST_NODES:
+            raise ValueError(f"its functions make it {nodes:,} nodes, at most {_MOST_NODES:,} are read")
+        inlined: onnx.ModelProto = inliner.inline_local_functions(proto)
+        return inlined
     except Exception as error:  # protobuf and the inliner raise kinds of their own
         raise FileError(
             f"{file}: cannot be read as an ONNX file ({type(error).__name__}: {error}); it may be truncated "

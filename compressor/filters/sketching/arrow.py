@@ -21,6 +21,7 @@ from compressor.filters.quality.sparsity import Comparison
 from compressor.filters.sketching.setting import SketchSetting
 from compressor.filters.sketching.sketch import Sketch
 from compressor.filters.store.arrow import layer_table
+from compressor.filters.store.bounded import read_bounded
 from compressor.filters.store.layer import COLUMNS, Layer
 from compressor.whole_files import drafted
 
@@ -86,10 +87,9 @@ def write(table: pa.Table, path: Path) -> None:
 
 def read(path: Path) -> pa.Table:
     """The table of a Parquet file, its checksums verified."""
+    library = _library("pyarrow.parquet")
     try:
-        return _library("pyarrow.parquet").read_table(
-            path, page_checksum_verification=True, use_threads=False
-        )
+        return read_bounded(path, library)
     except Exception as error:  # pyarrow raises OSError and errors of its own
         raise FileError(
             f"{path}: no sketches can be read ({type(error).__name__}: {error}); the file is missing, cut "

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from compressor.errors import FileError
 from compressor.extras import imported
+from compressor.filters.store.bounded import read_bounded
 from compressor.filters.store.layer import COLUMNS, Layer
 
 if TYPE_CHECKING:
@@ -125,6 +126,7 @@ def rows_of(file: Any, path: Path, layer: Layer) -> Iterable[Rows]:
             said = file.metadata.row_group(group).column(0).statistics
             if (said.min, said.max) != (layer.key, layer.key):
                 raise ValueError(f"its row group {group} holds the layers {said.min} to {said.max}")
+            _require_small(file.metadata.row_group(group), group)
             rows = _rows(file.read_row_group(group, use_threads=False))
         except Exception as error:
             raise unreadable(path, error, f"layer {layer.key} ({layer})") from error
@@ -133,6 +135,16 @@ def rows_of(file: Any, path: Path, layer: Layer) -> Iterable[Rows]:
     if count != layer.count:
         raise FileError(
             f"{path}: holds {count} kernels of layer {layer.key} ({layer}), expected {layer.count}"
+        )
+
+
+def _require_small(said: Any, group: int) -> None:
+    """Raise ValueError for a row group of more than the 32 MiB that are written: zeros pack to nothing."""
+    most = rows_per_group(said.num_columns - 1, np.dtype(np.float32))
+    if said.num_rows > most or said.total_byte_size > 4 * _GROUP_BYTES:
+        raise ValueError(
+            f"its row group {group} holds {said.num_rows} kernels in {said.total_byte_size:,} bytes, at most "
+            f"{most} are written to one"
         )
 
 
@@ -175,9 +187,9 @@ def layer_table(layers: Sequence[Layer]) -> pa.Table:
 
 def layer_rows(path: Path) -> list[Layer]:
     """The layers of a table in a file; raises FileError where it cannot be read."""
-    file = opened(path)
+    library = parquet()
     try:
-        return [_layer(row) for row in file.read(use_threads=False).to_pylist()]
+        return [_layer(row) for row in read_bounded(path, library).to_pylist()]
     except Exception as error:
         raise unreadable(path, error, "the table of layers") from error
 
