@@ -7,18 +7,20 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, seed, settings
-from hypothesis import strategies as st
+
+from tests.fuzz import running
+from tests.fuzz.drawing import Outcome
+from tests.fuzz.running import Check
 
 QUICK, LONG = 12, 300
 COUNTS = pytest.StashKey[dict[str, Counter[str]]]()
 
-Fuzz = Callable[..., None]
+Fuzz = Callable[[Check], None]
 
 
 @pytest.fixture
 def fuzz(request: pytest.FixtureRequest) -> Fuzz:
-    """Run `check(data)` on random examples; what it returns is counted.
+    """Run a check on random examples; what becomes of each is counted.
 
     As many as `--fuzz-examples` says, from other random numbers each time (`--fuzz-seed` repeats a run).
     Without it, a dozen that are the same ones always, and hundreds of new ones in tests marked slow.
@@ -28,22 +30,13 @@ def fuzz(request: pytest.FixtureRequest) -> Fuzz:
     chosen = request.config.getoption("--fuzz-seed")
     counts = request.config.stash.setdefault(COUNTS, {}).setdefault(request.node.name, Counter())
 
-    def run(check: Callable[[st.DataObject], str]) -> None:
-        def once(data: st.DataObject) -> None:
-            counts[check(data)] += 1
+    def note(outcome: Outcome) -> None:
+        counts[outcome.what] += 1
 
-        found: Any = given(data=st.data())(once)
-        if chosen is not None and (wanted is not None or slow):
-            found = seed(chosen)(found)
-        settings(
-            max_examples=wanted or (LONG if slow else QUICK),
-            derandomize=wanted is None and not slow,
-            deadline=None,
-            database=None,
-            phases=(Phase.generate, Phase.shrink),
-            suppress_health_check=list(HealthCheck),
-            print_blob=False,
-        )(found)()
+    def run(check: Check) -> None:
+        always = wanted is None and not slow
+        count = wanted or (LONG if slow else QUICK)
+        running.run(check, count, None if always else chosen, note, same=always)
 
     return run
 

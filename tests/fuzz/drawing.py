@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -38,14 +39,34 @@ from tests.profiling.latency_table.synthetic import Synthetic
 Build = Callable[[], nn.Module]
 
 
-def graphs(data: st.DataObject) -> tuple[Build, Graph]:
-    """What builds a random network, the same one each time, and its graph."""
+@dataclass(frozen=True)
+class Drawn:
+    """A random network: the choices it is made of, what builds it, the same one each time, and its graph."""
+
+    choices: str
+    build: Build
+    graph: Graph
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of an example; `budget` and `plan` where it came to one (of `plan`, the digest)."""
+
+    what: str
+    network: str
+    budget: str | None = None
+    plan: str | None = None
+
+
+def drawn(data: st.DataObject) -> Drawn:
+    """A random convolutional network or, one time in four, a transformer."""
     if data.draw(st.integers(0, 3), label="transformer where 0") == 0:
         numbers = data.draw(sizes())
-        return (lambda: _transformer(numbers)), cp.capture(_transformer(numbers), example())
+        graph = cp.capture(_transformer(numbers), example())
+        return Drawn(repr(numbers), lambda: _transformer(numbers), graph)
     case = data.draw(networks())
     network, x = case.build()
-    return (lambda: case.build()[0]), cp.capture(network, x)
+    return Drawn(repr(case), lambda: case.build()[0], cp.capture(network, x))
 
 
 def _transformer(numbers: Sizes) -> nn.Module:

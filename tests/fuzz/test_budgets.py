@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,9 +19,10 @@ from compressor.budget import All, Budget, CostFraction, Global, Latency, Params
 from compressor.core.graph import Graph
 from compressor.core.plan import Plan
 from compressor.errors import BudgetError, NothingToPruneError, UnreachableBudgetError, VerifyError
+from compressor.scoring import Scores
 from tests.core.driver import random_removal
 from tests.fuzz.conftest import Fuzz
-from tests.fuzz.drawing import Build, budgets, graphs, scores
+from tests.fuzz.drawing import Build, Drawn, Outcome, budgets, drawn, scores
 
 EXACT = 1e-9
 CONTRADICTIONS = ("`ratios` alone leave", "drop one of the two", "contradicts max_ratio", "the model has no")
@@ -73,57 +75,71 @@ def assert_files_keep_it(build: Build, plan: Plan, small: nn.Module, graph: Grap
     assert cp.plan_of(again) == plan
 
 
-def check_budget(data: st.DataObject) -> str:
-    build, graph = graphs(data)
-    if not graph.n_units:
-        return "nothing free"
-    given = scores(data, graph)
+def digest(plan: Plan) -> str:
+    return str(json.loads(plan.to_json())["digest"])
+
+
+def check_budget(data: st.DataObject) -> Outcome:
+    network = drawn(data)
+    if not network.graph.n_units:
+        return Outcome("nothing free", network.choices)
+    given = scores(data, network.graph)
     try:
-        budget = budgets(data, graph)
+        budget = budgets(data, network.graph)
     except cp.errors.InputError as error:
         assert "Latency" in str(error) or "table" in str(error), error
-        return "no latency table"
+        return Outcome("no latency table", network.choices)
+    what, plan = asked(network, given, budget)
+    return Outcome(what, network.choices, repr(budget), None if plan is None else digest(plan))
+
+
+def asked(network: Drawn, given: Scores, budget: Budget) -> tuple[str, Plan | None]:
+    """What a budget comes to, and the plan that was cut, proved, counted anew and written to files."""
+    graph = network.graph
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             plan = cp.plan(given, budget)
     except UnreachableBudgetError as error:
         assert_honest(budget, graph, error)
-        return f"{type(budget).__name__} out of reach"
+        return f"{type(budget).__name__} out of reach", None
     except NothingToPruneError:
-        return "nothing to prune"
+        return "nothing to prune", None
     except BudgetError as error:
         assert any(words in str(error) for words in CONTRADICTIONS), error
-        return "limits that contradict"
+        return "limits that contradict", None
     small = cp.apply(graph.model, plan)
     assert cp.verify(graph.model, small, plan, *graph.args, graph=graph).error <= EXACT
-    again = cp.capture(small, *graph.args)
-    assert_met(budget, graph, small, again)
-    assert_files_keep_it(build, plan, small, graph)
-    return f"{type(budget).__name__} met"
+    assert_met(budget, graph, small, cp.capture(small, *graph.args))
+    assert_files_keep_it(network.build, plan, small, graph)
+    return f"{type(budget).__name__} met", plan
 
 
-def check_steps(data: st.DataObject) -> str:
+def check_steps(data: st.DataObject) -> Outcome:
     """Gradual pruning ends where one step would, within the budget; every step's cut is proved inside."""
-    _, graph = graphs(data)
+    network = drawn(data)
+    graph = network.graph
     budget = data.draw(st.sampled_from([cp.budget.Macs(0.5), cp.budget.Params(0.4), cp.budget.Global(0.4)]))
     steps = data.draw(st.integers(2, 3))
+    said = f"{budget} in {steps} steps"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             small = cp.prune(graph.model, *graph.args, budget=budget, steps=steps)
     except UnreachableBudgetError:
-        return "out of reach"
+        return Outcome("out of reach", network.choices, said)
     except NothingToPruneError:
-        return "nothing to prune"
+        return Outcome("nothing to prune", network.choices, said)
     assert len(stages(budget, steps)) == steps
     assert_met(budget, graph, small, cp.capture(small, *graph.args))
-    return "met"
+    plan = cp.plan_of(small)
+    return Outcome("met", network.choices, said, None if plan is None else digest(plan))
 
 
-def check_twice(data: st.DataObject) -> str:
+def check_twice(data: st.DataObject) -> Outcome:
     """Two cuts, one after the other, are the cut of the two plans as one, through files as well."""
-    _, graph = graphs(data)
+    network = drawn(data)
+    graph = network.graph
     seed = data.draw(st.integers(0, 2**16))
     first = graph.plan(random_removal(graph, seed))
     halfway = cp.apply(graph.model, first)
@@ -136,12 +152,13 @@ def check_twice(data: st.DataObject) -> str:
     ):
         assert torch.equal(a, b), name
     assert cp.verify(halfway, small, second, *graph.args, graph=later).error <= EXACT
+    what = "exact"
     try:
         assert cp.verify(graph.model, small, whole, *graph.args, graph=graph).error <= EXACT
     except VerifyError as error:  # what is one channel in the original can be several in the narrow network
         assert "pinned" in str(error) or "depends on it elsewhere" in str(error), error
-        return "exact, proved step by step"
-    return "exact"
+        what = "exact, proved step by step"
+    return Outcome(what, network.choices, None, digest(whole))
 
 
 CHECKS = {"budgets": check_budget, "steps": check_steps, "twice": check_twice}
