@@ -35,6 +35,7 @@ BENCHMARKS = {
     "search": ("accuracy of ResNet-20 by who chooses the ratios: heuristics, sensitivity, Optuna", 1, 6),
     "demo": ("the numbers of `make demo`, kept", 1, 2),
     "first_hour": ("the way of a new user: environment, pip, own model, files for a phone", 1, 3),
+    "fuzzing": ("random networks, budgets and plans: each cut proved, each bound counted anew", 1, 30),
     "app_claim": ("memory, time and accuracy of a VGG-16 before and after, as files", 2, 45),
 }
 
