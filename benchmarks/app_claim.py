@@ -12,11 +12,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 if __package__ in (None, ""):  # run as a file
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -25,14 +23,14 @@ import torch
 from torch import nn
 
 import compressor as cp
-from benchmarks import app_tables, results, zoo
+from benchmarks import app_tables, results, resuming, zoo
 from benchmarks.app_measures import check_machine, costs_of_files, named
 from benchmarks.app_networks import CASES, Case, Lengths, case, pruned
+from benchmarks.resuming import Row
 
 _FILES = zoo.ROOT / "out" / "app_claim" / "files"
 _CALIBRATED_ON = 512  # images for the ranges of int8
 _TIMED_ON = 64  # images that files are run on in WebAssembly, one by one
-Row = dict[str, Any]
 
 
 def main() -> int:
@@ -44,22 +42,19 @@ def main() -> int:
     lengths = Lengths(options.epochs, options.tuning, options.images)
     rows = done(kind, asdict(lengths))
     wanted = [] if options.tables else todo(options, rows)
+
+    def keep(row: Row) -> None:
+        rows[:] = in_order([*rows, row])
+        results.save(kind, facts, rows, app_tables.tables(rows))
+
     try:
         if wanted:
             check_machine()
-        for name, seed in wanted:
-            start = time.perf_counter()
-            rows = in_order([*rows, run(name, seed, lengths, options)])
-            results.save(kind, facts, rows, app_tables.tables(rows))
-            print(f"{name}, seed {seed}: {time.perf_counter() - start:.0f} s", flush=True)
+        resuming.go_on(len(rows), wanted, lambda key: run(*key, lengths, options), keep, _line)
     except zoo.Missing as missing:
         print(f"skipped: {missing}")
         return 0
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on from here")
-    for table in app_tables.tables(rows):
-        print(f"\n{table.text()}")
-    print(f"\nwritten to {results.save(kind, facts, rows, app_tables.tables(rows))}")
+    resuming.show(kind, facts, rows, app_tables.tables)
     return 0
 
 
@@ -99,15 +94,7 @@ def todo(options: argparse.Namespace, rows: Sequence[Row]) -> list[tuple[str, in
 
 def done(kind: str, wanted: Row) -> list[Row]:
     """Earlier runs; they count only if they were trained alike."""
-    earlier = results.read(kind)
-    rows: list[Row] = [] if earlier is None else earlier["rows"]
-    for row in rows:
-        if row["lengths"] != wanted:
-            raise SystemExit(
-                f"benchmarks/results/{kind}.json holds runs with {row['lengths']}, now {wanted} is asked "
-                "for: move the file away first, or use the same options"
-            )
-    return in_order(rows)
+    return in_order(resuming.kept(kind, wanted, under="lengths"))
 
 
 def in_order(rows: Sequence[Row]) -> list[Row]:
@@ -148,6 +135,10 @@ def written(nets: Mapping[str, nn.Module], it: Case, folder: Path) -> dict[str, 
         files[f"{which}, int8"] = folder / f"{which}.int8.onnx"
         cp.export.int8(files[which], calibration, files[f"{which}, int8"], even_if_slower=True)
     return files
+
+
+def _line(row: Row) -> str:
+    return f"{row['key']}, seed {row['seed']}"
 
 
 def _arithmetic(net: nn.Module, it: Case) -> Row:

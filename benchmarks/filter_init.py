@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,7 @@ if __package__ in (None, ""):  # run as a file
 import torch
 
 import compressor as cp
-from benchmarks import cifar, results, zoo
+from benchmarks import cifar, results, resuming, zoo
 from benchmarks.filter_init_runs import (
     DEEP,
     FIRST,
@@ -38,10 +37,10 @@ from benchmarks.filter_init_runs import (
     images,
     redraw,
 )
+from benchmarks.resuming import Row
 from compressor.evaluation import t_interval
 from compressor.training import Recipe
 
-Row = dict[str, Any]
 PARTS = ("first", "deep", "redraw")
 BASELINES = {"first": "He", "deep": "He", "redraw": "left as they are"}
 
@@ -62,29 +61,23 @@ def main() -> int:
     torch.set_num_threads(options.threads)
     kind = "filter_init-quick" if options.quick else "filter_init"
     facts = results.context("filter_init", vars(options), seeds=options.seeds)
-    rows = _done(kind, options)
+    rows = resuming.kept(kind, _schedule(options))
     todo = [job for job in jobs(options) if not any(_of(row) == job for row in rows)]
-    print(f"{len(rows)} runs are done, {len(todo)} to go", flush=True)
     try:
         shared = zoo.shared_folder(options.shared)
         if shared is None:
             raise zoo.Missing("no shared data: name the folder with --shared or COMPRESSOR_SHARED")
         run = _runner(shared, options)
-        for number, job in enumerate(todo, start=1):
-            start = time.process_time()
-            rows.append({**vars(job), "schedule": _schedule(options), **run(job)})
-            results.save(kind, facts, rows, tables(rows))
-            seconds = time.process_time() - start
-            print(f"[{number}/{len(todo)}] {_line(rows[-1])}  {seconds:.0f} s", flush=True)
     except zoo.Missing as missing:
         print(f"skipped: {missing}")
         return 0
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on from here")
-    for table in tables(rows):
-        print(f"\n{table.text()}")
-    if rows:
-        print(f"\nwritten to {results.save(kind, facts, rows, tables(rows))}")
+
+    def keep(row: Row) -> None:
+        rows.append(row)
+        results.save(kind, facts, rows, tables(rows))
+
+    resuming.go_on(len(rows), todo, run, keep, _line)
+    resuming.show(kind, facts, rows, tables)
     return 0
 
 
@@ -143,19 +136,6 @@ def _of(row: Row) -> Job:
     return Job(row["part"], row["arm"], row["labels"], row["seed"])
 
 
-def _done(kind: str, options: argparse.Namespace) -> list[Row]:
-    """Earlier runs; they count only if they were trained and tested alike."""
-    earlier = results.read(kind)
-    rows: list[Row] = [] if earlier is None else earlier["rows"]
-    for row in rows:
-        if row["schedule"] != _schedule(options):
-            raise SystemExit(
-                f"benchmarks/results/{kind}.json holds runs with {row['schedule']}, now "
-                f"{_schedule(options)} is asked for: move the file away first"
-            )
-    return rows
-
-
 def _runner(shared: Path, options: argparse.Namespace) -> Callable[[Job], Row]:
     schedule = _schedule(options)
     data = images(shared, test=schedule["test"], unlabelled=schedule["unlabelled"])
@@ -163,7 +143,7 @@ def _runner(shared: Path, options: argparse.Namespace) -> Callable[[Job], Row]:
     model, pruning = cifar.load(shared, train=count, test=min(schedule["test"], 1000), name="resnet20_cifar")
     banks = cp.filters.banks(model, kernel_size=3)
 
-    def run(job: Job) -> Row:
+    def found(job: Job) -> Row:
         if job.part == "first":
             turns = schedule["first"][schedule["labels"].index(job.labels)]
             recipe = Recipe(epochs=turns, lr=0.02, weight_decay=5e-4, seed=job.seed)
@@ -173,7 +153,7 @@ def _runner(shared: Path, options: argparse.Namespace) -> Callable[[Job], Row]:
             return deep(data, job.arm, job.labels, job.seed, recipe)
         return redraw(model, pruning, job.arm, job.seed, Recipe(epochs=epochs, lr=0.02, seed=job.seed))
 
-    return run
+    return lambda job: {**vars(job), "schedule": schedule, **found(job)}
 
 
 # -- tables --------------------------------------------------------------------------------------

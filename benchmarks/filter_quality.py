@@ -15,10 +15,9 @@ import copy
 import math
 import statistics
 import sys
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any
 
 if __package__ in (None, ""):  # run as a file
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -29,8 +28,9 @@ from torch import nn
 from torch.nn import functional as F
 
 import compressor as cp
-from benchmarks import cifar, results, zoo
+from benchmarks import cifar, results, resuming, zoo
 from benchmarks.cifar import Data
+from benchmarks.resuming import Row
 from compressor.budget import ByDegeneracy, Macs, by_ratio, by_score
 from compressor.budget.ladder import Order
 from compressor.core.graph import Graph, Mask
@@ -46,8 +46,6 @@ from compressor.scoring import (
     Taylor,
 )
 from compressor.scoring.filter_quality import TermLike
-
-Row = dict[str, Any]
 
 DENSE = "dense"
 REFERENCE = "Norm(2, power=2)"  # what `cp.prune` takes
@@ -116,31 +114,21 @@ def main() -> int:
     torch.set_num_threads(options.threads)
     kind = "filter_quality-quick" if options.quick else "filter_quality"
     facts = results.context("filter_quality", vars(options), seeds=options.seeds)
-    rows = done(kind, options)
+    rows = resuming.kept(kind, schedule(options))
     todo = [] if options.tables else [key for key in keys(options) if not any(_is(row, key) for row in rows)]
-    print(f"{len(rows)} runs are done, {len(todo)} to go", flush=True)
-    networks: dict[str, _Network] = {}
+    network = cache(lambda name: _Network(name, options))
+
+    def keep(row: Row) -> None:
+        rows[:] = [*(other for other in rows if not _is(row, {**other, "tuned": False})), row]
+        if len(rows) % 10 == 0:  # the tables take longer than some of the runs
+            results.save(kind, facts, rows, tables(rows))
+
     try:
-        for number, key in enumerate(todo, start=1):
-            start = time.process_time()
-            if key["network"] not in networks:
-                networks[key["network"]] = _Network(key["network"], options)
-            row = networks[key["network"]].run(key)
-            rows = [other for other in rows if not _is(row, {**other, "tuned": False})] + [row]
-            if number % 10 == 0 or number == len(todo):
-                results.save(kind, facts, rows, tables(rows))
-            print(
-                f"[{number}/{len(todo)}] {_line(rows[-1])}  {time.process_time() - start:.0f} s", flush=True
-            )
+        resuming.go_on(len(rows), todo, lambda key: network(key["network"]).run(key), keep, _line)
     except zoo.Missing as missing:
         print(f"skipped: {missing}")
         return 0
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on from here")
-    for table in tables(rows):
-        print(f"\n{table.text()}")
-    if rows:
-        print(f"\nwritten to {results.save(kind, facts, rows, tables(rows))}")
+    resuming.show(kind, facts, rows, tables)
     return 0
 
 
@@ -199,19 +187,6 @@ def _is_tuned(key: Row, options: argparse.Namespace) -> bool:
     if key["scorer"] == DENSE:
         return bool(options.tune)
     return key["scorer"] in _TUNED and key["fraction"] in options.tune
-
-
-def done(kind: str, options: argparse.Namespace) -> list[Row]:
-    """Earlier runs; they count only if they read and tested the same images in the same way."""
-    earlier = results.read(kind)
-    rows: list[Row] = [] if earlier is None else earlier["rows"]
-    for row in rows:
-        if row["schedule"] != schedule(options):
-            raise SystemExit(
-                f"benchmarks/results/{kind}.json holds runs with {row['schedule']}, now {schedule(options)} "
-                "is asked for: move the file away first, or use the same options"
-            )
-    return rows
 
 
 def schedule(options: argparse.Namespace) -> Row:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,9 +21,10 @@ if __package__ in (None, ""):  # run as a file
 
 import torch
 
-from benchmarks import results, zoo
+from benchmarks import results, resuming, zoo
 from benchmarks.filter_widths_runs import BASES, RULES, SCRATCH, Setting, changed, latencies, pruned, scratch
 from benchmarks.filter_widths_tables import tables
+from benchmarks.resuming import Row
 
 PARTS = ("pruned", "scratch", "kernels")
 
@@ -42,22 +42,20 @@ def main(arguments: list[str] | None = None) -> int:
     facts = results.context("filter_widths", vars(options), seeds=options.seeds)
     rows = _done(kind, options)
     todo = [key for key in _keys(options) if not any(_key(row) == key for row in rows["runs"])]
-    print(f"{len(rows['runs'])} runs are done, {len(todo)} to go", flush=True)
-    try:
-        for number, (part, method, fraction, seed) in enumerate(todo, start=1):
-            start = time.process_time()
-            found = _RUNS[part](setting, method, fraction, seed, options)
-            rows["runs"].append({"part": part, "method": method, "fraction": fraction, "seed": seed, **found})
-            results.save(kind, facts, rows, tables(rows))
-            seconds = time.process_time() - start
-            print(f"[{number}/{len(todo)}] {part}, {method}, seed {seed}  {seconds:.0f} s of CPU", flush=True)
-        if "kernels" in options.parts and not rows["latency"]:
-            rows["latency"] = latencies(setting, options)
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on from here")
-    for table in tables(rows):
-        print(f"\n{table.text()}")
-    print(f"\nwritten to {results.save(kind, facts, rows, tables(rows))}")
+
+    def run(key: Key) -> Row:
+        part, method, fraction, seed = key
+        found = _RUNS[part](setting, method, fraction, seed, options)
+        return {"part": part, "method": method, "fraction": fraction, "seed": seed, **found}
+
+    def keep(row: Row) -> None:
+        rows["runs"].append(row)
+        results.save(kind, facts, rows, tables(rows))
+
+    whole = resuming.go_on(len(rows["runs"]), todo, run, keep, _line)
+    if whole and "kernels" in options.parts and not rows["latency"]:
+        rows["latency"] = latencies(setting, options)
+    resuming.show(kind, facts, rows, tables)
     return 0
 
 
@@ -106,6 +104,10 @@ def _key(row: dict[str, Any]) -> Key:
     return row["part"], row["method"], row["fraction"], row["seed"]
 
 
+def _line(row: Row) -> str:
+    return f"{row['part']}, {row['method']}, seed {row['seed']}"
+
+
 def _schedule(options: argparse.Namespace) -> dict[str, Any]:
     names = ("epochs", "scratch_epochs", "train", "test")
     return {name: getattr(options, name) for name in names}
@@ -117,11 +119,7 @@ def _done(kind: str, options: argparse.Namespace) -> dict[str, Any]:
     if earlier is None:
         return {"runs": [], "latency": {}, "schedule": _schedule(options)}
     rows: dict[str, Any] = earlier["rows"]
-    if rows["schedule"] != _schedule(options):
-        raise SystemExit(
-            f"benchmarks/results/{kind}.json holds runs with {rows['schedule']}, now {_schedule(options)} is "
-            "asked for: move the file away first, or use the same options"
-        )
+    resuming.require_alike(kind, [rows["schedule"]], _schedule(options))
     return rows
 
 

@@ -32,7 +32,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import compressor as cp
-from benchmarks import cifar, results, zoo
+from benchmarks import cifar, results, resuming, zoo
+from benchmarks.resuming import Row
 from compressor.core.graph import Graph
 from compressor.core.plan import Plan
 from compressor.errors import CompressorError
@@ -122,28 +123,19 @@ def main() -> int:
     rows = _done(kind, options)
     keys = [(name, seed) for seed in options.seeds for name in _chosen(options)]
     todo = [key for key in keys if not any((row["method"], row["seed"]) == key for row in rows["runs"])]
-    print(f"{len(rows['runs'])} runs are done, {len(todo)} to go", flush=True)
-    try:
-        if not rows["steps"]:
-            rows["steps"] = step_times(model, data, options.rounds)
-        for number, (name, seed) in enumerate(todo, start=1):
-            start = time.perf_counter()
-            rows["runs"].append(
-                {
-                    "method": name,
-                    "seed": seed,
-                    "schedule": _schedule(options),
-                    **run(model, data, name, seed, options, rows["runs"]),
-                }
-            )
-            results.save(kind, facts, rows, tables(rows))
-            seconds = time.perf_counter() - start
-            print(f"[{number}/{len(todo)}] {_line(rows['runs'][-1])}  {seconds:.0f} s", flush=True)
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on from here")
-    for table in tables(rows):
-        print(f"\n{table.text()}")
-    print(f"\nwritten to {results.save(kind, facts, rows, tables(rows))}")
+    if not rows["steps"]:
+        rows["steps"] = step_times(model, data, options.rounds)
+
+    def row_of(key: tuple[str, int]) -> Row:
+        facts = {"method": key[0], "seed": key[1], "schedule": _schedule(options)}
+        return {**facts, **run(model, data, *key, options, rows["runs"])}
+
+    def keep(row: Row) -> None:
+        rows["runs"].append(row)
+        results.save(kind, facts, rows, tables(rows))
+
+    resuming.go_on(len(rows["runs"]), todo, row_of, keep, _line)
+    resuming.show(kind, facts, rows, tables)
     return 1 if any("failure" in row for row in rows["runs"]) else 0
 
 
@@ -189,12 +181,7 @@ def _done(kind: str, options: argparse.Namespace) -> dict[str, Any]:
     if earlier is None:
         return {"runs": [], "steps": {}}
     rows: dict[str, Any] = earlier["rows"]
-    for row in rows["runs"]:
-        if row["schedule"] != _schedule(options):
-            raise SystemExit(
-                f"benchmarks/results/{kind}.json holds runs with {row['schedule']}, now "
-                f"{_schedule(options)} is asked for: move the file away first, or use the same options"
-            )
+    resuming.require_alike(kind, (row["schedule"] for row in rows["runs"]), _schedule(options))
     return rows
 
 

@@ -57,7 +57,7 @@ def main() -> None:
     """Baseline, scores, cut, fine-tuning with distillation."""
     options = arguments()
     if options.quick:
-        images = synthetic(n=80, pixels=16, counts=(6, 3, 1))
+        images = synthetic(n=80, pixels=8, counts=(6, 3, 1))
         options.batch, options.epochs, options.workers, options.model = 10, 1, 0, "resnet20_cifar"
     else:
         images = folders(named(options.data, "--data"), augmented=augmented, plain=plain)

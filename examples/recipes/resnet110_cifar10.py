@@ -38,9 +38,9 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """Baseline, mask, sparse training, cut, fine-tuning."""
     options = arguments()
-    width = 16
+    name = "resnet110_cifar"
     if options.quick:
-        images, width = synthetic(n=40, pixels=16, counts=(1,) * 10), 4
+        images, name = synthetic(n=40, pixels=8, counts=(1,) * 10), "resnet20_cifar"
         options.batch, options.epochs, options.tuning_epochs, options.workers = 20, 2, 1, 0
     else:
         images = cifar10(named(options.data, "--data"))
@@ -62,7 +62,7 @@ def main() -> None:
             seed=options.seed,
         )
         tuning = Recipe(epochs=options.tuning_epochs, lr=0.01, autocast=run.autocast, seed=options.seed)
-        model = cp.models.create("resnet110_cifar", width=width).to(run.device)
+        model = cp.models.create(name).to(run.device)
         if options.checkpoint is None:
             train(run, model, data, cross_entropy, recipe, name="baseline", validation=data.validation)
         else:

@@ -61,8 +61,8 @@ def main() -> None:
     options = arguments()
     width = 64
     if options.quick:
-        images, width = synthetic(n=40, pixels=32, counts=(1,) * 10), 8
-        options.batch, options.epochs, options.tuning_epochs, options.workers = 20, 2, 1, 0
+        images, width = synthetic(n=20, pixels=32, counts=(1,) * 10), 8
+        options.batch, options.epochs, options.tuning_epochs, options.workers = 10, 2, 1, 0
     else:
         images = folders(named(options.data, "--data"), augmented=augmented, plain=plain)
     torch.manual_seed(options.seed)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import filter_init, results
+from benchmarks import filter_init, results, resuming
 from benchmarks.filter_init_runs import FIRST, FROZEN, REDRAWN, _others, plain_net, small_net
 
 OPTIONS = argparse.Namespace(quick=True, parts=["first", "deep", "redraw"], seeds=[0, 1])
@@ -67,7 +67,7 @@ def test_runs_of_another_schedule_are_refused(tmp_path: Path, monkeypatch: pytes
     other = {**row("He", 0, 0.5), "schedule": {"labels": [7]}}
     results.write_json(tmp_path / "filter_init-quick.json", {"rows": [other]})
     with pytest.raises(SystemExit, match=r"'labels': \[7\]"):
-        filter_init._done("filter_init-quick", OPTIONS)
+        resuming.kept("filter_init-quick", filter_init._schedule(OPTIONS))
 
 
 def test_differences_are_paired_by_seed() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import filter_quality, results
+from benchmarks import filter_quality, results, resuming
 from benchmarks.filter_quality import DENSE, REFERENCE, SCORERS, answers, gain
 
 NET = "resnet20_cifar"
@@ -60,13 +60,15 @@ def test_runs_that_are_done_are_not_repeated_unless_they_lack_the_tuning(
     untuned, tuned = row("norm", 0.5, "01"), row("WHC", 0.5, "01", tuned=True)
     results.write_json(tmp_path / "filter_quality.json", {"rows": [untuned, tuned]})
     options = filter_quality._options(["--networks", NET])
-    rows = filter_quality.done("filter_quality", options)
+    rows = resuming.kept("filter_quality", filter_quality.schedule(options))
     left = [key for key in filter_quality.keys(options) if not any(filter_quality._is(r, key) for r in rows)]
     at_half = {(key["scorer"], key["order"]) for key in left if key["fraction"] == 0.5}
     assert ("norm", "global") not in at_half and ("WHC", "global") not in at_half
     assert not filter_quality._is(untuned, {**untuned, "tuned": True})
     with pytest.raises(SystemExit, match="'calibration': 512"):
-        filter_quality.done("filter_quality", filter_quality._options(["--calibration", "64"]))
+        resuming.kept(
+            "filter_quality", filter_quality.schedule(filter_quality._options(["--calibration", "64"]))
+        )
 
 
 def test_tables_have_a_row_for_each_method_and_a_column_for_each_fraction() -> None:

@@ -44,31 +44,36 @@ def macs(output: str) -> float:
     return float(found[1])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("recipe", "model", "options", "expected"),
     [
-        ("resnet110_cifar10.py", "resnet110_cifar", {"width": 4}, -63.03),
+        ("resnet110_cifar10.py", "resnet20_cifar", {}, -63.03),
         ("resnet50_imagenet.py", "resnet50", {"width": 8, "n_classes": 10}, -51.07),
         ("medical_folders.py", "resnet20_cifar", {"n_classes": 3}, -45.0),
     ],
 )
-def test_a_recipe_reaches_its_macs_and_is_not_repeated(
+def test_quick_reaches_the_macs_that_are_asked_for(
     tmp_path: Path, recipe: str, model: str, options: dict[str, int], expected: float
 ) -> None:
     output = run(recipe, "--quick", "--out", str(tmp_path))
     assert macs(output) == pytest.approx(expected, abs=0.3)
     small = cp.load(tmp_path / "small", lambda: cp.models.create(model, **options))
-    if "cut" in output and "outputs differ by" in output:
+    assert cp.plan_of(small) == cp.Plan.load(tmp_path / "plan.json")
+    if recipe != "medical_folders.py":  # it cuts at once, the others what training has driven to zero
         differ = re.search(r"outputs differ by at most ([-.\de]+) \(they are up to ([.\d]+)", output)
         assert differ is not None and float(differ[1]) < 1e-5 * max(1.0, float(differ[2]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["resnet110_cifar10.py", "resnet50_imagenet.py", "medical_folders.py"])
+def test_no_training_is_repeated(tmp_path: Path, recipe: str) -> None:
+    run(recipe, "--quick", "--out", str(tmp_path))
     files = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.pt")}
+    weights = (tmp_path / "small" / "weights.safetensors").read_bytes()
     again = run(recipe, "--quick", "--out", str(tmp_path))
-    assert "taking the plan of" in again
+    assert "taking the plan of" in again and len(files) >= 2
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.pt")} == files
-    for name, tensor in small.state_dict().items():
-        repeated = cp.load(tmp_path / "small", lambda: cp.models.create(model, **options))
-        assert torch.equal(tensor, repeated.state_dict()[name])
+    assert (tmp_path / "small" / "weights.safetensors").read_bytes() == weights
 
 
 @pytest.mark.slow

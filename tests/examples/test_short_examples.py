@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 import sys
@@ -72,6 +73,31 @@ def test_an_imbalanced_set_is_reported_class_by_class(tmp_path: Path) -> None:
     assert all(float(low) <= float(value) <= float(high) for value, low, high in (before, after))
     verdicts = re.findall(r"^(common|rarer|rare): (?:no change shown|recall is)", output, re.MULTILINE)
     assert sorted(verdicts) == ["common", "rare", "rarer"]
+
+
+def test_the_demo_keeps_its_numbers(tmp_path: Path) -> None:
+    output = short("demo.py", tmp_path)
+    found = json.loads((tmp_path / "numbers.json").read_text())
+    before, after = found["costs"]["before"], found["costs"]["after"]
+    assert before["macs"] == 10_064_512 and after["macs"] <= 0.3 * before["macs"]
+    assert f"{after['macs']:,}" in output
+    assert list(found["accuracy"]) == ["before", "as cut", "reconstructed", "fine-tuned"]
+    files = {name: row["bytes"] for name, row in found["files"].items()}
+    assert list(files) == ["baseline.onnx", "model.onnx", "model.int8.onnx"]
+    assert files["model.onnx"] == (tmp_path / "bundle" / "model.onnx").stat().st_size
+    assert (tmp_path / "before_after.png").stat().st_size > 0
+
+
+def test_a_published_network_is_pruned_by_its_recipe_without_its_data(tmp_path: Path) -> None:
+    output = short("prune_cifar_resnet56.py", tmp_path)
+    assert 49 < macs_left(output) <= 50 and "onnxruntime agrees" in output
+    again = cp.load(tmp_path / "small", lambda: cp.models.create("resnet20_cifar", width=8))
+    assert cp.plan_of(again) is not None
+
+
+def test_data_that_are_missing_are_named(tmp_path: Path) -> None:
+    text = run("../prune_cifar_resnet56.py", "--shared", str(tmp_path), fails=True)
+    assert "resnet56-4bfd9763.th is missing" in text and "--quick" in text
 
 
 @pytest.mark.parametrize(
