@@ -12,7 +12,7 @@ from torch import nn
 
 from compressor.budget.base import Budget
 from compressor.budget.cost_fraction import CostFraction, fewest_for
-from compressor.budget.ladder import Ladder, Lost, Order, by_score
+from compressor.budget.ladder import Ladder, Lost, Order, by_score, check_order
 from compressor.budget.widths import Widths
 from compressor.core.graph import Graph
 from compressor.errors import BudgetError
@@ -38,8 +38,9 @@ class All(Budget):
     order: Order = field(default=by_score, kw_only=True)
 
     def __post_init__(self) -> None:
-        """Check the parts and the limits."""
+        """Check the parts, the order and the limits."""
         object.__setattr__(self, "parts", parts_of(self.parts, owner="All"))
+        check_order("All", self.order)
         super().__post_init__()
 
     def lost(self, ladder: Ladder) -> Lost:

@@ -149,10 +149,11 @@ class Budget(ABC):
             raise InputError(
                 f"a budget needs scores, got {type(scores).__name__}: score(capture(model, x), scorer)"
             )
-        shape = (scores.graph.n_units,)
-        if removed is not None and (removed.shape != shape or removed.dtype != np.bool_):
+        count = scores.graph.n_units
+        removed = None if removed is None else np.asarray(removed)
+        if removed is not None and (removed.shape != (count,) or removed.dtype != np.bool_):
             raise InputError(
-                f"`removed` must hold one flag for each of the {shape[0]} units, got "
+                f"`removed` must hold one flag for each of the {count} units, got "
                 f"{removed.dtype} {list(removed.shape)}"
             )
         limits = Limits(

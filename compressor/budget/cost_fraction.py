@@ -12,7 +12,7 @@ import numpy as np
 from compressor.budget.base import Budget
 from compressor.budget.bounds import Bound, unmet
 from compressor.budget.explain import what_holds
-from compressor.budget.ladder import Ladder, Lost, Order, by_score
+from compressor.budget.ladder import Ladder, Lost, Order, by_score, check_order
 from compressor.budget.numbers import check_fraction
 from compressor.budget.search import fewest
 from compressor.core.graph import Graph
@@ -38,8 +38,9 @@ class CostFraction(Budget):
     order: Order = field(default=by_score, kw_only=True)
 
     def __post_init__(self) -> None:
-        """Check the fraction and the limits."""
+        """Check the fraction, the order and the limits."""
         check_fraction(f"{type(self).__name__}(fraction)", self.fraction)
+        check_order(type(self).__name__, self.order)
         super().__post_init__()
 
     @abstractmethod

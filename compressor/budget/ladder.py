@@ -16,8 +16,9 @@ import numpy.typing as npt
 
 from compressor.budget.limits import Allowance, Limits, allowances
 from compressor.core.graph import Graph, Group
+from compressor.errors import BudgetError
 
-__all__ = ["Ladder", "Order", "Steps", "by_ratio", "by_score"]
+__all__ = ["Ladder", "Order", "Steps", "by_ratio", "by_score", "check_order"]
 
 Floats = npt.NDArray[np.float64]
 Lost = npt.NDArray[np.int64]
@@ -82,7 +83,7 @@ class Ladder:
 
     def steps(self, order: Order) -> Steps:
         """Every rung above the start, over all groups, in the order in which to take them."""
-        keys = [np.maximum.accumulate(key) for key in order(self)]
+        keys = [np.maximum.accumulate(key) for key in self._keys(order)]
         levels = [allowance.levels[1:] for allowance in self.allowances]
         groups = [np.full(len(rungs), g, dtype=np.int64) for g, rungs in enumerate(levels)]
         group, level, key = _flat(groups), _flat(levels), np.concatenate([*keys, np.empty(0)])
@@ -91,6 +92,24 @@ class Ladder:
         part = level / self.sizes[group] if len(group) else key
         ranking = np.lexsort((group, part, key))
         return Steps(group[ranking], below[ranking], level[ranking])
+
+    def _keys(self, order: Order) -> list[Floats]:
+        """What an order says; raises BudgetError unless that is one number for each step of each group."""
+        keys = [np.asarray(key, dtype=np.float64) for key in order(self)]
+        steps = [len(allowance.levels) - 1 for allowance in self.allowances]
+        name = getattr(order, "__name__", repr(order))
+        if [key.shape for key in keys] != [(count,) for count in steps]:
+            raise BudgetError(
+                f"the order {name} gives keys of shapes {[list(key.shape) for key in keys]}, expected one "
+                f"key for each step above the first level of each group: {steps}"
+            )
+        bad = [g for g, key in enumerate(keys) if np.isnan(key).any()]
+        if bad:
+            raise BudgetError(
+                f"the order {name} gives {self.graph.groups[bad[0]].name} keys that are no numbers (NaN), "
+                "which puts its steps nowhere; look for a division by zero in it"
+            )
+        return keys
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +131,15 @@ class Steps:
 
 
 Order = Callable[[Ladder], Sequence[Floats]]
+
+
+def check_order(what: str, order: object) -> None:
+    """Raise BudgetError unless `order` can be called with a ladder."""
+    if not callable(order) or isinstance(order, type):
+        raise BudgetError(
+            f"{what}(order={order!r}): a function of a ladder is expected, such as budget.by_ratio, or an "
+            "object that can be called with one, such as budget.ByDegeneracy()"
+        )
 
 
 def by_score(ladder: Ladder) -> Sequence[Floats]:

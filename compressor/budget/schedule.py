@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from numbers import Integral
 
 import numpy as np
 import numpy.typing as npt
@@ -46,9 +47,10 @@ def stages(budget: Budget, steps: int) -> tuple[Budget, ...]:
     >>> stages(Macs(0.25), 2)
     (Macs(0.5), Macs(0.25))
     """
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+    if isinstance(steps, bool) or not isinstance(steps, Integral) or steps < 1:
         raise BudgetError(f"steps = {steps!r}: a whole number, at least 1, is expected")
-    return tuple(budget.at_step(step, steps) for step in range(1, steps + 1))
+    count = int(steps)
+    return tuple(budget.at_step(step, count) for step in range(1, count + 1))
 
 
 def next_step(budget: Budget, scores: Scores, *, original: Graph, removed: Mask | None = None) -> Step:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 import numpy.typing as npt
@@ -38,7 +39,7 @@ class Threshold(Budget):
 
     def __post_init__(self) -> None:
         """Check the threshold and the limits."""
-        if isinstance(self.at, bool) or not isinstance(self.at, int | float) or not np.isfinite(self.at):
+        if isinstance(self.at, bool) or not isinstance(self.at, Real) or not np.isfinite(self.at):
             raise BudgetError(f"Threshold(at) = {self.at!r}: a number to compare scores with is expected")
         super().__post_init__()
 

@@ -261,11 +261,11 @@ class Graph:
         Raises PlanError when the cells of a group would lose unequal numbers of units, or when an
         axis would be left without channels.
         """
-        removed = np.asarray(removed, dtype=bool)
-        if removed.shape != (self.n_units,):
+        removed = np.asarray(removed)
+        if removed.shape != (self.n_units,) or removed.dtype != np.bool_:
             raise PlanError(
-                f"`removed` must hold one flag for each of the {self.n_units} units, got shape "
-                f"{list(removed.shape)}"
+                f"`removed` must hold one flag (True or False) for each of the {self.n_units} units, got "
+                f"{removed.dtype} {list(removed.shape)}"
             )
         for group in self.groups:
             counts = {int(removed[cell].sum()) for cell in group.cells}

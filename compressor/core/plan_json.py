@@ -49,7 +49,7 @@ def parsed(text: str) -> Parts:
     """
     try:
         data = json.loads(text)
-    except (ValueError, RecursionError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise FileError(f"the plan is not complete JSON (truncated?): {error}") from error
     if not isinstance(data, dict) or data.get("format") != "compressor-plan":
         raise FileError("the text is not a plan: its 'format' is not 'compressor-plan'")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
+from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -50,7 +51,15 @@ def signature_of(model: nn.Module) -> Signature:
 
 
 def check_plan(model: nn.Module, plan: Plan) -> None:
-    """Raise PlanMismatchError with the first way in which the plan does not fit the model."""
+    """Raise PlanMismatchError with the first way in which the plan does not fit the model.
+
+    InputError for anything but a plan and a model.
+    """
+    if not isinstance(plan, Plan):
+        hint = f": Plan.load({plan!r}) reads a file" if isinstance(plan, (str, Path)) else ""
+        raise InputError(f"expected a Plan, got {type(plan).__name__}{hint}")
+    if not isinstance(model, nn.Module):
+        raise InputError(f"expected a torch.nn.Module to cut, got {type(model).__name__}")
     mismatch = plan.signature.first_mismatch(signature_of(model))
     if mismatch is not None:
         done = plan.result.first_mismatch(signature_of(model)) is None and plan.cuts

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -57,6 +58,7 @@ def loaded(
     Raises InputError where `batches` cannot be iterated, and at the end where there was none at all.
     """
     count = 0
+    check_max_batches(max_batches)
     for item in islice(_iterated(batches), max_batches):
         yield to_device(batch_of(item), device)
         count += 1
@@ -71,10 +73,15 @@ def loaded(
 
 
 def check_max_batches(max_batches: int | None, *, where: str = "") -> None:
-    """Raise InputError for a limit that lets no batch through; `where` names who was given it."""
-    if max_batches is not None and max_batches < 1:
+    """Raise InputError unless the limit is None or a number of batches; `where` names who was given it."""
+    if max_batches is None:
+        return
+    if isinstance(max_batches, bool) or not isinstance(max_batches, Integral) or max_batches < 1:
         lead = f"{where}: " if where else ""
-        raise InputError(f"{lead}max_batches must be at least 1, got {max_batches}")
+        raise InputError(
+            f"{lead}max_batches must be at least 1, got {max_batches!r}; a whole number is expected, or None "
+            "for all batches"
+        )
 
 
 def output_of(model: nn.Module, batch: Batch) -> Any:

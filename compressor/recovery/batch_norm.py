@@ -93,6 +93,8 @@ class _Statistics:
 
     def see(self, module: nn.Module, args: tuple[Tensor, ...]) -> None:
         """A hook that takes in what the norm is about to read [N, C, …]."""
+        if not args[0].numel():
+            return  # a batch without an example adds nothing
         values = widened(args[0].detach())
         own = moments_of(values, [dim for dim in range(values.dim()) if dim != 1])
         if not torch.isfinite(own.m2).all():
@@ -111,8 +113,8 @@ class _Statistics:
         """The mean and the unbiased variance [C], over all processes that take part."""
         if self._moments is None:
             raise RecoveryError(
-                f"BatchNorm {self._name!r} was called by no batch, so nothing is known of its statistics; "
-                "does the forward in eval mode leave it out?"
+                f"BatchNorm {self._name!r} was called by no batch, or by none with an example, so nothing is "
+                "known of its statistics; does the forward in eval mode leave it out?"
             )
         own = self._moments
         count = merged(torch.tensor(float(own.count), dtype=torch.float64)).item()

@@ -238,8 +238,10 @@ class _Fit:
     def add(self, original: Followed, small: Followed, at: Places, index: int) -> None:
         """Take a pair of calls into the sums."""
         call = small.call
-        self._call = call
         examples, count = n_places(call)
+        if not examples:
+            return  # a batch without an example adds nothing
+        self._call = call
         if n_places(original.call) != (examples, count):
             raise RecoveryError(
                 f"{call.weight!r}: {n_places(original.call)} examples and places in the original, "
@@ -271,7 +273,7 @@ class _Fit:
         """How good the fit is, and the new values by tensor name."""
         call, target = self._call, self._target
         if call is None:
-            raise RecoveryError(f"{target.weight!r} was not called by any batch but the first")
+            raise RecoveryError(f"{target.weight!r} saw no example of any batch but the first")
         equations = self._sums.equations(intercept=target.intercept is not None)
         old = as_matrix(call).to(equations.xx.dtype)
         new = solve(equations, strength, around_GKO=old, where=repr(target.weight))

@@ -24,7 +24,7 @@ from compressor.scoring.filter_terms import (
     sparse_kernels,
 )
 from compressor.scoring.norm_folding import contractions, folded_weights
-from compressor.scoring.units import Normalize, NormalizeLike, Reduce, ReduceLike, choice
+from compressor.scoring.units import Normalize, NormalizeLike, Reduce, ReduceLike, choice, is_positive
 from compressor.scoring.weights import (
     WRITERS,
     RolesLike,
@@ -118,7 +118,7 @@ class FilterQuality(Scorer):
         chosen = {choice(Term, term, "a term of FilterQuality") for term in given}
         if not chosen:
             raise InputError("FilterQuality: terms is empty, expected one at least, such as ('live', 'norm')")
-        if not (isinstance(self.epsilon, int | float) and 0 < self.epsilon < 1):
+        if not (is_positive(self.epsilon) and self.epsilon < 1):
             raise InputError(
                 "FilterQuality: epsilon must lie between 0 and 1 (0.01 for 1 % of the layer's largest "
                 f"weight), got {self.epsilon!r}"

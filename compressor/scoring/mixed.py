@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
@@ -12,7 +11,7 @@ import numpy as np
 from compressor.core.graph import Graph
 from compressor.errors import InputError, ScoreError
 from compressor.scoring.base import Scorer, SiteScores
-from compressor.scoring.units import Normalize, NormalizeLike, Values
+from compressor.scoring.units import Normalize, NormalizeLike, Values, is_positive
 from compressor.scoring.weights import BOTH, spread, weight_axes
 
 __all__ = ["Mixed", "MixedScorer", "Product"]
@@ -45,7 +44,7 @@ class MixedScorer(Scorer):
                     f"{name}: expected scorers such as Norm(), got {scorer!r}; of a function "
                     "WeightFunction(function) makes one"
                 )
-            if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < math.inf:
+            if not is_positive(weight):
                 raise InputError(
                     f"{name}: the weight of {scorer!r} is a finite number above 0, got {weight!r}"
                 )

@@ -13,7 +13,7 @@ from compressor.core.graph import Axis, Graph
 from compressor.errors import InputError
 from compressor.observing.precision import widened
 from compressor.scoring.base import Scorer, SiteScores
-from compressor.scoring.units import Normalize, NormalizeLike, Reduce, ReduceLike
+from compressor.scoring.units import Normalize, NormalizeLike, Reduce, ReduceLike, is_positive
 from compressor.scoring.weights import (
     BOTH,
     RolesLike,
@@ -54,7 +54,7 @@ class Norm(Scorer):
 
     def __post_init__(self) -> None:
         _check_power(self.p)
-        if not (isinstance(self.power, int | float) and 0 < self.power < math.inf):
+        if not is_positive(self.power):
             raise InputError(f"the power of a norm is a finite number above 0, got {self.power!r}")
         object.__setattr__(self, "roles", roles_of(self.roles))
         super().__post_init__()
@@ -66,7 +66,7 @@ class Norm(Scorer):
 
 
 def _check_power(p: object) -> None:
-    if not (isinstance(p, int | float) and p > 0):
+    if not (is_positive(p) or p == math.inf):
         raise InputError(f"the p of a norm is a number above 0 (or math.inf), got {p!r}")
 
 

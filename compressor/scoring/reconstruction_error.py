@@ -29,7 +29,7 @@ from compressor.observing.batches import check_max_batches, device_of, output_of
 from compressor.scoring.base import AxisKey, Scorer, SiteScores
 from compressor.scoring.elimination import Reader, eliminate
 from compressor.scoring.otherwise import check_otherwise, filled
-from compressor.scoring.units import Normalize, NormalizeLike, Reduce, ReduceLike, Values
+from compressor.scoring.units import Normalize, NormalizeLike, Reduce, ReduceLike, Values, is_positive
 from compressor.scoring.weights import spread
 
 __all__ = ["ReconstructionError"]
@@ -76,7 +76,7 @@ class ReconstructionError(Scorer):
     progress: Callable[[int], None] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        if not self.ridge > 0:
+        if not is_positive(self.ridge):
             raise InputError(f"ReconstructionError: ridge must be above 0, got {self.ridge!r}")
         check_max_batches(self.max_batches, where="ReconstructionError")
         check_otherwise(self.otherwise)

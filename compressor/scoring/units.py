@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from enum import Enum
+from numbers import Real
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -19,6 +21,7 @@ __all__ = [
     "Values",
     "choice",
     "comparable",
+    "is_positive",
     "reduce_sites",
 ]
 
@@ -67,6 +70,11 @@ class Normalize(Enum):
 ReduceLike = Reduce | Literal["sum", "mean", "max", "first"]
 NormalizeLike = Normalize | Literal["none", "mean", "max", "rank"]
 Choice = TypeVar("Choice", bound=Enum)
+
+
+def is_positive(value: object) -> bool:
+    """Whether a value is a finite number above 0."""
+    return isinstance(value, Real) and not isinstance(value, bool) and 0 < float(value) < math.inf
 
 
 def choice(kind: type[Choice], value: object, option: str) -> Choice:

@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from compressor.core.capture import capture
 from compressor.core.plan import Plan
 from compressor.core.surgery import apply, apply_, plan_of, signature_of
 from compressor.core.verify import verify
-from compressor.errors import ModelError, PlanMismatchError
+from compressor.errors import InputError, ModelError, PlanError, PlanMismatchError
 
 X = torch.randn(2, 3, 8, 8)
 
@@ -217,6 +218,20 @@ def test_parametrised_layers_are_cut_and_stay_parametrised(name: str) -> None:
     assert small(X).shape == model(X).shape
     apply_(model, plan)
     torch.testing.assert_close(model(X), small(X))
+
+
+def test_what_is_no_plan_or_no_model_is_refused() -> None:
+    net = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 2))
+    graph = capture(net, torch.ones(1, 4))
+    plan = graph.plan(np.zeros(graph.n_units, dtype=bool))
+    with pytest.raises(InputError, match=r"expected a Plan, got str: Plan.load\('net.json'\) reads a file"):
+        apply(net, "net.json")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"expected a torch.nn.Module to cut, got NoneType"):
+        apply_(None, plan)  # type: ignore[arg-type]
+    with pytest.raises(
+        PlanError, match=r"one flag \(True or False\) for each of the 8 units, got int64 \[8\]"
+    ):
+        graph.plan(np.arange(8))
 
 
 def test_a_second_apply_of_the_same_plan_is_refused_with_a_hint() -> None:

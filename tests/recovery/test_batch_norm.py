@@ -65,6 +65,15 @@ def test_dropout_stays_off_and_the_random_state_is_left() -> None:
     assert net[0].training
 
 
+def test_a_batch_without_an_example_adds_nothing() -> None:
+    found = []
+    for batches in ([torch.arange(8.0).view(4, 2)], [torch.arange(8.0).view(4, 2), torch.ones(0, 2)]):
+        norm = nn.BatchNorm1d(2)
+        reestimate_batch_norm_(norm, batches)
+        found.append(norm.running_var)
+    assert torch.equal(*found)
+
+
 def test_without_a_batch_norm_that_keeps_statistics_it_is_refused() -> None:
     for net in (nn.Linear(2, 2), nn.BatchNorm1d(2, track_running_stats=False)):
         with pytest.raises(InputError, match="no BatchNorm with running statistics"):

@@ -261,6 +261,17 @@ def test_batches_of_any_size_give_the_same() -> None:
             torch.testing.assert_close(other[name], value, rtol=1e-9, atol=1e-10)
 
 
+def test_a_batch_without_an_example_adds_nothing() -> None:
+    net = nn.Sequential(nn.Conv2d(2, 6, 3), nn.ReLU(), nn.Conv2d(6, 3, 3)).eval()
+    x = torch.randn(4, 2, 8, 8)
+    found = []
+    for batches in ([x], [x, torch.ones(0, 2, 8, 8)]):
+        small = cp.prune(net, x, budget=cp.budget.Uniform(0.5))
+        reconstruct_(small, net, batches)
+        found.append(small.get_parameter("2.weight").detach())
+    assert torch.equal(*found)
+
+
 def test_a_second_run_changes_nothing_more() -> None:
     net = randomised(conv_net())
     x = randn(40, 3, 8, 8)
