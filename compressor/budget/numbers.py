@@ -22,22 +22,12 @@ def exact(value: float) -> Fraction:
 
 def check_ratio(what: str, value: object) -> None:
     """Raise BudgetError unless `value` is a removed share: a number > 0 and < 1."""
-    number = _number(what, value, "the removed share, a number between 0 and 1")
-    if number == 0:
-        raise BudgetError(f"{what} = 0 removes nothing; give the removed share, between 0 and 1")
-    if number == 1:
-        raise BudgetError(f"{what} = 1 removes every channel; give the removed share, between 0 and 1")
-    _between(what, number, "removed")
+    _check_share(what, value, "the removed share", "removed", ("removes nothing", "removes every channel"))
 
 
 def check_fraction(what: str, value: object) -> None:
     """Raise BudgetError unless `value` is a share that is left: a number > 0 and < 1."""
-    number = _number(what, value, "the share that is left, a number between 0 and 1")
-    if number == 0:
-        raise BudgetError(f"{what} = 0 leaves nothing; give the share that is left, between 0 and 1")
-    if number == 1:
-        raise BudgetError(f"{what} = 1 leaves everything; give the share that is left, between 0 and 1")
-    _between(what, number, "left")
+    _check_share(what, value, "the share that is left", "left", ("leaves nothing", "leaves everything"))
 
 
 def check_part(what: str, value: object, *, low: bool, high: bool) -> None:
@@ -63,8 +53,11 @@ def _number(what: str, value: object, meaning: str) -> float:
     return number
 
 
-def _between(what: str, number: float, verb: str) -> None:
-    if 0 < number < 1:
-        return
-    hint = f"; for {number:g} % give {number / 100:g}" if 1 < number <= 100 else ""
-    raise BudgetError(f"{what} = {number:g}: the share that is {verb} lies between 0 and 1{hint}")
+def _check_share(what: str, value: object, share: str, verb: str, ends: tuple[str, str]) -> None:
+    """Raise BudgetError unless 0 < value < 1; `ends` say what 0 and 1 would do."""
+    number = _number(what, value, f"{share}, a number between 0 and 1")
+    if number in (0, 1):
+        raise BudgetError(f"{what} = {number:g} {ends[int(number)]}; give {share}, between 0 and 1")
+    if not 0 < number < 1:
+        hint = f"; for {number:g} % give {number / 100:g}" if 1 < number <= 100 else ""
+        raise BudgetError(f"{what} = {number:g}: the share that is {verb} lies between 0 and 1{hint}")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 from torch import Tensor, nn
@@ -22,7 +21,7 @@ _OLD_WEIGHTS = ("weight_v", "weight_orig", "parametrizations.weight.original0")
 
 def layer_sizes(model: nn.Module, axes: tuple[Axis, ...]) -> tuple[SizeRule, ...]:
     """Size rules for every layer of the model that torch defines."""
-    index = _Index(model, {(axis.tensor, axis.axis): axis for axis in axes})
+    index = _Index(model, axes)
     rules: list[SizeRule] = []
     for path, module in model.named_modules():
         rules.extend(_rules(index, path, module))
@@ -38,7 +37,7 @@ def bare_norm_sizes(
     for path, module in model.named_modules():
         if not isinstance(module, (_NormBase, nn.GroupNorm)) or path not in last:
             continue
-        if any(True for _ in module.parameters()) or any(True for _ in module.buffers()):
+        if [*module.parameters(), *module.buffers()]:
             continue
         out = last[path].outputs[0]
         units = None if out is None else axes_of(out).get(1)
@@ -56,16 +55,12 @@ def _norm_rules(path: str, module: _NormBase | nn.GroupNorm, units: UnitArray) -
         yield SizeRule(path, "num_groups", None, units)
 
 
-@dataclass(frozen=True)
 class _Index:
-    model: nn.Module
-    axes: Mapping[tuple[str, int], Axis]
+    """The axes of a graph by tensor and position, and the canonical names of a model's tensors by id."""
 
-    def __post_init__(self) -> None:
-        canonical = {id(tensor): name for name, tensor in named_tensors(self.model).items()}
-        object.__setattr__(self, "canonical", canonical)
-
-    canonical: Mapping[int, str] = None  # type: ignore[assignment]
+    def __init__(self, model: nn.Module, axes: Sequence[Axis]) -> None:
+        self.axes = {(axis.tensor, axis.axis): axis for axis in axes}
+        self.canonical = {id(tensor): name for name, tensor in named_tensors(model).items()}
 
     def weight(self, path: str, module: nn.Module, ndim: int) -> str:
         """The canonical name of the layer's weight, or "" where it has none of `ndim` axes."""

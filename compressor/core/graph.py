@@ -323,20 +323,29 @@ class Graph:
             raise PlanError(f"no parameter or module {name!r} in the graph; it has {', '.join(known)}")
         return "\n".join(line for axis in axes for line in self._explain_axis(axis))
 
+    def _groups_on(self, axis: Axis) -> list[int]:
+        """The positions of the groups whose units an axis holds, ascending."""
+        found: list[int] = np.unique(self.group_of[axis.units[axis.units >= 0]]).tolist()
+        return found
+
+    @cached_property
+    def _axes_of_group(self) -> tuple[list[Axis], ...]:
+        """For each group the axes that hold its units."""
+        found: tuple[list[Axis], ...] = tuple([] for _ in self.groups)
+        for axis in self.axes:
+            for position in self._groups_on(axis):
+                found[position].append(axis)
+        return found
+
     def _explain_axis(self, axis: Axis) -> list[str]:
         free = int(axis.free.sum())
         kind = "written" if axis.role == "writer" else "read"
         lines = [f"{axis.tensor} axis {axis.axis}: {axis.size} channels {kind}, {free} can be removed"]
         for reason in self.reasons.get((axis.tensor, axis.axis), ()):
             lines.append(f"  pinned: {reason}")
-        for position in np.unique(self.group_of[axis.units[axis.units >= 0]]):
+        for position in self._groups_on(axis):
             group = self.groups[position]
-            members = set(np.concatenate(group.cells).tolist())
-            others = [
-                f"{a.tensor} axis {a.axis}"
-                for a in self.axes
-                if a is not axis and not members.isdisjoint(a.units.ravel().tolist())
-            ]
+            others = [f"{a.tensor} axis {a.axis}" for a in self._axes_of_group[position] if a is not axis]
             note = "; changes a norm's statistics" if group.statistics else ""
             lines.append(f"  free: group {group.name} of {group.size} ranks{note}")
             if others:

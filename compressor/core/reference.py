@@ -62,8 +62,15 @@ _NOISE = (
     "bernoulli",
     "bernoulli_",
     "uniform_",
+    "normal",
     "normal_",
+    "exponential_",
+    "geometric_",
+    "cauchy_",
+    "log_normal_",
 )
+# Drawn around what the first operand says.
+_AROUND = ("normal", "poisson")
 
 
 def _without_chance(func: Any, args: tuple[Any, ...], result: Any) -> Any:
@@ -71,6 +78,8 @@ def _without_chance(func: Any, args: tuple[Any, ...], result: Any) -> Any:
     name = str(func).split(".")[1]
     if name == "native_dropout":
         return args[0].clone(), torch.ones_like(result[1])
+    if name in _AROUND and isinstance(args[0], Tensor):
+        return args[0].expand(result.shape).clone()
     return result.fill_(0.5) if name in _NOISE else result
 
 

@@ -110,8 +110,8 @@ def _reasons(
         if len(known.ids) == 1 and id(axis.units) in whole:
             continue
         held = classes[known.ids[:, ~free(axis.units)]]
-        if len(known.ids) > 1 and axis.units.ndim == 1:
-            # Heads that are fixed are worth a word also where their dims can go.
+        if len(known.ids) > 1:
+            # Heads that are fixed are worth a word also where their dims can go, and the other way round.
             held = np.concatenate([held.ravel(), *(classes[row] for row in known.ids)])
         held = np.unique(held[held >= 0])
         texts = dict.fromkeys(why[root] for root in held.tolist() if root in why)

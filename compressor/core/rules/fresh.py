@@ -20,6 +20,7 @@ _CONSTANTS = (
     "randn",
 )
 _EMPTY = (
+    "aten.empty.memory_format",
     "aten.empty_strided.default",
     "aten.new_empty_strided.default",
     "aten.empty_permuted.default",
@@ -28,7 +29,7 @@ _LIKE = ("zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "ran
 _OPAQUE = ("arange.default", "arange.start", "arange.start_step", "linspace.default", "eye.default")
 
 
-@rule(*(f"aten.{name}.default" for name in _CONSTANTS), "aten.empty.memory_format", *_EMPTY)
+@rule(*(f"aten.{name}.default" for name in _CONSTANTS), "aten.normal.float_float", *_EMPTY)
 def uniform(call: Call) -> list[Layers]:
     """A constant (or noise that knows no order) of a given shape: every axis takes what it meets."""
     return [uniform_axes(call, (1,) * len(call.shapes[0]))]
