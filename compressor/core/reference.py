@@ -51,7 +51,17 @@ class Doubling(DispatchMode):
             kwargs["dtype"] = torch.float64
         elif kwargs.get("dtype") in (torch.complex64, torch.complex32):
             kwargs["dtype"] = torch.complex128
-        return _without_chance(func, args, func(*args, **kwargs))
+        return _without_chance(func, args, _exact(func)(*args, **kwargs))
+
+
+def _exact(func: Any) -> Callable[..., Any]:
+    """What runs in place of an operator: of two that compute the same the one that does not cancel."""
+    return _distances if str(func) == "aten._euclidean_dist.default" else func
+
+
+def _distances(a: Tensor, b: Tensor) -> Tensor:
+    # ‖a‖² + ‖b‖² − 2 a·b leaves 1e-8 of what should be the zero between a row and itself.
+    return torch.ops.aten._cdist_forward.default(a, b, 2.0, 2)  # type: ignore[no-any-return]
 
 
 _NOISE = (
@@ -154,7 +164,7 @@ def _contraction(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], keeps
             gone = np.setdiff1d(np.arange(arg.shape[axis]), keep.numpy())
             arg = arg.index_fill(axis, torch.from_numpy(gone).to(arg.device), 0)
         silenced.append(arg)
-    return func(*silenced, **kwargs)
+    return _exact(func)(*silenced, **kwargs)
 
 
 def _layer_norm(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], keeps: Keeps) -> Any:

@@ -100,6 +100,16 @@ CASES = [
         free=8,
     ),
     case(
+        "distances of places to each other, zeros among them",
+        mixed(
+            lambda m, y: y * torch.cdist(t := y.flatten(2).mT, t).mean(-1).view(len(y), 1, *y.shape[2:]),
+            leaving=8,
+        ),
+        IMAGE,
+        free=8,
+        statistics=True,
+    ),
+    case(
         "matmul with a parameter",
         mixed(lambda m, y: (y.permute(0, 2, 3, 1) @ m.w).permute(0, 3, 1, 2), w=parameter(8, 6)),
         IMAGE,
