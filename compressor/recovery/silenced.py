@@ -19,7 +19,7 @@ from compressor.errors import InputError, ModelError, PlanMismatchError, VerifyE
 from compressor.observing.batches import Batch
 from compressor.observing.running import run_batches
 from compressor.recovery.constants import ConstantWatch
-from compressor.recovery.folding import fold_
+from compressor.recovery.folding import Folding
 
 __all__ = ["FoldedReader", "Removal", "remove_silenced"]
 
@@ -148,11 +148,12 @@ def remove_silenced(
             "give at least two"
         )
     small = apply(whole, plan)
+    folding = Folding(small, plan, graph, whole)
     folded = []
     for constant in watch.constants():
         added = float(constant.added.abs().max())
         if added or constant.border:
-            into = fold_(small, constant, plan, graph, whole)
+            into = folding.add_(constant)
             folded.append(FoldedReader(constant.reader, constant.channels, into, added, constant.border))
     seen = {reader for reader, _, _ in watch.seen}
     unfolded = tuple(dict.fromkeys(tensor for tensor, _ in readers if tensor not in seen))
