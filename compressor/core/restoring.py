@@ -43,7 +43,7 @@ def modes_kept(*models: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def undisturbed(model: nn.Module, *, training: bool) -> Iterator[None]:
+def undisturbed(model: nn.Module, *, training: bool) -> Iterator[Contents]:
     """Run the model in eval or training mode; all that it holds is as before at the end.
 
     That is: what each module's attributes, parameters, buffers, submodules and hooks are, and the
@@ -51,7 +51,7 @@ def undisturbed(model: nn.Module, *, training: bool) -> Iterator[None]:
     NumPy, Python) and of the model's devices.
     """
     with restored(model, training=training) as contents, _Watching(contents):
-        yield
+        yield contents
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from compressor.core.attention import sized
-from compressor.core.restoring import undisturbed
+from compressor.core.restoring import Contents, undisturbed
 from compressor.observing.batches import Batch, device_of, loaded, output_of
 from compressor.observing.layers import LayerCall, observed
 
@@ -57,15 +57,18 @@ def run_batches(
 
 
 @contextmanager
-def running(model: nn.Module) -> Iterator[None]:
-    """Within, the model runs in eval mode, without gradients, one layer at a time; then all is as before."""
+def running(model: nn.Module) -> Iterator[Contents]:
+    """Within, the model runs in eval mode, without gradients, one layer at a time; then all is as before.
+
+    What other threads write has to be kept beforehand, with the `Contents`.
+    """
     with ExitStack() as stack:
-        stack.enter_context(undisturbed(model, training=False))
+        contents = stack.enter_context(undisturbed(model, training=False))
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.no_grad())
         stack.enter_context(sized(model))
         stack.enter_context(_own_attention())
-        yield
+        yield contents
 
 
 @contextmanager

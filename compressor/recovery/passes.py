@@ -60,10 +60,6 @@ class Held(Passes):
     """
 
     def __init__(self, original: nn.Module, small: nn.Module, batches: Iterable[Batch]) -> None:
-        # `running` sees no writes of other threads: one of its own has it keep what buffers hold.
-        for model in (original, small):
-            for buffer in model.buffers():
-                buffer.copy_(buffer.clone())
         self._lanes = [(_Lane(original, batch), _Lane(small, batch)) for batch in batches]
         self._waiting: list[Followed] = []
 

@@ -156,8 +156,7 @@ def reconstruct_(
     values: dict[str, Tensor] = {}
     with ExitStack() as stack:
         stack.enter_context(across(processes))
-        stack.enter_context(running(original))
-        stack.enter_context(running(small))
+        contents = [(model, stack.enter_context(running(model))) for model in (original, small)]
         again = partial(loaded, batches, device, max_batches=max_batches)
         found = survey(small, options, next(again()), max_inputs=max_inputs)
         for name, reason in found.left.items():
@@ -165,6 +164,8 @@ def reconstruct_(
         passes: Passes = Repeated(original, small, again)
         if hold:
             _check_held(found)
+            for model, held in contents:
+                held.keep(model.buffers())  # passes are threads of their own, whose writes are not seen
             passes = stack.enter_context(Held(original, small, again()).open())
         for number, step in enumerate(found.steps, start=1):
             tensors = named_tensors(small)
