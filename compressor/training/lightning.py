@@ -13,6 +13,7 @@ from compressor.errors import InputError
 from compressor.scoring import Scorer
 from compressor.scoring.weight_function import WeightScore
 from compressor.training.attaching import Attachable, Handle
+from compressor.training.cuts import CutsByEpoch
 from compressor.training.extras import missing
 from compressor.training.gradual import GradualPruning
 
@@ -73,7 +74,8 @@ class GradualPruningCallback(Callback):
 
     `args` are example inputs of what is pruned: the LightningModule's own forward, or `network(pl_module)`,
     say `lambda task: task.net`. See `training.GradualPruning` for the rest. A checkpoint that Lightning wrote
-    after a step does not fit the unpruned module: keep the result with `compressor.save`.
+    after a step does not fit the unpruned module: keep the result with `compressor.save`. Raises InputError
+    where a fit does not reach all of these epochs.
 
     >>> import torch, compressor as cp
     >>> callback = GradualPruningCallback(
@@ -93,25 +95,18 @@ class GradualPruningCallback(Callback):
         network: Callable[[Any], nn.Module] = lambda task: task,
         **kwargs: Any,
     ) -> None:
-        self._args, self._kwargs = args, kwargs
-        self._budget, self._scorer, self._network = budget, scorer, network
-        self._epochs = tuple(sorted(set(epochs)))
+        self._network = network
+        self._cuts = CutsByEpoch(args, kwargs, budget=budget, epochs=epochs, scorer=scorer)
         self.pruning: GradualPruning | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Capture the network before the first step."""
-        self.pruning = GradualPruning(
-            self._network(pl_module),
-            *self._args,
-            budget=self._budget,
-            scorer=self._scorer,
-            steps=len(self._epochs),
-            **self._kwargs,
-        )
+        end = trainer.max_epochs if trainer.max_epochs is not None and trainer.max_epochs >= 0 else None
+        self.pruning = self._cuts.begin(self._network(pl_module), first=trainer.current_epoch, end=end)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Prune once more where the epoch is one of those named."""
-        if trainer.current_epoch in self._epochs and self.pruning is not None:
+        if trainer.current_epoch in self._cuts.epochs and self.pruning is not None:
             self.pruning.step_(_the_optimizer(trainer, type(self).__name__))
 
 

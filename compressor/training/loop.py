@@ -203,6 +203,11 @@ class Training(AbstractContextManager["Training"]):
                 self._write(self._checkpoint)
         shown = {"loss": f"{loss:.4g}"} | ({} if metric is None else {"metric": f"{metric:.4g}"})
         bar.set_postfix(shown)
+        if self._stepper.skipped:
+            log.warning(
+                "epoch %d: %d steps were left out, as float16 overflowed", here.epoch, self._stepper.skipped
+            )
+            self._stepper.skipped = 0
         log.info("epoch %d of %d, lr %.3g: %s", here.epoch, self._recipe.epochs, here.rates[-1], shown)
 
     # -- the checkpoint --------------------------------------------------------------------------

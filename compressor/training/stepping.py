@@ -17,6 +17,8 @@ from compressor.training.trained import Trained
 
 __all__ = ["Stepper"]
 
+_HOPELESS = 32  # halvings from the first scale, 2¹⁶, to 2⁻¹⁶
+
 
 class Stepper:
     """Steps of what is trained, through `wrapped` (the model, or its DistributedDataParallel).
@@ -29,6 +31,9 @@ class Stepper:
     ) -> None:
         self._trained, self._wrapped, self._recipe = trained, wrapped, recipe
         self._given_loss, self._device = loss, device
+        self._skipped_in_a_row = 0
+        self.skipped = 0
+        """Steps that a gradient scaler left out, as gradients overflowed."""
 
     def gradients(self, window: Sequence[Batch], *, epoch: int, first: int) -> float:
         """The sum of the losses of these batches, whose mean gradient the parameters then hold.
@@ -50,10 +55,25 @@ class Stepper:
         return total
 
     def step(self) -> None:
-        """Step by the gradients that are there."""
+        """Step by the gradients that are there.
+
+        Raises TrainingError where a gradient scaler has left out so many in a row that it found no scale.
+        """
         trained = self._trained
+        before = trained.scaler.get_scale()
         trained.scaler.step(trained.optimizer)
         trained.scaler.update()
+        if trained.scaler.get_scale() < before:
+            self.skipped += 1
+            self._skipped_in_a_row += 1
+        else:
+            self._skipped_in_a_row = 0
+        if self._skipped_in_a_row >= _HOPELESS:
+            raise TrainingError(
+                f"gradients overflowed float16 in {_HOPELESS} steps in a row, whatever their scale, so that "
+                f"nothing is learnt: look for NaN (roots, logarithms and divisions at 0), or take "
+                f"Recipe(autocast=torch.bfloat16), which has the range of float32"
+            )
         if trained.average is not None:
             trained.average.update_parameters(trained.model)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from compressor.budget import Budget
 from compressor.scoring import Scorer
 from compressor.scoring.weight_function import WeightScore
 from compressor.training.attaching import Attachable, AttachedLoss, Handle
+from compressor.training.cuts import CutsByEpoch
 from compressor.training.extras import missing
 from compressor.training.gradual import GradualPruning
 from compressor.training.sparsity.base import innermost
@@ -62,7 +63,8 @@ class GradualPruningCallback(TrainerCallback):
     """Prunes the model in place at the start of some epochs (from 0), with the state of its optimizer.
 
     `args` and `kwargs` are example inputs. See `training.GradualPruning` for the rest. A checkpoint that the
-    Trainer wrote after a step does not fit the unpruned model: keep the result with `compressor.save`.
+    Trainer wrote after a step does not fit the unpruned model: keep the result with `compressor.save`. Raises
+    InputError where a training does not reach all of these epochs.
 
     >>> import torch, compressor as cp
     >>> callback = GradualPruningCallback(
@@ -78,26 +80,17 @@ class GradualPruningCallback(TrainerCallback):
         scorer: Scorer | WeightScore | None = None,
         **kwargs: Any,
     ) -> None:
-        self._args, self._kwargs = args, kwargs
-        self._budget, self._scorer = budget, scorer
-        self._epochs = tuple(sorted(set(epochs)))
+        self._cuts = CutsByEpoch(args, kwargs, budget=budget, epochs=epochs, scorer=scorer)
         self.pruning: GradualPruning | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Capture the model before the first step."""
-        model: nn.Module = kwargs["model"]
-        self.pruning = GradualPruning(
-            model,
-            *self._args,
-            budget=self._budget,
-            scorer=self._scorer,
-            steps=len(self._epochs),
-            **self._kwargs,
-        )
+        first = round(state.epoch or 0)
+        self.pruning = self._cuts.begin(kwargs["model"], first=first, end=state.num_train_epochs)
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Prune once more where the epoch is one of those named."""
-        if round(state.epoch) in self._epochs and self.pruning is not None:
+        if round(state.epoch) in self._cuts.epochs and self.pruning is not None:
             self.pruning.step_(innermost(kwargs["optimizer"]))
 
 

@@ -143,6 +143,20 @@ def test_an_overflow_of_half_precision_skips_the_step(net: nn.Sequential, batche
     assert history.losses[-1] < history.losses[0] and bool(torch.isfinite(net[0].weight).all())
 
 
+def test_half_precision_that_never_finds_a_scale_is_an_error(
+    net: nn.Sequential, batches: Batches, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A derivative that is no number is skipped like an overflow, for ever."""
+    before = tensors(net)
+    loss = lambda out, y: F.cross_entropy(out, y) + (out * 0).sum().sqrt()  # noqa: E731
+    recipe = Recipe(epochs=20, autocast=torch.float16)
+    assert "overflowed float16 in 32 steps in a row" in message(
+        net, batches, loss, recipe, error=TrainingError
+    )
+    assert torch.equal(net[0].weight, before["0.weight"])
+    assert "epoch 1: 4 steps were left out" in caplog.text
+
+
 def test_an_average_of_a_network_with_patched_calls() -> None:
     net = cp.models.create("resnet20_cifar", width=4)
     x, y = torch.randn(8, 3, 16, 16), torch.arange(8)

@@ -158,3 +158,16 @@ def test_distillation_needs_no_callback(tmp_path: Path, loader: DataLoader[Any])
     before = student[0].weight.clone()  # type: ignore[index]
     trainer(tmp_path, epochs=1).fit(Distilled(student), loader)
     assert not torch.equal(before, student[0].weight)  # type: ignore[index]
+
+
+@pytest.mark.parametrize(("epochs", "missed"), [((1, 4), "4"), ((7,), "7")])
+def test_epochs_that_a_fit_does_not_reach_are_refused(
+    tmp_path: Path, loader: DataLoader[Any], epochs: tuple[int, ...], missed: str
+) -> None:
+    callback = GradualPruningCallback(
+        make_data()[0], budget=cp.budget.Uniform(0.5), epochs=epochs, network=lambda task: task.net
+    )
+    with pytest.raises(InputError, match=rf"from epoch 0 to 3, without {missed}: the budget"):
+        trainer(tmp_path, callback, epochs=4).fit(Task(make_net()), loader)
+    with pytest.raises(InputError, match="whole numbers from 0"):
+        GradualPruningCallback(make_data()[0], budget=cp.budget.Uniform(0.5), epochs=())

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -19,6 +20,7 @@ from transformers import (
 )
 
 import compressor as cp
+from compressor.errors import InputError
 from compressor.training import Distillation
 from compressor.training.sparsity import GroupLasso, Proximal
 from compressor.training.transformers import (
@@ -150,3 +152,9 @@ def test_a_step_is_the_mean_over_its_samples(tmp_path: Path) -> None:
             trainer.train()
         found.append(gradients[0])
     torch.testing.assert_close(found[0], found[1])
+
+
+def test_epochs_that_a_training_does_not_reach_are_refused(tmp_path: Path) -> None:
+    pruning = GradualPruningCallback(input_ids=IDS[:2], budget=cp.budget.Uniform(0.75), epochs=(1, 2))
+    with pytest.raises(InputError, match="from epoch 0 to 1, without 2: the budget"):
+        train(bert(), tmp_path, [pruning], epochs=2)
