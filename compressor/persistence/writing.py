@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
@@ -210,13 +211,10 @@ def _write(folder: Path, files: Mapping[str, bytes], *, overwrite: bool) -> None
             f"{folder} holds {present[0]} already; choose another folder, or pass overwrite=True "
             f"to replace the model in it"
         )
-    draft = folder / ".saving"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _put_in_place(folder)
-        if draft.exists():  # of a process that was killed
-            shutil.rmtree(draft)
-        draft.mkdir()
+        draft = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
         try:
             for name, data in files.items():
                 written_through(draft / name, data)

@@ -58,7 +58,8 @@ class Session:
                 memory_pattern=memory_pattern,
             )
         except Exception as error:  # onnxruntime's errors have no common base but this
-            raise ExportError(f"onnxruntime cannot load {what}: {error}. {_advice(path, error)}") from error
+            said = str(error).rstrip(" .")
+            raise ExportError(f"onnxruntime cannot load {what}: {said}. {_advice(path, error)}") from error
         self._what = what
 
     @property
@@ -92,7 +93,7 @@ def _advice(file: Path | bytes, error: Exception) -> str:
     import onnx as onnx_format
     import onnxruntime
 
-    if "NOT_IMPLEMENTED" in str(error):
+    if re.search(r"NOT_IMPLEMENTED|Type Error", str(error)):
         return (
             "Its CPU kernels are made for float32: for a float64 or half model, export model.float() with "
             "float32 inputs"

@@ -294,6 +294,25 @@ def test_a_crash_while_saving_leaves_the_one_or_the_other(
     assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
 
 
+def test_files_that_wait_are_checked_as_those_in_the_folder(
+    folder: Path, nets: ModuleType, cut_some: Cut, example_of: ExampleOf
+) -> None:
+    """A folder `.replacing` that no save has made, or that was changed."""
+    other = folder.parent / "other"
+    save(cut_some(nets.Plain(), example_of("Plain"), seed=4), other)
+    (other / "plan.json").rename(folder / "plan.json")
+    other.rename(folder / ".replacing")
+    with torch.no_grad():
+        load(folder, nets.Plain)(example_of("Plain"))  # the newer model, of which the plan is in place
+    weights = folder / ".replacing" / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+    with pytest.raises(FileError, match=r"\.replacing.weights\.safetensors was changed after it was written"):
+        load(folder, nets.Plain)
+    (folder / ".replacing" / "manifest.json").write_text("{}")
+    with pytest.raises(FileError, match=r"\.replacing.manifest\.json is damaged"):
+        load(folder, nets.Plain)
+
+
 def test_the_example_of_an_earlier_model_is_not_looked_at(
     folder: Path, nets: ModuleType, cut_some: Cut, example_of: ExampleOf
 ) -> None:
