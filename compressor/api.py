@@ -81,6 +81,11 @@ def prune(
         raise InputError(
             f"prune needs a budget such as budget.Macs(0.5), got {type(budget).__name__} {budget!r}"
         )
+    for name, function in (("between", between), ("recover", recover)):
+        if function is not None and not callable(function):
+            raise InputError(
+                f"prune({name}=...) takes a function, got {type(function).__name__} {function!r}"
+            )
     chosen = DEFAULT if scorer is None else scorer
     targets = stages(budget, steps)
     graph = capture(model, *args, **kwargs)

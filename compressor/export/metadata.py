@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +63,11 @@ class Metadata:
 
     def __post_init__(self) -> None:
         """Check the values and make sequences tuples."""
-        if isinstance(self.classes, str) or not all(isinstance(name, str) for name in self.classes):
+        if (
+            not isinstance(self.classes, Iterable)
+            or isinstance(self.classes, str)
+            or not all(isinstance(name, str) for name in self.classes)
+        ):
             raise InputError(f"Metadata(classes={self.classes!r}): a sequence of names is expected")
         if len(set(self.classes)) != len(self.classes):
             twice = next(name for name in self.classes if list(self.classes).count(name) > 1)

@@ -118,7 +118,7 @@ def onnx(
     path, inputs = split_file(args, verb="onnx", suffix=".onnx")
     require_module(model, verb="onnx")
     require_size(model, largest_bytes=_LARGEST_FILE_BYTES)
-    _check(opset, metadata, exporter)
+    _check(opset, metadata, exporter, tolerance)
     require_onnx()
     example = bind(model, inputs, kwargs or {})
     axes = example.axes(dynamic)
@@ -144,7 +144,9 @@ def onnx(
     return replace(report, fallback=fallback)
 
 
-def _check(opset: int, metadata: Metadata | None, exporter: Exporter | None) -> None:
+def _check(opset: object, metadata: object, exporter: object, tolerance: object) -> None:
+    if tolerance is not None and not isinstance(tolerance, int | float):
+        raise InputError(f"tolerance is a number such as 1e-4, got {tolerance!r}")
     if isinstance(opset, bool) or not isinstance(opset, int) or opset < LOWEST_OPSET:
         raise InputError(f"opset {opset!r}: torch exports opset {LOWEST_OPSET} or newer")
     if not isinstance(metadata, Metadata | None):

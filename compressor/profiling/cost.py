@@ -19,7 +19,7 @@ from compressor.core.graph import PINNED, Axis, Graph, UnitArray, require_graph
 from compressor.core.plan import Plan
 from compressor.errors import InputError, PlanMismatchError
 from compressor.profiling.contractions import contraction_macs
-from compressor.profiling.counting import Counts, Numbers, Polynomial, RemovalOrder, Term, products
+from compressor.profiling.counting import Counts, Numbers, Polynomial, RemovalOrder, Term, flags, products
 
 __all__ = [
     "Cost",
@@ -54,14 +54,8 @@ class Cost:
 
     def per_entry(self, removed: Mask | None = None) -> list[int]:
         """The value of every entry when the `removed` [n_units] units go (None: nothing goes)."""
-        gone = np.zeros(self.n_units, dtype=bool) if removed is None else removed
-        if gone.shape != (self.n_units,) or gone.dtype != np.bool_:
-            raise InputError(
-                f"`removed` must hold one flag for each of the {self.n_units} units, got "
-                f"{gone.dtype} {list(gone.shape)}"
-            )
         polynomial = self._polynomial
-        return [int(value) for value in polynomial.terms(polynomial.dims.kept(gone))]
+        return [int(value) for value in polynomial.terms(polynomial.dims.kept(flags(removed, self.n_units)))]
 
     def total(self, removed: Mask | None = None) -> int:
         """The whole cost when the `removed` [n_units] units go (None: nothing goes)."""
@@ -180,6 +174,9 @@ def removed_by(graph: Graph, plan: Plan) -> Mask:
     >>> (removed_by(graph, graph.plan(mask)) == mask).all()
     np.True_
     """
+    require_graph("removed_by", graph)
+    if not isinstance(plan, Plan):
+        raise InputError(f"removed_by needs a Plan, got {type(plan).__name__}; Plan.load(path) reads one")
     mismatch = graph.signature.first_mismatch(plan.signature)
     if mismatch:
         raise PlanMismatchError(f"the plan was not made for this {graph.signature.model}: {mismatch}")

@@ -17,13 +17,39 @@ import numpy as np
 import numpy.typing as npt
 
 from compressor.core.channels import Mask, grids
+from compressor.errors import InputError
 
-__all__ = ["Counts", "Dimensions", "Numbers", "Polynomial", "RemovalOrder", "Term", "Track", "products"]
+__all__ = [
+    "Counts",
+    "Dimensions",
+    "Numbers",
+    "Polynomial",
+    "RemovalOrder",
+    "Term",
+    "Track",
+    "flags",
+    "products",
+]
 
 Counts = npt.NDArray[np.int64]
 Numbers = npt.NDArray[Any]  # int64, or Python integers (dtype object) where int64 could overflow
 RemovalOrder = Sequence[npt.NDArray[np.int64]]  # for each group [n_cells, size]: who goes first
 _INT64_SAFE = 1 << 62
+
+
+def flags(removed: Mask | None, n_units: int) -> Mask:
+    """The flags [n_units] of units that go, none for None; raises InputError for anything else.
+
+    >>> flags(None, 2).tolist(), flags([True, False], 2).tolist()
+    ([False, False], [True, False])
+    """
+    gone = np.zeros(n_units, dtype=bool) if removed is None else np.asarray(removed)
+    if gone.shape != (n_units,) or gone.dtype != np.bool_:
+        raise InputError(
+            f"`removed` must hold one flag for each of the {n_units} units, got {gone.dtype} "
+            f"{list(gone.shape)}"
+        )
+    return gone
 
 
 @dataclass(frozen=True, eq=False)

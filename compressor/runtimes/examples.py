@@ -63,6 +63,7 @@ class Example:
 
     def axes(self, wanted: Axes) -> dict[str, tuple[int, ...]]:
         """For each tensor which of its axes are `wanted`; raises InputError for axes it has not."""
+        _check_axes(wanted)
         by_input = _by_input(wanted)
         if by_input is not None:
             return self._axes_by_input(by_input)
@@ -100,6 +101,18 @@ class Example:
                 if not 0 <= axis < self.tensors[name].dim():
                     raise InputError(f"dynamic axis {axis} of {name!r}: its shape is {self.shapes[name]}")
         return {name: tuple(wanted.get(name, ())) for name in self.tensors}
+
+
+def _check_axes(wanted: object) -> None:
+    parts = wanted.values() if isinstance(wanted, Mapping) else [wanted]
+    named = isinstance(wanted, Mapping) and any(isinstance(key, int) for key in wanted)
+    for axes in () if named else parts:
+        whole = isinstance(axes, Sequence | Mapping) and all(type(axis) is int for axis in axes)
+        if not whole or isinstance(axes, str):
+            raise InputError(
+                f"dynamic = {wanted!r}: axes are expected, (0, 2), with names for them, {{0: 'batch'}}, or "
+                "by the name of the input, {'x': (0, 2)}"
+            )
 
 
 def _by_input(wanted: Axes) -> Mapping[str, Sequence[int] | Mapping[int, str]] | None:

@@ -62,6 +62,8 @@ class Frontier:
     by: tuple[str, ...] = ("macs",)
 
     def __post_init__(self) -> None:
+        if isinstance(self.by, str):
+            raise InputError(f"by is a tuple of costs, such as ({self.by!r},), got {self.by!r}")
         if not self.points or not self.by:
             raise InputError("a frontier needs at least one point, and one cost to hold the quality against")
         for each in self.points:
@@ -170,6 +172,10 @@ def frontier(
     require_graph("frontier", graph)
     check_evaluate(evaluate)
     called = name_of(evaluate, name, kept=cache is not None)
+    if not isinstance(plans, Mapping):
+        raise InputError(
+            f"plans is a mapping of names to plans, {{'half': plan}}, got {type(plans).__name__}"
+        )
     for plan in plans.values():
         removed_by(graph, plan)  # raises before anything is asked
     whole = graph.plan(np.zeros(graph.n_units, dtype=bool))

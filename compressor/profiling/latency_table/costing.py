@@ -13,7 +13,7 @@ from compressor.core.channels import Mask
 from compressor.core.graph import Graph
 from compressor.errors import InputError
 from compressor.profiling.contractions import contraction_macs
-from compressor.profiling.counting import Counts, Polynomial, RemovalOrder, Term, products
+from compressor.profiling.counting import Counts, Polynomial, RemovalOrder, Term, flags, products
 from compressor.profiling.latency_table.layers import Placed, layers_of
 from compressor.profiling.latency_table.rows import Row
 from compressor.profiling.latency_table.surface import Blends, Shape, Surface, surface
@@ -166,12 +166,7 @@ class LatencyCost:
 
     def columns(self, removed: Mask | None = None) -> Floats:
         """What the prediction is a sum of, for each of `COLUMNS`, before coefficients."""
-        gone = np.zeros(self.parts.n_units, dtype=bool) if removed is None else removed
-        if gone.shape != (self.parts.n_units,) or gone.dtype != np.bool_:
-            raise InputError(
-                f"`removed` must hold one flag for each of the {self.parts.n_units} units, got "
-                f"{gone.dtype} {list(gone.shape)}"
-            )
+        gone = flags(removed, self.parts.n_units)
         p = self.parts
         lengths, elements, macs = (
             poly.terms(poly.dims.kept(gone)) for poly in (p.lengths, p.elements, p.products)
@@ -192,7 +187,7 @@ class LatencyCost:
 
     def by_module(self, removed: Mask | None = None) -> dict[str, float]:
         """The share in ms of each module path; what every call costs is the model's own ("")."""
-        gone = np.zeros(self.parts.n_units, dtype=bool) if removed is None else removed
+        gone = flags(removed, self.parts.n_units)
         p = self.parts
         layers, weights, beyond, elements, macs, call = self.coefficients.tolist()
         widths = p.widths(p.lengths.terms(p.lengths.dims.kept(gone)))
