@@ -15,13 +15,13 @@ __all__ = ["accuracy", "speedups"]
 Row = Mapping[str, Any]
 _FRACTION = 0.5
 _BASE = "not pruned"
-_BESIDE = "inside blocks"  # cuts that only some networks have
 
 
 def speedups(kept: Sequence[Content]) -> Figure:
     """Dots: speed-up in onnxruntime by cut for each network with half of the MACs removed, with its range."""
     rows = _rows(kept)
-    names = list(dict.fromkeys(name for row in rows for name in row["cuts"] if name != _BASE))
+    made = (name for row in rows for name, cut in row["cuts"].items() if "failure" not in cut)
+    names = [name for name in dict.fromkeys(made) if name != _BASE]
     figure, axes = panels(len(rows), height=0.9 + 0.24 * len(names), sharey=True)
     for panel, row in zip(axes, rows, strict=True):
         dots(panel, names)
@@ -63,7 +63,7 @@ def accuracy(kept: Sequence[Content]) -> Figure:
             _mark(panel, name, at)
         panel.set(title=row["network"].removesuffix("_cifar"), xlabel="times as fast")
         panel.grid()
-        panel.margins(x=0.3)
+        panel.margins(x=0.35)
     axes[0].plot([], [], "o", color=BLUE, label="ours")
     axes[0].plot([], [], "s", color=ORANGE, label="Torch-Pruning")
     axes[0].plot([], [], color="#222222", lw=1, label="not pruned")
@@ -73,10 +73,12 @@ def accuracy(kept: Sequence[Content]) -> Figure:
 
 
 def _mark(axes: Axes, name: str, at: tuple[float, float]) -> None:
-    """A dot with its name beside it."""
-    axes.plot(*at, "o" if name.startswith("ours") else "s", color=_colour(name), ms=5)
+    """A dot with its name beside it, ours on the right and theirs on the left."""
+    ours = name.startswith("ours")
+    axes.plot(*at, "o" if ours else "s", color=_colour(name), ms=5)
     said = name.removeprefix("ours, ").removeprefix("torch-pruning, ")
-    axes.annotate(said, at, xytext=(5, 0), textcoords="offset points", va="center", fontsize=6.5)
+    place = {"xytext": (5 if ours else -5, 0), "ha": "left" if ours else "right"}
+    axes.annotate(said, at, textcoords="offset points", va="center", fontsize=6.5, **place)
 
 
 def _rows(kept: Sequence[Content]) -> list[Row]:
