@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import copy
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,9 +26,10 @@ from torch import nn
 from torch.nn import functional as F
 
 import compressor as cp
-from benchmarks import cifar, modelopt, results, zoo
+from benchmarks import cifar, modelopt, results, resuming, zoo
 from benchmarks.accuracy_tables import DENSE, STAGES, method_of, rates_table, share, tables
 from benchmarks.methods import LONG, ONCE, TUNING, Cutter, Method, chosen, fraction_of_macs
+from benchmarks.resuming import Row
 from compressor.training import Distillation, ModelLoss
 from compressor.training.attaching import Loss
 
@@ -54,24 +54,17 @@ def main() -> int:
     kind = _kind(options)
     given = {**vars(options), "held": None, "tables": None}
     facts = results.context("accuracy", given, seeds=options.seeds)
-    rows = _done(kind, options)
+    rows = resuming.kept(kind, _schedule(options))
     todo = [] if options.tables else _todo(rows, options)
-    print(f"{len(rows)} runs are done, {len(todo)} to go", flush=True)
     shown = rates_table if options.tune else tables
     runs = Runs(model, data, options)
-    try:
-        for number, key in enumerate(todo, start=1):
-            start = time.process_time()
-            rows.append(runs.run(*key))
-            results.save(kind, facts, rows, shown(rows))
-            spent = time.process_time() - start
-            print(f"[{number}/{len(todo)}] {_line(rows[-1])}  {spent:.0f} CPU s", flush=True)
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on from here")
-    if rows:
-        for table in shown(rows):
-            print(f"\n{table.text()}")
-        print(f"\nwritten to {results.save(kind, facts, rows, shown(rows))}")
+
+    def keep(row: Row) -> None:
+        rows.append(row)
+        results.save(kind, facts, rows, shown(rows))
+
+    resuming.go_on(len(rows), todo, lambda key: runs.run(*key), keep, _line)
+    resuming.show(kind, facts, rows, shown)
     return 1 if any("failure" in row and row["library"] == "ours" for row in rows) else 0
 
 
@@ -143,20 +136,6 @@ def _todo(rows: Sequence[dict[str, Any]], options: argparse.Namespace) -> list[K
         print(f"skipped: {lacking}")
         todo = [key for key in todo if key[0].library != "modelopt"]
     return todo
-
-
-def _done(kind: str, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Earlier runs; they count only if they were trained and tested alike."""
-    earlier = results.read(kind)
-    if earlier is None:
-        return []
-    rows: list[dict[str, Any]] = earlier["rows"]
-    if any(row["schedule"] != _schedule(options) for row in rows):
-        raise SystemExit(
-            f"benchmarks/results/{kind}.json holds runs with {rows[0]['schedule']}, now "
-            f"{_schedule(options)} is asked for: move the file away first, or use the same options"
-        )
-    return rows
 
 
 def _schedule(options: argparse.Namespace) -> dict[str, Any]:

@@ -14,10 +14,8 @@ import argparse
 import copy
 import statistics
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 if __package__ in (None, ""):  # run as a file
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -28,7 +26,7 @@ import torch
 from torch import nn
 
 import compressor as cp
-from benchmarks import medical, results, zoo
+from benchmarks import medical, results, resuming, zoo
 from benchmarks.imbalanced_methods import (
     AT_ONE_FRACTION,
     CANDIDATES,
@@ -38,6 +36,7 @@ from benchmarks.imbalanced_methods import (
     prune_and_tune,
 )
 from benchmarks.medical import Medical, recipe_of
+from benchmarks.resuming import Row
 from compressor.evaluation import (
     Classification,
     Interval,
@@ -54,7 +53,6 @@ _TRAINED_AT = 0.1
 _TUNING = (REFERENCE,)  # the rate is chosen for the reference, not for a favourite
 _QUICK = (REFERENCE, "Taylor", "default")
 _ALL = {**METHODS, **CANDIDATES}
-Row = dict[str, Any]
 
 
 def main() -> int:
@@ -72,22 +70,15 @@ def main() -> int:
     )
     kind += "-quick" if options.quick else ""
     facts = results.context("imbalanced", vars(options), seeds=options.seeds)
-    rows = done(kind, schedule(options))
+    rows = resuming.kept(kind, schedule(options))
     todo = [] if options.tables else [key for key in keys(options) if not any(_is(row, key) for row in rows)]
-    print(f"{len(rows)} runs are done, {len(todo)} to go", flush=True)
-    try:
-        for number, key in enumerate(todo, start=1):
-            start = time.perf_counter()
-            rows.append(run(sets[key["set"]], key, options))
-            results.save(kind, facts, rows, tables(rows, options))
-            print(
-                f"[{number}/{len(todo)}] {_line(rows[-1])}  {time.perf_counter() - start:.0f} s", flush=True
-            )
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on from here")
-    for table in tables(rows, options):
-        print(f"\n{table.text()}")
-    print(f"\nwritten to {results.save(kind, facts, rows, tables(rows, options))}")
+
+    def keep(row: Row) -> None:
+        rows.append(row)
+        results.save(kind, facts, rows, tables(rows, options))
+
+    resuming.go_on(len(rows), todo, lambda key: run(sets[key["set"]], key, options), keep, _line)
+    resuming.show(kind, facts, rows, lambda rows: tables(rows, options))
     return 1 if any("failure" in row for row in rows) else 0
 
 
@@ -148,21 +139,6 @@ def schedule(options: argparse.Namespace) -> Row:
     """What all runs of one file have in common."""
     found = {name: getattr(options, name) for name in ("epochs", "width", "limit")}
     return {**found, "rate": None if options.tune else options.rate}
-
-
-def done(kind: str, wanted: Row) -> list[Row]:
-    """Earlier runs; they count only if they were trained alike."""
-    earlier = results.read(kind)
-    if earlier is None:
-        return []
-    rows: list[Row] = earlier["rows"]
-    for row in rows:
-        if row["schedule"] != wanted:
-            raise SystemExit(
-                f"benchmarks/results/{kind}.json holds runs with {row['schedule']}, now {wanted} is asked "
-                "for: move the file away first, or use the same options"
-            )
-    return rows
 
 
 def _is(row: Row, key: Row) -> bool:

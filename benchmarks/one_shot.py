@@ -15,6 +15,7 @@ import copy
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,11 @@ from torch import nn
 from torch.nn import functional as F
 
 import compressor as cp
-from benchmarks import cifar, methods, results, zoo
+from benchmarks import cifar, methods, results, resuming, zoo
 from benchmarks.accuracy_tables import DENSE, accuracy_of, difference, share
 from benchmarks.cifar import Data
 from benchmarks.methods import Method, budget_of, fraction_of_macs
+from benchmarks.resuming import Row
 from compressor.core.graph import Graph
 from compressor.scoring import (
     CHIP,
@@ -86,23 +88,16 @@ def main() -> int:
     if not options.quick and options.calibration != _CALIBRATION:
         kind = f"one_shot-{options.calibration}-images"
     facts = results.context("one_shot", vars(options), seeds=options.seeds)
-    rows = _done(kind, options)
+    rows = resuming.kept(kind, _images(options), under="images")
     todo = [] if options.tables else [key for key in _keys(options) if not any(_is(row, key) for row in rows)]
-    print(f"{len(rows)} runs are done, {len(todo)} to go", flush=True)
     pruning = _Pruning(model, data, options)
-    try:
-        for number, key in enumerate(todo, start=1):
-            start = time.perf_counter()
-            rows.append(_run(pruning, key))
-            results.save(kind, facts, rows, tables(rows))
-            seconds = time.perf_counter() - start
-            print(f"[{number}/{len(todo)}] {_line(rows[-1])}  {seconds:.0f} s", flush=True)
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on from here")
-    for table in tables(rows):
-        print(f"\n{table.text()}")
-    if rows:
-        print(f"\nwritten to {results.save(kind, facts, rows, tables(rows))}")
+
+    def keep(row: Row) -> None:
+        rows.append(row)
+        results.save(kind, facts, rows, tables(rows))
+
+    resuming.go_on(len(rows), todo, partial(_run, pruning), keep, _line)
+    resuming.show(kind, facts, rows, tables)
     return 1 if any("failure" in row and row["library"] == "ours" for row in rows) else 0
 
 
@@ -162,19 +157,9 @@ def _keys(options: argparse.Namespace) -> list[Key]:
     return keys
 
 
-def _done(kind: str, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Earlier runs; they count only if they read and tested the same images."""
-    earlier = results.read(kind)
-    if earlier is None:
-        return []
-    rows: list[dict[str, Any]] = earlier["rows"]
-    images = {"calibration": options.calibration, "test": options.test}
-    if any(row["images"] != images for row in rows):
-        raise SystemExit(
-            f"benchmarks/results/{kind}.json holds runs with {rows[0]['images']}, now {images} is asked for: "
-            "move the file away first, or use the same options"
-        )
-    return rows
+def _images(options: argparse.Namespace) -> dict[str, int]:
+    """How many images runs of one file read and test."""
+    return {"calibration": options.calibration, "test": options.test}
 
 
 def _is(row: dict[str, Any], key: Key) -> bool:

@@ -64,7 +64,8 @@ def go_on(
 
 def show(kind: str, facts: Mapping[str, Any], rows: Rows, tables: Callable[[Rows], Sequence[Table]]) -> None:
     """Print the tables and write them anew: what they look like may have changed since the rows were made."""
+    if not rows:
+        return
     for table in tables(rows):
         print(f"\n{table.text()}")
-    if rows:
-        print(f"\nwritten to {results.save(kind, facts, rows, tables(rows))}")
+    print(f"\nwritten to {results.save(kind, facts, rows, tables(rows))}")

@@ -26,9 +26,10 @@ import torch
 from torch import nn
 
 import compressor as cp
-from benchmarks import cifar, results, zoo
+from benchmarks import cifar, results, resuming, zoo
 from benchmarks.accuracy_tables import accuracy_of, difference
 from benchmarks.cifar import Data
+from benchmarks.resuming import Row
 from compressor.budget import Budget, Macs, by_ratio, by_score_per_mac
 from compressor.search import LeastDrop, Sensitivity
 
@@ -58,26 +59,16 @@ def main() -> int:
         return 0
     kind = f"search-{'quick' if options.quick else options.network.removesuffix('_cifar')}"
     facts = results.context("search", {**vars(options), "tables": None}, seeds=options.seeds)
-    rows = _done(kind, options)
+    rows = resuming.kept(kind, _asked(options), under="asked")
     todo = [] if options.tables else [key for key in _keys(options) if not any(_key(r) == key for r in rows)]
-    print(f"{len(rows)} runs are done, {len(todo)} to go", flush=True)
     choosing = _Choosing(model, data, options)
-    try:
-        for number, key in enumerate(todo, start=1):
-            rows.append(choosing.run(*key))
-            results.save(kind, facts, rows, tables(rows))
-            row = rows[-1]
-            print(
-                f"[{number}/{len(todo)}] {' '.join(map(str, key))}: {accuracy_of([row], key[0])} "
-                f"({row['cpu_s']:.0f} CPU s)",
-                flush=True,
-            )
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on from here")
-    for table in tables(rows):
-        print(f"\n{table.text()}")
-    if rows:
-        print(f"\nwritten to {results.save(kind, facts, rows, tables(rows))}")
+
+    def keep(row: Row) -> None:
+        rows.append(row)
+        results.save(kind, facts, rows, tables(rows))
+
+    resuming.go_on(len(rows), todo, lambda key: choosing.run(*key), keep, _line)
+    resuming.show(kind, facts, rows, tables)
     return 0
 
 
@@ -135,18 +126,8 @@ def _asked(options: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(options, name) for name in names}
 
 
-def _done(kind: str, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Earlier runs; they count only if they asked the same."""
-    earlier = results.read(kind)
-    if earlier is None:
-        return []
-    rows: list[dict[str, Any]] = earlier["rows"]
-    if any(row["asked"] != _asked(options) for row in rows):
-        raise SystemExit(
-            f"benchmarks/results/{kind}.json holds runs with {rows[0]['asked']}, now {_asked(options)} is "
-            "asked for: move the file away first, or use the same options"
-        )
-    return rows
+def _line(row: Row) -> str:
+    return f"{' '.join(map(str, _key(row)))}: {accuracy_of([row], row['stage'])}"
 
 
 class _Choosing:

@@ -14,7 +14,7 @@ pytest.importorskip("torch_pruning")
 import torch
 
 import compressor as cp
-from benchmarks import accuracy, accuracy_tables, cifar, modelopt, results, torch_pruned
+from benchmarks import accuracy, accuracy_tables, cifar, modelopt, results, resuming, torch_pruned
 from benchmarks.figures import accuracy as figures
 from benchmarks.methods import LONG, MAIN, ONCE, PEER_SCORERS, SCORERS, TUNING, Cutter, Method, chosen
 
@@ -77,7 +77,7 @@ def test_runs_that_are_done_are_not_repeated(tmp_path: Path, monkeypatch: pytest
     keys = accuracy.keys(OPTIONS)
     assert len(keys) == len(set(keys)) == 2 * (1 + len(chosen(quick=True)))
     results.write_json(tmp_path / "accuracy-quick.json", {"rows": [row(OURS, "1101")]})
-    left = accuracy._todo(accuracy._done("accuracy-quick", OPTIONS), OPTIONS)
+    left = accuracy._todo(resuming.kept("accuracy-quick", accuracy._schedule(OPTIONS)), OPTIONS)
     assert set(keys) - set(left) == {(OURS, 0.5, 0, 0.1)}
     some = accuracy._todo([], options(only=["torch"]))
     assert some and all(key[0].library == "torch-pruning" for key in some)
@@ -87,7 +87,7 @@ def test_runs_of_another_schedule_are_refused(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(results, "FOLDER", tmp_path)
     results.write_json(tmp_path / "accuracy.json", {"rows": [row(OURS, "1", schedule={"epochs": 9})]})
     with pytest.raises(SystemExit, match="'epochs': 9"):
-        accuracy._done("accuracy", OPTIONS)
+        resuming.kept("accuracy", accuracy._schedule(OPTIONS))
 
 
 def test_a_failure_is_a_row_of_its_own() -> None:

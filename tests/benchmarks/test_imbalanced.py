@@ -14,7 +14,7 @@ from torch import nn
 pytest.importorskip("torch_pruning")
 
 import compressor as cp
-from benchmarks import imbalanced, imbalanced_methods, medical, results
+from benchmarks import imbalanced, imbalanced_methods, medical, results, resuming
 from benchmarks.imbalanced_methods import METHODS, RESCALED, norm_of, published_scores, rescale_
 from benchmarks.medical import Medical
 from compressor.data import Labelled, Partition
@@ -202,12 +202,12 @@ def test_runs_of_another_schedule_are_refused(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(results, "FOLDER", tmp_path)
     results.write_json(tmp_path / "imbalanced.json", {"rows": [row("L1", "1 0; 0 1")]})
     wanted = {"epochs": 3, "width": 8, "limit": None, "rate": 0.02}
-    assert len(imbalanced.done("imbalanced", wanted)) == 1
+    assert len(resuming.kept("imbalanced", wanted)) == 1
     with pytest.raises(SystemExit, match="'epochs': 9"):
-        imbalanced.done("imbalanced", {**wanted, "epochs": 9})
+        resuming.kept("imbalanced", {**wanted, "epochs": 9})
     assert imbalanced.schedule(imbalanced._options([])) == wanted
     with pytest.raises(SystemExit, match=r"'rate': 0\.1"):  # rates are only mixed to choose one
-        imbalanced.done("imbalanced", imbalanced.schedule(imbalanced._options(["--rate", "0.1"])))
+        resuming.kept("imbalanced", imbalanced.schedule(imbalanced._options(["--rate", "0.1"])))
 
 
 def test_without_the_data_it_is_skipped_with_the_reason(

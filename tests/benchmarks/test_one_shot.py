@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("torch_pruning")
 
-from benchmarks import one_shot, results
+from benchmarks import one_shot, results, resuming
 from benchmarks.accuracy_tables import DENSE
 from benchmarks.methods import Method
 
@@ -47,13 +47,13 @@ def test_every_scorer_is_run_and_chance_with_every_seed() -> None:
 def test_runs_that_are_done_are_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(results, "FOLDER", tmp_path)
     results.write_json(tmp_path / "one_shot.json", {"rows": [row(OURS, 0.5, as_cut="0011")]})
-    done = one_shot._done("one_shot", OPTIONS)
+    done = resuming.kept("one_shot", one_shot._images(OPTIONS), under="images")
     keys = one_shot._keys(OPTIONS)
     left = [key for key in keys if not any(one_shot._is(found, key) for found in done)]
     assert set(keys) - set(left) == {(OURS, 0.5, 0)}
     other = argparse.Namespace(**{**vars(OPTIONS), "calibration": 128})
     with pytest.raises(SystemExit, match="'calibration': 64"):
-        one_shot._done("one_shot", other)
+        resuming.kept("one_shot", one_shot._images(other), under="images")
 
 
 def test_the_table_ranks_by_the_last_stage_and_pairs_with_the_whole_network() -> None:
