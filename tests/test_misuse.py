@@ -81,3 +81,11 @@ def test_it_is_said(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_flags_may_be_a_list() -> None:
     flags = [True] * 4 + [False] * 4
     assert cp.profiling.costs(GRAPH, flags) == cp.profiling.costs(GRAPH, GRAPH.plan(flags))
+
+
+def test_a_model_without_units_takes_an_empty_list() -> None:
+    graph = cp.capture(nn.Linear(4, 2), torch.rand(1, 4))
+    assert graph.n_units == 0 and not graph.plan([]).cuts
+    assert cp.profiling.costs(graph, []) == cp.profiling.costs(graph)
+    with pytest.raises(CompressorError, match="each of the 8 units"):
+        GRAPH.plan([])

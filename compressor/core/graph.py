@@ -262,6 +262,8 @@ class Graph:
         axis would be left without channels.
         """
         removed = np.asarray(removed)
+        if not removed.size:
+            removed = removed.astype(np.bool_)  # an empty list has no type of its own
         if removed.shape != (self.n_units,) or removed.dtype != np.bool_:
             raise PlanError(
                 f"`removed` must hold one flag (True or False) for each of the {self.n_units} units, got "

@@ -44,6 +44,8 @@ def flags(removed: Mask | None, n_units: int) -> Mask:
     ([False, False], [True, False])
     """
     gone = np.zeros(n_units, dtype=bool) if removed is None else np.asarray(removed)
+    if not gone.size:
+        gone = gone.astype(np.bool_)  # an empty list has no type of its own
     if gone.shape != (n_units,) or gone.dtype != np.bool_:
         raise InputError(
             f"`removed` must hold one flag for each of the {n_units} units, got {gone.dtype} "
