@@ -109,36 +109,10 @@ def _twins(layers: Sequence[LayerReport]) -> Iterator[Finding]:
     )
 
 
-def _sparse(layers: Sequence[LayerReport]) -> Iterator[Finding]:
-    found = _with(Verdict.SPARSE, layers)
-    yield from _found(
-        "Sparse",
-        found,
-        [f"(S {x.quality.sparsity:.2f})" for x in found],
-        "Many of their kernels do next to nothing: wider than needed, worth cutting first.",
-    )
-
-
-def _random(layers: Sequence[LayerReport]) -> Iterator[Finding]:
-    found = _with(Verdict.RANDOM, layers)
-    yield from _found(
-        "Random",
-        found,
-        [f"(H/T_H {x.entropy_ratio:.3f})" for x in found],
-        "Their kernels vary in all directions alike, as untrained ones do: trained too short, or wider than "
-        "what there was to learn. Train on, or cut there and look again.",
-    )
-
-
-def _low_diversity(layers: Sequence[LayerReport]) -> Iterator[Finding]:
-    found = _with(Verdict.LOW_DIVERSITY, layers)
-    yield from _found(
-        "Low diversity",
-        found,
-        [f"({x.effective_shapes:.1f} shapes)" for x in found],
-        "All their kernels are about mixtures of so many shapes: a few shared shapes and a 1 x 1 convolution "
-        "may do.",
-    )
+def _judged(layers: Sequence[LayerReport]) -> Iterator[Finding]:
+    for verdict, detail, advice in _JUDGEMENTS:
+        found = [layer for layer in layers if verdict in layer.quality.verdicts]
+        yield from _found(verdict.value.capitalize(), found, [detail(layer) for layer in found], advice)
 
 
 def _apart(layers: Sequence[LayerReport]) -> Iterator[Finding]:
@@ -155,19 +129,33 @@ def _apart(layers: Sequence[LayerReport]) -> Iterator[Finding]:
     )
 
 
+# What a verdict is said with of each layer, and what it suggests.
+_JUDGEMENTS: tuple[tuple[Verdict, Callable[[LayerReport], str], str], ...] = (
+    (
+        Verdict.SPARSE,
+        lambda layer: f"(S {layer.quality.sparsity:.2f})",
+        "Many of their kernels do next to nothing: wider than needed, worth cutting first.",
+    ),
+    (
+        Verdict.RANDOM,
+        lambda layer: f"(H/T_H {layer.entropy_ratio:.3f})",
+        "Their kernels vary in all directions alike, as untrained ones do: trained too short, or wider than "
+        "what there was to learn. Train on, or cut there and look again.",
+    ),
+    (
+        Verdict.LOW_DIVERSITY,
+        lambda layer: f"({layer.effective_shapes:.1f} shapes)",
+        "All their kernels are about mixtures of so many shapes: a few shared shapes and a 1 x 1 convolution "
+        "may do.",
+    ),
+)
 _LOOKS: tuple[Callable[[Sequence[LayerReport]], Iterator[Finding]], ...] = (
     _dead,
     _unread,
     _twins,
-    _sparse,
-    _random,
-    _low_diversity,
+    _judged,
     _apart,
 )
-
-
-def _with(verdict: Verdict, layers: Sequence[LayerReport]) -> list[LayerReport]:
-    return [layer for layer in layers if verdict in layer.quality.verdicts]
 
 
 def _found(

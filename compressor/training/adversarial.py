@@ -17,9 +17,8 @@ from torch.optim import Optimizer
 from compressor.core.restoring import modes_kept
 from compressor.core.tape import named_tensors
 from compressor.errors import InputError, TrainingError
-from compressor.observing.batches import device_of
 from compressor.training import processes
-from compressor.training.attaching import AttachedLoss, LastCall, Loss, ModelLoss
+from compressor.training.attaching import AttachedLoss, LastCall, Loss, ModelLoss, check_devices
 from compressor.training.checkpoint import check_model, copy_tensors_, tensors_of
 from compressor.training.precision import at_least_float32
 
@@ -115,12 +114,7 @@ class Adversarial(ModelLoss):
 
     def attach(self, model: nn.Module) -> AttachedLoss:
         """The loss of this model; `remove()` (or the end of a `with`) lets go of it."""
-        here, there = device_of(model), device_of(self.discriminator)
-        if here != there:
-            raise InputError(
-                f"Adversarial: the model is on {here} and the discriminator on {there}; "
-                f"discriminator.to({str(here)!r})"
-            )
+        check_devices("Adversarial", {"model": model, "discriminator": self.discriminator})
         shared = {id(p) for p in model.parameters()} & {id(p) for p in self.discriminator.parameters()}
         if shared:
             raise InputError(

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from compressor.errors import InputError
+from compressor.observing.batches import device_of
 
-__all__ = ["Attachable", "AttachedLoss", "Handle", "LastCall", "Loss", "ModelLoss"]
+__all__ = ["Attachable", "AttachedLoss", "Handle", "LastCall", "Loss", "ModelLoss", "check_devices"]
 
 Loss = Callable[[Any, Any], Tensor]
 
@@ -111,3 +112,12 @@ class ModelLoss(ABC):
     @abstractmethod
     def attach(self, model: nn.Module) -> AttachedLoss:
         """The loss of this model, to be called as `loss(output, target)` after each forward pass."""
+
+
+def check_devices(loss: str, models: Mapping[str, nn.Module]) -> None:
+    """Raise InputError unless two models, each with what the loss calls it, lie on one device."""
+    (here, first), (there, second) = ((name, device_of(model)) for name, model in models.items())
+    if first != second:
+        raise InputError(
+            f"{loss}: the {here} is on {first} and the {there} on {second}; {there}.to({str(first)!r})"
+        )

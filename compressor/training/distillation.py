@@ -11,17 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.hooks import RemovableHandle
 
 from compressor.core.plan import Cut, Plan
 from compressor.core.restoring import modes_kept
-from compressor.core.surgery import plan_of, signature_of
-from compressor.errors import InputError, PlanMismatchError
-from compressor.observing.batches import device_of
-from compressor.training.attaching import AttachedLoss, LastCall, Loss, ModelLoss
+from compressor.errors import InputError
+from compressor.training.attaching import AttachedLoss, LastCall, Loss, ModelLoss, check_devices
+from compressor.training.hidden_states import HiddenStates, kept_channels
 from compressor.training.precision import at_least_float32
 
-__all__ = ["Distillation", "distance", "divergence"]
+__all__ = ["Distillation", "divergence"]
 
 
 def divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -37,21 +35,6 @@ def divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     log_teacher = F.log_softmax(teacher / temperature, 1)
     each = (log_teacher.exp() * (log_teacher - log_student)).sum(1)
     return temperature**2 * each.mean()
-
-
-def distance(student: Tensor, teacher: Tensor) -> Tensor:
-    """‖student − teacher‖² / ‖teacher‖² [] of two hidden states of one shape.
-
-    *Source: A. Romero et al., 2015, arXiv 1412.6550, equation 3.* Departures: no regressor, as the plan says
-    which of the teacher's channels the student has; and divided by the teacher's energy, so that layers of
-    any scale weigh alike.
-
-    >>> distance(torch.ones(2, 3), 2 * torch.ones(2, 3))
-    tensor(0.2500)
-    """
-    energy = teacher.square().sum()
-    # A teacher that is silent at this layer has no scale: the plain square is left.
-    return (student - teacher).square().sum() / torch.where(energy > 0, energy, torch.ones_like(energy))
 
 
 def _itself(output: Any) -> Any:
@@ -121,58 +104,26 @@ class Distillation(ModelLoss):
 
     def attach(self, model: nn.Module) -> AttachedLoss:
         """The loss of this student; `remove()` (or the end of a `with`) lets go of both models."""
-        here, there = device_of(model), device_of(self.teacher)
-        if here != there:
-            raise InputError(
-                f"Distillation: the student is on {here} and the teacher on {there}; "
-                f"teacher.to({str(here)!r})"
-            )
+        check_devices("Distillation", {"student": model, "teacher": self.teacher})
         if self.teacher is model:
             raise InputError(
                 "Distillation: teacher and student are the same object; take the original as the teacher, or "
                 "copy.deepcopy(model)"
             )
-        return _Distilling(self, model, self._kept(model))
-
-    def _kept(self, model: nn.Module) -> dict[str, Cut | None]:
-        """For each feature what the plan keeps of the teacher's channels; None for all of them."""
-        if not self.features:
-            return {}
-        plan = self.plan if self.plan is not None else plan_of(model)
-        if plan is None:
-            raise InputError(
-                "Distillation: which of the teacher's channels the student kept is not known (it is a copy, "
-                "or was not pruned here): give the plan that leads from the teacher to the student"
-            )
-        for which, signature, network in (
-            ("the teacher", plan.signature, self.teacher),
-            ("the student", plan.result, model),
-        ):
-            mismatch = signature.first_mismatch(signature_of(network))
-            if mismatch is not None:
-                raise PlanMismatchError(
-                    f"Distillation: {which} is not the one of the plan, which must lead from the teacher to "
-                    f"the student: {mismatch}"
-                )
-        return {name: _written(self.teacher, plan, name) for name in self.features}
+        kept = kept_channels(self.teacher, model, self.plan, self.features)
+        return _Distilling(self, model, kept)
 
 
 class _Distilling(AttachedLoss):
     """What a student was called with and computed on the way, until the loss is asked for."""
 
     def __init__(self, options: Distillation, student: nn.Module, kept: Mapping[str, Cut | None]) -> None:
-        self._options, self._kept = options, kept
-        self._mine: dict[str, Tensor] = {}
-        self._theirs: dict[str, Tensor] = {}
+        self._options = options
         self._modes = ExitStack()
         self._modes.enter_context(modes_kept(options.teacher))
         options.teacher.eval()
         self._call = LastCall(student, loss="Distillation")
-        self._handles: list[RemovableHandle] = []
-        for model, found in ((student, self._mine), (options.teacher, self._theirs)):
-            modules = dict(model.named_modules())
-            always = model is options.teacher
-            self._handles += [_watched(modules[name], name, found, always) for name in options.features]
+        self._states = HiddenStates(options.teacher, student, kept)
 
     def __call__(self, output: Any, target: Any) -> Tensor:
         """The loss of the student's last forward pass."""
@@ -190,19 +141,15 @@ class _Distilling(AttachedLoss):
         if options.task is not None and options.alpha < 1:
             loss = loss + (1 - options.alpha) * options.task(output, target)
         for name, weight in options.features.items():
-            loss = loss + weight * self._distance(name)
-        self._mine.clear()
-        self._theirs.clear()
+            loss = loss + weight * self._states.distance(name)
+        self._states.clear()
         return loss
 
     def remove(self) -> None:
         """Stop watching, and give the teacher its modes back."""
-        for handle in self._handles:
-            handle.remove()
+        self._states.remove()
         self._modes.close()
         self._call.remove()
-        self._mine.clear()
-        self._theirs.clear()
 
     def _logits(self, output: Any) -> Tensor:
         logits = self._options.logits(output)
@@ -212,59 +159,3 @@ class _Distilling(AttachedLoss):
                 f"are with Distillation(logits=lambda output: ...)"
             )
         return at_least_float32(logits)
-
-    def _distance(self, name: str) -> Tensor:
-        mine, theirs = at_least_float32(self._mine[name]), at_least_float32(self._theirs[name])
-        cut = self._kept[name]
-        if cut is not None:
-            axis = mine.dim() - 1 if _last_axis(self._options.teacher, name) else 1
-            theirs = theirs.index_select(axis, torch.tensor(cut.keep, device=theirs.device))
-        if mine.shape != theirs.shape:
-            raise InputError(
-                f"Distillation: at {name!r} the student has a hidden state of {list(mine.shape)}, and what "
-                f"it keeps of the teacher's is {list(theirs.shape)}; choose another layer"
-            )
-        return distance(mine, theirs)
-
-
-def _watched(module: nn.Module, name: str, found: dict[str, Tensor], always: bool) -> RemovableHandle:
-    """Have the outputs of a module put into `found`, without gradients only if `always`."""
-
-    def keep(_: nn.Module, __: Any, output: Any) -> None:
-        if not isinstance(output, Tensor):
-            raise InputError(
-                f"Distillation: {name!r} returns {type(output).__name__}, expected a tensor; choose another "
-                f"layer"
-            )
-        if always or torch.is_grad_enabled():
-            found[name] = output
-
-    return module.register_forward_hook(keep)
-
-
-def _written(teacher: nn.Module, plan: Plan, name: str) -> Cut | None:
-    """How the plan cuts the output channels of a layer."""
-    modules = dict(teacher.named_modules())
-    layers = [path for path in modules if ".parametrizations" not in path and _has_weight(modules[path])]
-    if name not in modules or not _has_weight(modules[name]):
-        raise InputError(
-            f"Distillation: {name!r} is no layer with a weight of its own, whose channels the plan could "
-            f"tell; there are {', '.join(layers)}"
-        )
-    own = (name, f"{name}.parametrizations.weight", f"{name}.parametrizations.bias")
-    cuts = [cut for cut in plan.cuts if cut.role == "writer" and cut.tensor.rpartition(".")[0] in own]
-    if len({cut.keep for cut in cuts}) > 1:
-        raise InputError(
-            f"Distillation: {name!r} ({type(modules[name]).__name__}) has weights that keep different "
-            f"channels, so which ones its output has is not known; choose a layer with one weight"
-        )
-    return cuts[0] if cuts else None
-
-
-def _has_weight(module: nn.Module) -> bool:
-    return next(module.parameters(recurse=False), None) is not None or hasattr(module, "parametrizations")
-
-
-def _last_axis(model: nn.Module, name: str) -> bool:
-    """Whether a layer's channels are the last axis of its output, and not axis 1."""
-    return isinstance(model.get_submodule(name), nn.Linear | nn.LayerNorm | nn.RMSNorm | nn.Embedding)

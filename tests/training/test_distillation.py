@@ -15,7 +15,8 @@ from torch.nn.utils.parametrizations import weight_norm
 import compressor as cp
 from compressor.errors import InputError, PlanMismatchError
 from compressor.training import Distillation, Recipe, fine_tune_
-from compressor.training.distillation import distance, divergence
+from compressor.training.distillation import divergence
+from compressor.training.hidden_states import distance
 
 X, Y = torch.randn(5, 3, 8, 8, generator=torch.Generator().manual_seed(3)), torch.tensor([0, 1, 2, 0, 1])
 
