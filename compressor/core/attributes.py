@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
+from compressor.core.channels import any_free
 from compressor.core.graph import Axis, SizeRule, UnitArray
 from compressor.core.tape import Tape, named_tensors
 
@@ -25,7 +26,7 @@ def layer_sizes(model: nn.Module, axes: tuple[Axis, ...]) -> tuple[SizeRule, ...
     rules: list[SizeRule] = []
     for path, module in model.named_modules():
         rules.extend(_rules(index, path, module))
-    return tuple(rule for rule in rules if (rule.units >= 0).any())
+    return tuple([rule for rule in rules if any_free(rule.units)])
 
 
 def bare_norm_sizes(
@@ -41,7 +42,7 @@ def bare_norm_sizes(
             continue
         out = last[path].outputs[0]
         units = None if out is None else axes_of(out).get(1)
-        if units is not None and (units >= 0).any():
+        if units is not None and any_free(units):
             rules.extend(_norm_rules(path, module, units))
     return tuple(rules)
 

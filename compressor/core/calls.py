@@ -8,7 +8,7 @@ module's own forward, and that is how they are found again when the model runs w
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
@@ -103,9 +103,9 @@ def is_operator(function: Callable[..., Any]) -> bool:
 function_name._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
-def has_hooks(model: nn.Module) -> bool:
+def has_hooks(modules: Iterable[nn.Module]) -> bool:
     """Whether any module runs functions of the user's around its forward."""
-    return any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    return any(m._forward_hooks or m._forward_pre_hooks for m in modules)
 
 
 @dataclass(slots=True)

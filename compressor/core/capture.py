@@ -76,8 +76,8 @@ def _capture(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any])
     tapes = _record(model, args, kwargs, before)
     signature = signature_of(model)
 
-    def build(coupling: Coupling, units: Units) -> Graph:
-        return _graph(model, args, kwargs, tapes, signature, coupling, units)
+    def build(coupling: Coupling, units: Units, sizes: Sizes) -> Graph:
+        return _graph(model, args, kwargs, tapes[0], signature, coupling, units, sizes)
 
     return read(Subject(model, args, kwargs, before), tapes, build)
 
@@ -142,29 +142,29 @@ def _graph(
     model: nn.Module,
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
-    tapes: Sequence[Tape],
+    tape: Tape,
     signature: Signature,
     coupling: Coupling,
     units: Units,
+    sizes: Sizes,
 ) -> Graph:
-    sizes = Sizes(tapes[0], 0, coupling, units)
     return Graph(
         model=model,
         args=tuple(args),
         kwargs=dict(kwargs),
-        tape=tapes[0],
+        tape=tape,
         signature=signature,
         n_units=units.count,
         axes=units.axes,
         groups=units.groups,
         works=_works(coupling, units),
-        activations=_activations(sizes, tapes[0]),
+        activations=_activations(sizes, tape),
         size_rules=(
             *layer_sizes(model, units.axes),
-            *bare_norm_sizes(model, tapes[0], sizes.axes),
+            *bare_norm_sizes(model, tape, sizes.axes),
             *recurrent_sizes(model, units.axes),
         ),
-        restrictions=_restrictions(coupling, sizes, tapes[0]),
+        restrictions=_restrictions(coupling, sizes, tape),
         axes_of=sizes.axes,
         reasons=units.reasons,
     )
@@ -194,7 +194,7 @@ def _activations(sizes: Sizes, tape: Tape) -> tuple[Activation, ...]:
             if out is None:
                 continue
             meta, axes = tape.values[out], sizes.axes(out)
-            fixed = math.prod(n for axis, n in enumerate(meta.shape) if axis not in axes)
+            fixed = math.prod([n for axis, n in enumerate(meta.shape) if axis not in axes])
             dims: tuple[UnitArray, ...] = tuple(axes.values())
             found.append(Activation(op.index, op.module, op.target, fixed, dims, meta.dtype.itemsize))
     return tuple(found)

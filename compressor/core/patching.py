@@ -37,6 +37,8 @@ def patches_of(module: nn.Module) -> tuple[Patch, ...]:
 
 def patch(model: nn.Module, patches: Sequence[Patch]) -> None:
     """Patch the forwards of `model` in place, on top of what is patched already; see `check_patches`."""
+    if not patches:
+        return
     modules = dict(model.named_modules())
     check_patches(modules, patches)
     for path, own in _by_module(patches).items():
@@ -68,6 +70,9 @@ def _continues(earlier: Patch, later: Patch) -> bool:
 @contextmanager
 def patched(model: nn.Module, patches: Sequence[Patch]) -> Iterator[None]:
     """Within, the forwards of `model` are patched; nothing is left of it afterwards."""
+    if not patches:
+        yield
+        return
     modules = dict(model.named_modules())
     by_module = _by_module(patches)
     check_patches(modules, patches)

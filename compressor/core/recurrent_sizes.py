@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from torch import nn
 
+from compressor.core.channels import any_free
 from compressor.core.graph import Axis, SizeRule
 from compressor.core.recurrent import RECURRENT, cells_of
 from compressor.core.tape import named_tensors
@@ -25,7 +26,7 @@ def recurrent_sizes(model: nn.Module, axes: tuple[Axis, ...]) -> tuple[SizeRule,
         cells = cells_of(module)
         if cells:
             rules.extend(_Sizes(canonical, known, path, module).rules(*cells[0].places, cells[0].gates))
-    return tuple(rule for rule in rules if (rule.units >= 0).any())
+    return tuple(rule for rule in rules if any_free(rule.units))
 
 
 class _Sizes:

@@ -37,10 +37,10 @@ log = logging.getLogger(__name__)
 _LIKELY = 8
 
 
-def read(subject: Subject, tapes: Sequence[Tape], build: Callable[[Coupling, Units], Graph]) -> Graph:
+def read(subject: Subject, tapes: Sequence[Tape], build: Callable[[Coupling, Units, Sizes], Graph]) -> Graph:
     """The graph of a reading that trials confirmed: couple the tapes, rehearse, correct, until all run.
 
-    `build(coupling, units)` makes the Graph of the current reading.
+    `build(coupling, units, sizes)` makes the Graph of the current reading; `sizes` are of the first tape.
     """
     state = Findings()
     limit = 2 * sum(len(tape.ops) for tape in tapes) + 8
@@ -51,7 +51,8 @@ def read(subject: Subject, tapes: Sequence[Tape], build: Callable[[Coupling, Uni
             coupling.space.pin_factor(held.tensor, held.axis, held.factor, held.channels, held.reason)
         _tie(state, tapes, coupling)
         units = find_units(coupling.space)
-        trial = Trial(subject, tapes, coupling, units, build(coupling, units), state)
+        sizes = tuple(Sizes(tape, number, coupling, units) for number, tape in enumerate(tapes))
+        trial = Trial(subject, tapes, coupling, units, sizes, build(coupling, units, sizes[0]), state)
         loose = list(trial.loose_picks())
         if loose:
             state.choices.update(dict.fromkeys(loose, "pin"))

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from compressor.core.channels import Mask, UnitArray, free, gone
+from compressor.core.channels import Mask, UnitArray, any_free, free, gone
 from compressor.core.coupling import Coupling
 from compressor.core.graph import PatchRule
 from compressor.core.labels import Ids
@@ -98,7 +98,7 @@ class Sizes:
         """The factors of one axis, without those that nothing can take away."""
         if len(rows) == 1:
             return rows[0]
-        rows = [row for row in rows if (row >= 0).any()] or rows[:1]
+        rows = [row for row in rows if any_free(row)] or rows[:1]
         if len(rows) == 1:
             return rows[0]
         key = tuple(map(id, rows))

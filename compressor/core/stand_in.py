@@ -186,11 +186,11 @@ class Walk(Following):
         kwargs = kwargs or {}
         if self._paused:
             return func(*args, **kwargs)
-        name = _name(func)
+        name, is_counted, is_foreign = _known(func)
         if name == "aten.clone.default":
             return self._run(func, args, kwargs)
         op = self._steps[self._at] if self._at < len(self._steps) else None
-        if op is None or kind_of(name) != kind_of(op.target):
+        if op is None or (name != op.target and kind_of(name) != kind_of(op.target)):
             self.stop()
             raise _Strayed(f"{name} where the recording has {op.target if op else 'no more'}")
         self._at += 1
@@ -203,9 +203,10 @@ class Walk(Following):
         if op.scalar is not None and not all(map(self._sizes.is_static, references(op.args))):
             # A number read off the inputs is the example's, as the branch that was recorded.
             return op.scalar
-        # How many positions a mask picks, or boxes stay, is no matter of channels.
-        is_counted = torch.Tag.dynamic_output_shape in func.tags or _is_foreign(func, op)
-        if (is_counted or self._is_answered(op, name)) and self._as_expected(op.args, args):
+        # How many positions a mask picks, or boxes stay, is no matter of channels. An operator of another
+        # library that made tensors has no kernel for shapes alone.
+        is_given = is_counted or (is_foreign and bool(op.outputs) and None not in op.outputs)
+        if (is_given or self._is_answered(op, name)) and self._as_expected(op.args, args):
             if not self._follows(op, name, args):
                 self._trip(op)
             return self._answer(op, args)
@@ -360,14 +361,10 @@ def _is_mixed(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
     return len({leaf.device.type == "meta" for leaf in leaves if isinstance(leaf, Tensor)}) > 1
 
 
-def _is_foreign(func: Any, op: Op) -> bool:
-    """Whether an operator of another library made tensors: it has no kernel for shapes alone."""
-    return func.namespace not in _OWN and bool(op.outputs) and None not in op.outputs
-
-
 @cache
-def _name(func: Any) -> str:
-    return str(func)
+def _known(func: Any) -> tuple[str, bool, bool]:
+    """An operator's name, whether numbers decide on its result's shape, whether it is another library's."""
+    return str(func), torch.Tag.dynamic_output_shape in func.tags, func.namespace not in _OWN
 
 
 def _ordered_as(strides: Sequence[int], shape: Sequence[int]) -> list[int]:

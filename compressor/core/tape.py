@@ -281,7 +281,7 @@ class _Recorder(Following):
         self._paths = {id(module): name for name, module in modules}
         self._stack: list[str] = [""]
         self._thread = get_ident()
-        self.calls = Calls(hooked=has_hooks(model))
+        self.calls = Calls(hooked=has_hooks(module for _, module in modules))
         self.inputs: tuple[int, ...] = ()
         self.contents: Contents | None = None
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -47,14 +47,9 @@ class Trial:
     tapes: Sequence[Tape]
     coupling: Coupling
     units: Units
+    sizes: tuple[Sizes, ...]
     graph: Graph
     state: Findings
-
-    def __post_init__(self) -> None:
-        sizes = tuple(Sizes(tape, n, self.coupling, self.units) for n, tape in enumerate(self.tapes))
-        object.__setattr__(self, "sizes", sizes)
-
-    sizes: tuple[Sizes, ...] = field(init=False)
 
     @property
     def choices(self) -> Choices:
@@ -272,6 +267,8 @@ class Trial:
     def loose_picks(self) -> Iterator[Place]:
         """Picks that no rule can be given: of random positions, or one call that picks from several."""
         rules = list(self._pick_rules())
+        if not rules:
+            return
         loose = self._shared_calls({place for place, _, _ in rules}, {key[:3] for _, key, _ in rules})
         modules = dict(self.subject.model.named_modules())
         for (tape, index), key, rule in rules:

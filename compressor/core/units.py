@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from compressor.core.channels import free
+from compressor.core.channels import any_free, free
 from compressor.core.graph import PINNED, Axis, Group, UnitArray
 from compressor.core.labels import Ids, LabelSpace
 from compressor.core.plan import Role
@@ -88,14 +88,14 @@ def _axes(space: LabelSpace, of_label: UnitArray) -> tuple[Axis, ...]:
         # Most axes hold what others hold (a norm's four vectors, the layer behind) and share it, so that
         # whoever asks something of the units of every axis need not ask again.
         units = known.setdefault((units.shape, units.tobytes()), units)
-        role: Role = "reader" if read[axis.ids].any() else "writer"
+        role: Role = "reader" if np.count_nonzero(read[axis.ids]) else "writer"
         axes.append(Axis(axis.tensor, axis.axis, units, role, axis.blocks))
     return tuple(axes)
 
 
 def _factors(units: UnitArray) -> UnitArray:
     """Units [factors, size] without factors that nothing can take away; [size] where one is left."""
-    rows = [row for row in units if (row >= 0).any()] if len(units) > 1 else []
+    rows = [row for row in units if any_free(row)] if len(units) > 1 else []
     rows = rows or [units[0]]
     return rows[0] if len(rows) == 1 else np.stack(rows)
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from compressor.core.channels import any_free
 from compressor.core.graph import PINNED, Axis, Graph
 from compressor.core.plan import Role
 from compressor.core.tape import named_tensors
@@ -87,7 +88,7 @@ def own_axes(graph: Graph, roles: RolesLike) -> list[Axis]:
     for level in sorted(ranked):
         for position, axis in ranked[level]:
             own = axis.units if level == 0 else np.where(reached[axis.units], PINNED, axis.units)
-            if (own >= 0).any():
+            if any_free(own):
                 found[position] = axis if level == 0 else replace(axis, units=own)
                 reached[own[own >= 0]] = True
     return [found[position] for position in sorted(found)]
