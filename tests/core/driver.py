@@ -41,6 +41,18 @@ class Net(nn.Module):
         return self.function(self, *args, **kwargs)
 
 
+def one(
+    function: Callable[..., Tensor], *, channels: int = 8, leaving: int = 8, **parts: Any
+) -> Callable[[], nn.Module]:
+    """`function(net, features)` between a stem and a head of 1x1 convolutions."""
+    return lambda: Net(
+        lambda m, x: m.head(function(m, m.stem(x))),
+        stem=nn.Conv2d(3, channels, 1),
+        head=nn.Conv2d(leaving, 2, 1),
+        **parts,
+    )
+
+
 def random_removal(graph: Graph, seed: int) -> np.ndarray:
     """A legal removal: in each cell of a group equally many units, at least one rank stays."""
     generator = np.random.default_rng(seed)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.core.driver import Case, Net, assert_case, case
+from tests.core.driver import Case, Net, assert_case, case, one
 
 IMAGE = (2, 3, 6, 5)
 
@@ -31,18 +31,8 @@ def met(name: str, function: Callable[[Tensor, Tensor], Tensor]) -> Case:
     return case(name, two_streams(function), IMAGE, free=8)
 
 
-def one_stream(function: Callable[..., Tensor], leaving: int = 8, **parts: Any) -> Callable[[], nn.Module]:
-    """`function(net, features)` between a stem of 8 channels and a head."""
-    return lambda: Net(
-        lambda m, x: m.head(function(m, m.stem(x))),
-        stem=nn.Conv2d(3, 8, 1),
-        head=nn.Conv2d(leaving, 2, 1),
-        **parts,
-    )
-
-
 def alone(name: str, function: Callable[[Tensor], Tensor], *, leaving: int = 8, free: int = 8) -> Case:
-    return case(name, one_stream(lambda m, y: function(y), leaving), IMAGE, free=free)
+    return case(name, one(lambda m, y: function(y), leaving=leaving), IMAGE, free=free)
 
 
 def vector(*shape: int) -> nn.Parameter:
@@ -166,42 +156,42 @@ CASES = [
     # position i gates position i + 4
     alone("gated linear unit", lambda y: F.glu(y, 1), leaving=4, free=4),
     alone("chunk gate", lambda y: (c := y.chunk(2, 1))[0] * c[1].sigmoid(), leaving=4, free=4),
-    case("prelu", one_stream(lambda m, y: m.act(y), act=nn.PReLU(8)), IMAGE, free=8),
-    case("prelu of one slope", one_stream(lambda m, y: m.act(y), act=nn.PReLU()), IMAGE, free=8),
+    case("prelu", one(lambda m, y: m.act(y), act=nn.PReLU(8)), IMAGE, free=8),
+    case("prelu of one slope", one(lambda m, y: m.act(y), act=nn.PReLU()), IMAGE, free=8),
     case(
         "layer scale",
-        one_stream(lambda m, y: y + m.gamma * y, gamma=vector(8, 1, 1)),
+        one(lambda m, y: y + m.gamma * y, gamma=vector(8, 1, 1)),
         IMAGE,
         free=8,
     ),
     case(
         "scale [1,C,1,1]",
-        one_stream(lambda m, y: y * m.gamma, gamma=vector(1, 8, 1, 1)),
+        one(lambda m, y: y * m.gamma, gamma=vector(1, 8, 1, 1)),
         IMAGE,
         free=8,
     ),
     case(
         "vector viewed",
-        one_stream(lambda m, y: y * m.gamma.view(1, -1, 1, 1), gamma=vector(8)),
+        one(lambda m, y: y * m.gamma.view(1, -1, 1, 1), gamma=vector(8)),
         IMAGE,
         free=8,
     ),
     case(
         "vector indexed",
-        one_stream(lambda m, y: y * m.gamma[None, :, None, None], gamma=vector(8)),
+        one(lambda m, y: y * m.gamma[None, :, None, None], gamma=vector(8)),
         IMAGE,
         free=8,
     ),
-    case("scalar parameter", one_stream(lambda m, y: y * m.gamma, gamma=vector(1)), IMAGE, free=8),
+    case("scalar parameter", one(lambda m, y: y * m.gamma, gamma=vector(1)), IMAGE, free=8),
     case(
         "scalar parameter without axes",
-        one_stream(lambda m, y: y * m.gamma, gamma=vector()),
+        one(lambda m, y: y * m.gamma, gamma=vector()),
         IMAGE,
         free=8,
     ),
     case(
         "buffer for each channel",
-        one_stream(
+        one(
             lambda m, y: (y - m.mean) / m.std,
             mean=torch.randn(8, 1, 1),
             std=torch.rand(1, 8, 1, 1) + 1,
@@ -211,17 +201,17 @@ CASES = [
     ),
     case(
         "buffer over space",
-        one_stream(lambda m, y: y + m.place, place=torch.randn(1, 1, 6, 5)),
+        one(lambda m, y: y + m.place, place=torch.randn(1, 1, 6, 5)),
         IMAGE,
         free=8,
     ),
     case(
         "position embedding [1,C,H,W]",
-        one_stream(lambda m, y: y + m.place, place=vector(1, 8, 6, 5)),
+        one(lambda m, y: y + m.place, place=vector(1, 8, 6, 5)),
         IMAGE,
         free=8,
     ),
-    case("operators in place", one_stream(write_in_place, scale=vector(8, 1, 1)), IMAGE, free=8),
+    case("operators in place", one(write_in_place, scale=vector(8, 1, 1)), IMAGE, free=8),
     case(
         "written side by side into zeros",
         lambda: Net(assembled, left=nn.Conv2d(3, 8, 1), right=nn.Conv2d(3, 6, 1), head=nn.Conv2d(14, 2, 1)),

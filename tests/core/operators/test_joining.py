@@ -10,20 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.core.driver import Case, Net, assert_case, case
+from tests.core.driver import Case, Net, assert_case, case, one
 
 IMAGE = (2, 3, 6, 5)
 Function = Callable[..., Tensor]
-
-
-def one(function: Function, *, channels: int = 8, leaving: int = 8, **parts: Any) -> Callable[[], nn.Module]:
-    """`function(net, features)` between a stem and a head."""
-    return lambda: Net(
-        lambda m, x: m.head(function(m, m.stem(x))),
-        stem=nn.Conv2d(3, channels, 1),
-        head=nn.Conv2d(leaving, 2, 1),
-        **parts,
-    )
 
 
 def two(
