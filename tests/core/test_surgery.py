@@ -234,6 +234,11 @@ def test_what_is_no_plan_or_no_model_is_refused() -> None:
         graph.plan(np.arange(8))
 
 
+def test_nothing_is_planned_where_nothing_can_go() -> None:
+    graph = capture(nn.Linear(4, 2), torch.ones(1, 4))
+    assert graph.n_units == 0 and graph.plan([]).cuts == ()  # type: ignore[arg-type]
+
+
 def test_a_second_apply_of_the_same_plan_is_refused_with_a_hint() -> None:
     model = net()
     plan = plan_for(model)
