@@ -158,11 +158,12 @@ def _resized(example: Example, inputs: Mapping[str, Dims], size_of: Callable[[in
 def run(model: nn.Module, example: Example, what: str) -> list[Tensor]:
     """The tensors that `model` returns on `example`; ExportError calls the inputs `what`.
 
-    Where no number is finite any file would agree, so that is an error, too.
+    Where no number is finite any file would agree, so that is an error, too. What the model draws leaves the
+    random numbers of torch as they were; models are on the CPU here.
     """
     args, kwargs = _pytree.tree_map_only(Tensor, lambda tensor: tensor.clone(), example.call)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
             outputs = [tensor.contiguous() for tensor in output_tensors(model(*args, **kwargs))]
     except Exception as error:
         raise ExportError(

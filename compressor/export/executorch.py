@@ -99,7 +99,7 @@ def executorch(
     expected = run(copy, example, "the example")
     calibration = None if int8 is None else example_sized(copy, example, int8, max_examples)
     program = lowered(copy if calibration is None else quantised(copy, example, calibration), example)
-    with drafted(path) as draft:
+    with drafted(path) as draft, torch.random.fork_rng(devices=[]):
         draft.write_bytes(program.content)
         error, fidelity = None, None
         if calibration is None:

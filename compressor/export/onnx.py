@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from compressor.core.surgery import plan_of
@@ -130,7 +131,7 @@ def onnx(
     metadata = metadata or Metadata()
     if plan is not None:
         metadata = replace(metadata, plan_digest=digest_of(plan))
-    with drafted(path) as target:
+    with drafted(path) as target, torch.random.fork_rng(devices=[]):
         draft, fallback = export.written(target.parent, exporter)
         report = replace(_finished(draft, metadata, target), path=path)
     if fallback is not None:

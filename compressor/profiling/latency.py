@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 
 from compressor.errors import InputError
@@ -110,7 +111,8 @@ def measure_latency(
     options `threads` and `pin`. With one CPU thread the clock is the CPU time of that thread, which
     other processes do not disturb; with more, it is wall time; on CUDA devices events are timed. Each model
     is called `warm_up` times first. Without `rounds` there are as many as fit into about `seconds`, at
-    least 5 and at most 120. Models are in eval mode, without gradients, and left as they were.
+    least 5 and at most 120. Models are in eval mode, without gradients, and left as they were; so are random
+    numbers of torch.
 
     >>> import torch
     >>> latency = measure_latency([nn.Linear(256, 256), nn.Identity()], [torch.zeros(64, 256)], rounds=5)
@@ -124,7 +126,7 @@ def measure_latency(
             f"runtime = {runtime!r}: a runtime such as runtimes.OnnxRuntime(threads=1) is expected, "
             f"got {type(runtime).__name__}"
         )
-    with by.ready(models, args, kwargs or {}) as ready:
+    with torch.random.fork_rng(devices=_devices(models)), by.ready(models, args, kwargs or {}) as ready:
         runs = [_runs(call, ready.clock, warm_up) for call in ready.calls]
         if rounds is None:
             timed = zip(ready.calls, runs, strict=True)
@@ -132,6 +134,12 @@ def measure_latency(
             rounds = min(_MOST_ROUNDS, max(5, int(seconds * 1e3 / max(once, 1e-3))))
         samples = _rounds(ready.calls, runs, ready.clock.measure, rounds)
     return Latency(tuple(_timing(own, samples[0]) for own in samples), rounds, ready.clock.name, repr(by))
+
+
+def _devices(models: Sequence[Target]) -> list[int]:
+    """The CUDA devices whose random numbers the models may draw."""
+    held = (one for model in models if isinstance(model, nn.Module) for one in model.state_dict().values())
+    return sorted({t.device.index or 0 for t in held if isinstance(t, torch.Tensor) and t.is_cuda})
 
 
 def _check(models: Sequence[Target], rounds: int | None, seconds: float, warm_up: int) -> None:
