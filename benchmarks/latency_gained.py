@@ -14,6 +14,7 @@ import copy
 import sys
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,9 @@ def main() -> int:
 
 def _made(case: str, name: str, fraction: float, options: argparse.Namespace) -> tuple[Row, Cuts]:
     net = network(name, zoo.shared_folder(options.shared), quick=options.quick)
+    if options.quick and net.tested is not None:
+        images, labels = net.tested
+        net = replace(net, batches=net.batches[:1], tested=(images[:100], labels[:100]))
     quick = {"row_rounds": 2, "whole_rounds": 7, "path": _OUT / "quick.json"} if options.quick else {}
     _OUT.mkdir(parents=True, exist_ok=True)
     table = cp.profiling.latency_table(cp.capture(net.model, net.x), **quick)
@@ -78,6 +82,10 @@ def _made(case: str, name: str, fraction: float, options: argparse.Namespace) ->
         "fraction": fraction,
         "input": [*net.x.shape],
         "weights": net.weights,
+        "images": {
+            "tested": 0 if net.tested is None else len(net.tested[1]),
+            "norms": sum(map(len, net.batches)),
+        },
         "rounds": options.rounds,
         "cuts": cuts.facts,
     }

@@ -80,14 +80,15 @@ def _table(row: Row) -> Table:
         "interleaved rounds (10-90 %), CPU time of one thread, batch 1. onnxruntime: its default "
         "optimisation; extended: without blocks of 16 channels, as on ARM; PyTorch: eager. Widths and order "
         "come from a table of the default, which promised so much. `ours, latency` removes that share of the "
-        "latency, not of the MACs. " + _WEIGHTS[row["weights"]],
+        "latency, not of the MACs. " + _WEIGHTS[row["weights"]].format(**row["images"]),
         *(f"{name} skipped: {why}" for name, why in row["skipped"].items()),
     )
     return Table(title, _COLUMNS, tuple(_cells(row, name) for name in row["cuts"]), notes, (0, -1))
 
 
 _WEIGHTS = {
-    "trained": "Accuracy of 1,000 test images; norms measured anew on 256 unlabelled ones, nothing trained.",
+    "trained": "Accuracy of {tested:,} test images; norms measured anew on {norms:,} unlabelled ones, "
+    "nothing trained.",
     "random": "The weights are random, so layers are thinned alike; time does not depend on them.",
 }
 

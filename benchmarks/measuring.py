@@ -42,7 +42,7 @@ def complete(
         print(f"{name}: skipped: {missing}", flush=True)
         return [*rows]
     print(f"{name}: made: {time.perf_counter() - start:.0f} s", flush=True)
-    same = earlier is not None and all(earlier[fact] == facts[fact] for fact in facts)
+    same = earlier is not None and all(earlier.get(fact) == facts[fact] for fact in facts)
     row = earlier if earlier is not None and same and not fresh else {**facts, "measured": {}, "skipped": {}}
     rows = [row if other is earlier else other for other in rows] if earlier is not None else [*rows, row]
     for measure in missing_of(row, measures):

@@ -92,6 +92,7 @@ def _row() -> dict[str, Any]:
         "fraction": 0.5,
         "weights": "trained",
         "rounds": 9,
+        "images": {"tested": 1000, "norms": 256},
         "cuts": {
             BASE: {"macs": 800, "params": 40},
             "ours": {"macs": 400, "params": 10, "promised": 1.6},
@@ -119,6 +120,7 @@ def test_the_table_has_macs_speed_ups_and_accuracy_of_every_cut() -> None:
     assert _column(table, "norms anew %")[:3] == ["75.0"] * 3
     assert _column(table, "note") == ["", "", "", "IndexError"]
     assert "extended skipped: no such level" in table.notes
+    assert "Accuracy of 1,000 test images; norms measured anew on 256 " in table.notes[0]
 
 
 def test_the_fastest_of_ours_that_is_no_less_accurate_is_held_against_the_fastest_of_theirs() -> None:
