@@ -39,7 +39,10 @@ class Norm(Scorer):
     reduction over units: G. Fang, X. Ma, M. Song, M. B. Mi, X. Wang, 2023, arXiv 2301.12900.*
     Departure: Torch-Pruning, the code of the latter, leaves out the root: `power=p`. The order within
     a layer is the same; where layers compete it is the better choice (a ResNet-56 with half of its MACs,
-    norms measured anew: 84.8 % on CIFAR-10 by `Norm(2, power=2)`, 80.0 % by `Norm(2)`).
+    norms measured anew: 84.8 % on CIFAR-10 by `Norm(2, power=2)`, 80.0 % by `Norm(2)`). Where nothing is
+    reconstructed, `normalize="max"` does better still on such networks (a ResNet-20 with half of its MACs
+    after a short training: 74.4 % against 72.6 %); a single channel of a large norm then makes all others of
+    its group look dispensable, so it is no default.
 
     >>> Norm(1, roles="writer")
     Norm(p=1, roles=('writer',))
