@@ -14,6 +14,7 @@ from benchmarks import zoo
 # Name: (what it measures, about how many minutes its small mode and its full run take).
 BENCHMARKS = {
     "coverage": ("exactness on networks of torchvision, timm and transformers", 8, 90),
+    "peer_coverage": ("exactness of torch-pruning on the networks of coverage", 4, 60),
     "speed": ("time and peak memory beside torch-pruning", 3, 12),
     "scoring_cost": ("time of criteria on activations beside their forward passes", 1, 2),
     "sparse_training": ("MaskSparsity beside global sparse training, ResNet-20 on CIFAR-10", 1, 25),

@@ -13,15 +13,10 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
-import multiprocessing
 import os
-import resource
 import sys
-import time
-import warnings
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 if __package__ in (None, ""):  # run as a file
@@ -30,11 +25,9 @@ if __package__ in (None, ""):  # run as a file
 import torch
 
 from benchmarks import results, supported, zoo
-from benchmarks.checking import SEED, check, empty_row
+from benchmarks.checking import SEED, check
+from benchmarks.isolated import Limits, Row, finished
 from benchmarks.zoo import sources
-
-Row = dict[str, Any]
-_SLICE_S = 0.1
 
 
 def main() -> int:
@@ -77,22 +70,13 @@ def _run(source: str, entries: list[zoo.Entry], options: argparse.Namespace) -> 
     done = {(row["family"], row["network"]): row for row in kept["rows"]}
     code = _code()
     wanted = [entry for entry in entries if _is_wanted(entry, done.get(entry.key), options, code)]
-    waiting = list(wanted)
-    running: dict[tuple[str, str], _Process] = {}
     facts = results.context("coverage", vars(options), seeds=[SEED])
-    while waiting or running:
-        while waiting and len(running) < options.jobs:
-            entry = waiting.pop(0)
-            running[entry.key] = _Process(entry, options)
-        time.sleep(_SLICE_S)
-        for key in [key for key, process in running.items() if process.is_over()]:
-            row = {**running.pop(key).row(), "code": code}
-            done[key] = row
-            print(_line(row, len(wanted) - len(waiting) - len(running), len(wanted)), flush=True)
-            ordered = [done[entry.key] for entry in entries if entry.key in done]
-            results.write_json(
-                results.FOLDER / f"coverage-{source}.json", {"context": facts, "rows": ordered}
-            )
+    limits = Limits(options.limit, options.memory_gb, options.jobs)
+    for number, row in enumerate(finished(wanted, partial(check, onnx=options.onnx), limits), start=1):
+        done[row["family"], row["network"]] = {**row, "code": code}
+        print(_line(row, number, len(wanted)), flush=True)
+        ordered = [done[entry.key] for entry in entries if entry.key in done]
+        results.write_json(results.FOLDER / f"coverage-{source}.json", {"context": facts, "rows": ordered})
     return [done[entry.key] for entry in wanted]
 
 
@@ -120,58 +104,6 @@ def _code() -> str:
     for file in sorted((zoo.ROOT / "compressor").rglob("*.py")):
         digest.update(file.read_bytes())
     return digest.hexdigest()[:12]
-
-
-# -- one process for each network ----------------------------------------------------------------
-
-
-class _Process:
-    """A network being checked in a child of this process, which has the libraries loaded."""
-
-    def __init__(self, entry: zoo.Entry, options: argparse.Namespace) -> None:
-        """Start at once."""
-        self.entry, self.limit_s, self.start = entry, options.limit, time.monotonic()
-        fork = multiprocessing.get_context("fork")
-        self.ours, theirs = fork.Pipe(duplex=False)
-        self.latest: Row | None = None
-        self.child = fork.Process(target=_child, args=(entry, options, theirs))
-        self.child.start()
-        theirs.close()
-
-    def is_over(self) -> bool:
-        """Whether the child ended, perhaps because its time is up."""
-        self._listen()
-        if self.child.is_alive() and time.monotonic() - self.start > self.limit_s:
-            self.child.kill()
-            self.child.join()
-        if self.child.is_alive():
-            return False
-        self._listen()
-        return True
-
-    def row(self) -> Row:
-        """The row as far as it came."""
-        row = self.latest or empty_row(self.entry)
-        if "status" not in row:
-            spent = time.monotonic() - self.start
-            killed = "time limit" if spent > self.limit_s else f"process ended with {self.child.exitcode}"
-            row = {**row, "status": "not run", "seconds": spent}
-            row["refused"] = f"{killed} in {row['stage']}"
-        return row
-
-    def _listen(self) -> None:
-        try:
-            while self.ours.poll():
-                self.latest = json.loads(self.ours.recv())
-        except EOFError:
-            pass
-
-
-def _child(entry: zoo.Entry, options: argparse.Namespace, pipe: Any) -> None:
-    limit = int(options.memory_gb * 1e9)
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    warnings.simplefilter("ignore", DeprecationWarning)
-    check(entry, lambda row: pipe.send(json.dumps(row)), onnx=options.onnx)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -21,11 +21,18 @@ from torch.utils import _pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.zoo import Inputs, outputs
-from compressor import Plan
 
 __all__ = ["CannotJudge", "InDouble", "error_against_reference", "expected_outputs", "relative_error"]
 
 NAN = float("nan")
+
+
+class Cuts(Protocol):
+    """All that is read of a plan: `cuts` with tensor, axis, size, removed and blocks."""
+
+    @property
+    def cuts(self) -> Sequence[Any]:
+        """What is removed."""
 
 
 class CannotJudge(Exception):
@@ -33,7 +40,7 @@ class CannotJudge(Exception):
 
 
 def error_against_reference(
-    model: nn.Module, small: nn.Module, plan: Plan, inputs: Inputs, *, auxiliary: bool = False
+    model: nn.Module, small: nn.Module, plan: Cuts, inputs: Inputs, *, auxiliary: bool = False
 ) -> float:
     """The largest difference of any output, relative to the largest value of that output.
 
@@ -50,7 +57,7 @@ def error_against_reference(
 
 
 def expected_outputs(
-    model: nn.Module, plan: Plan, inputs: Inputs, *, auxiliary: bool = False
+    model: nn.Module, plan: Cuts, inputs: Inputs, *, auxiliary: bool = False
 ) -> list[Tensor]:
     """The outputs of the unpruned network without what the plan removes."""
     with torch.no_grad(), plain_kernels(), _missing(model, plan), Skipping():
@@ -97,7 +104,7 @@ def _outputs(model: nn.Module, inputs: Inputs, auxiliary: bool) -> list[Tensor]:
 
 
 @contextmanager
-def _missing(model: nn.Module, plan: Plan) -> Iterator[None]:
+def _missing(model: nn.Module, plan: Cuts) -> Iterator[None]:
     """Every removed slice is NaN, undone at the end."""
     tensors: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))
     tensors.update(model.named_buffers(remove_duplicate=False))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from matplotlib.collections import LineCollection
@@ -37,15 +38,22 @@ def test_a_figure_is_the_same_bytes_again_and_tells_other_numbers_apart(tmp_path
     assert b"<dc:date>" not in first and b">0.55<" in first  # text stays text
 
 
+def _outcomes(benchmark: str, *statuses: str) -> dict[str, Any]:
+    rows = [{"source": "s", "status": status} for status in statuses]
+    return {"context": {"command": f"python -m benchmarks.{benchmark}"}, "rows": rows}
+
+
 def test_bars_of_outcomes_are_as_long_as_networks_are_many() -> None:
-    statuses = ["exact"] * 7 + ["wrong"] * 2
-    figure = coverage.outcomes([{"rows": [{"source": "s", "status": status} for status in statuses]}])
-    assert [bar.get_width() for bar in figure.axes[0].patches] == [7, 2]
+    theirs = _outcomes("peer_coverage", *["exact"] * 3, *["fails"] * 4)
+    figure = coverage.outcomes([theirs, _outcomes("coverage", *["exact"] * 7, *["wrong"] * 2)])
+    (axes,) = figure.axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["s, ours", "s, torch-pruning"]
+    assert [bar.get_width() for bar in axes.patches] == [7, 3, 2, 0, 0, 4]
 
 
 def test_an_outcome_that_nobody_thought_of_is_no_missing_bar() -> None:
     with pytest.raises(KeyError, match="odd"):
-        coverage.outcomes([{"rows": [{"source": "s", "status": "odd"}]}])
+        coverage.outcomes([_outcomes("coverage", "odd")])
 
 
 def _run(scorer: str, order: str, fraction: float, **right: str) -> dict[str, object]:
