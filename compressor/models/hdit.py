@@ -49,6 +49,7 @@ class HDiT(nn.Module):
     channels (a degraded image to condition on) come behind those of x in one tensor. H and W are multiples of
     `self.multiple` and at least `self.least`; InputError otherwise.
 
+    >>> import torch
     >>> levels = Level(64, 1, Neighborhood(7), head_dim=32), Level(128, 1, Everywhere(), head_dim=32)
     >>> net = HDiT(levels, patch=2)
     >>> net(torch.rand(2, 3, 32, 24), torch.tensor([0.1, 0.7])).shape
@@ -159,6 +160,7 @@ def hdit_xl2(*, in_channels: int = 3, out_channels: int = 3, tile: int = 4) -> H
 
     `tile=1` has the MACs of the paper, see `Neighborhood`: 138.70 G, with 4 it is 139.34 G.
 
+    >>> import torch
     >>> with torch.device("meta"):
     ...     sum(p.numel() for p in hdit_xl2().parameters())
     121544221
@@ -171,6 +173,7 @@ def hdit_xl2(*, in_channels: int = 3, out_channels: int = 3, tile: int = 4) -> H
 def hdit_imagenet256_sp4(*, in_channels: int = 3, out_channels: int = 3, tile: int = 4) -> HDiT:
     """The network of PMRF's blind face restoration, for images of 512x512 pixels; `tile` as in `hdit_xl2`.
 
+    >>> import torch
     >>> with torch.device("meta"):
     ...     sum(p.numel() for p in hdit_imagenet256_sp4().parameters())
     160460210

@@ -38,6 +38,7 @@ EPS = 1e-6  # under every root, as in the source
 class Level:
     """One level of the hourglass: `depth` layers on the way down and as many up; in the last, `depth` in all.
 
+    >>> from compressor.models.token_attention import Neighborhood
     >>> Level(width=384, depth=2, reach=Neighborhood(7)).heads
     6
     """

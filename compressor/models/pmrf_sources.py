@@ -38,6 +38,7 @@ class FromPosteriorMean(Source):
     σ_s > 0 gives the source as many dimensions as the images have, so that the flow exists; it costs
     some squared error. Published: 0.025 for denoising, else 0.1.
 
+    >>> import torch
     >>> FromPosteriorMean(noise=0.5).start(torch.zeros(1, 1), torch.ones(1, 1), torch.ones(1, 1))
     tensor([[1.5000]])
     """
@@ -57,6 +58,7 @@ class FromPosteriorMean(Source):
 class FromObservation(Source):
     """A baseline: z_0 = y + σ_s ε, a grey y in every channel.
 
+    >>> import torch
     >>> FromObservation(noise=0.0).start(torch.ones(1, 1, 1, 2), None, torch.zeros(1, 3, 1, 2)).shape
     torch.Size([1, 3, 1, 2])
     """
@@ -75,6 +77,7 @@ class FromObservation(Source):
 class GivenObservation(Source):
     """A baseline that samples the posterior: z_0 = ε, and the velocity is told y.
 
+    >>> import torch
     >>> GivenObservation().condition(torch.ones(1, 1), None)
     tensor([[1.]])
     """
@@ -92,6 +95,7 @@ class GivenObservation(Source):
 class GivenPosteriorMean(Source):
     """A baseline that samples the posterior given X*: z_0 = ε, and the velocity is told X*.
 
+    >>> import torch
     >>> GivenPosteriorMean().condition(torch.ones(1, 1), torch.zeros(1, 1))
     tensor([[0.]])
     """

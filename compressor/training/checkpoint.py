@@ -82,8 +82,8 @@ def read_checkpoint(
     """
     if path.is_dir():
         raise FileError(f"the checkpoint {path} is a folder; name a file in it, {path / 'training.pt'} say")
-    refuse_compressed(path)
     try:
+        refuse_compressed(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
         _check_sums(path)
     except Exception as error:  # damaged bytes make the unpickler raise nearly anything
