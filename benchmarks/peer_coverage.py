@@ -44,10 +44,11 @@ __all__ = ["examine", "head_counts", "left_alone"]
 
 RATIO = 0.5
 _COUNTS = ("num_heads", "num_attention_heads", "n_heads", "n_head", "heads")
-_PROJECTIONS = {
-    *("qkv", "q", "k", "v", "query", "key", "value", "q_proj", "k_proj", "v_proj", "q_lin", "k_lin", "v_lin"),
-    *("qkv_proj", "query_key_value", "to_q", "to_k", "to_v", "to_qkv", "in_proj", "c_attn", "kv"),
+_SINGLE = {
+    *("q", "k", "v", "query", "key", "value", "q_proj", "k_proj", "v_proj", "q_lin", "k_lin", "v_lin"),
+    *("to_q", "to_k", "to_v"),
 }
+_PROJECTIONS = {*_SINGLE, "qkv", "qkv_proj", "query_key_value", "to_qkv", "in_proj", "c_attn", "kv"}
 _OF_A_HEAD = ("head_dim", "attention_head_size", "key_value_proj_dim", "dim_head", "d_kv")
 _OF_ALL_HEADS = ("all_head_size", "inner_dim", "all_head_dim", "attn_dim")
 
@@ -190,9 +191,14 @@ def head_counts(model: nn.Module) -> dict[nn.Module, int]:
             counts[module] = module.num_heads
             continue
         given: Any = next((n for name in _COUNTS if isinstance(n := getattr(module, name, None), int)), None)
+        width: Any = getattr(module, "head_dim", None)
         for name, child in module.named_children():
-            if given and name in _PROJECTIONS and isinstance(child, nn.Linear):
+            if name not in _PROJECTIONS or not isinstance(child, nn.Linear):
+                continue
+            if given:
                 counts[child] = given
+            elif isinstance(width, int) and name in _SINGLE:
+                counts[child] = child.out_features // width
     return counts
 
 

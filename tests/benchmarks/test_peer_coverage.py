@@ -66,9 +66,14 @@ def test_heads_are_given_by_number() -> None:
             super().__init__()
             self.num_heads, self.qkv, self.proj = 4, nn.Linear(16, 48), nn.Linear(16, 16)
 
-    packed = nn.MultiheadAttention(8, 2)
-    own = Attention()
-    assert peer_coverage.head_counts(nn.Sequential(packed, own)) == {packed: 2, own.qkv: 4}
+    class Unnamed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head_dim, self.q_proj, self.k_proj = 4, nn.Linear(16, 16), nn.Linear(16, 8)
+
+    packed, own, unnamed = nn.MultiheadAttention(8, 2), Attention(), Unnamed()
+    found = peer_coverage.head_counts(nn.Sequential(packed, own, unnamed))
+    assert found == {packed: 2, own.qkv: 4, unnamed.q_proj: 4, unnamed.k_proj: 2}
 
 
 def test_sizes_of_heads_are_set_as_the_examples_of_the_peer_do() -> None:

@@ -41,7 +41,7 @@ def assert_met(budget: Budget, graph: Graph, small: nn.Module, again: Graph) -> 
         if isinstance(part, Params):
             before, after = (sum(p.numel() for p in net.parameters()) for net in (graph.model, small))
             assert after <= part.fraction * before * (1 + 1e-12), part
-        if isinstance(part, CostFraction):
+        if isinstance(part, CostFraction) and not isinstance(part, Latency):  # a table is one network's
             whole, left = part.cost(graph).total(), part.cost(again).total()
             assert left <= part.fraction * whole * (1 + 1e-9), (part, left, whole)
 
@@ -156,7 +156,8 @@ def check_twice(data: st.DataObject) -> Outcome:
     try:
         assert cp.verify(graph.model, small, whole, *graph.args, graph=graph).error <= EXACT
     except VerifyError as error:  # what is one channel in the original can be several in the narrow network
-        assert "pinned" in str(error) or "depends on it elsewhere" in str(error), error
+        known = ("pinned", "depends on it elsewhere", "which lose equally many")
+        assert any(words in str(error) for words in known), error
         what = "exact, proved step by step"
     return Outcome(what, network.choices, None, digest(whole))
 

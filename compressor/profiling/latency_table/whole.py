@@ -86,7 +86,7 @@ def cuts_of(graph: Graph, multiple: int) -> list[Mask]:
             wanted = round(channels * share / multiple) * multiple
             kept = min(group.size, max(wanted, min(multiple, channels)) // group.channels)
             for cell in group.cells:
-                removed[cell[max(1, kept) :]] = True
+                removed[cell[max(1, kept) : group.size]] = True
         if not any(np.array_equal(removed, other) for other in found):
             found.append(removed)
     return found

@@ -24,6 +24,7 @@ from compressor.profiling.latency_table import measuring
 from compressor.profiling.latency_table.identity import identity_of
 from compressor.profiling.latency_table.measuring import REFERENCE
 from compressor.runtimes import Eager
+from tests.core.networks import Case
 from tests.profiling.latency_table.conftest import network
 from tests.profiling.latency_table.synthetic import Synthetic
 
@@ -292,3 +293,13 @@ class Jumpy(Synthetic):
         plain = super().ms(model, args, kwargs)  # type: ignore[arg-type]
         channels = sum(m.out_channels for m in model.modules() if isinstance(m, nn.Conv2d))
         return plain * (2.0 if len(list(model)) > 5 and channels % 3 == 0 else 1.0)  # type: ignore[call-overload]
+
+
+def test_groups_whose_cells_hold_more_units_than_can_go_are_measured(tmp_path: Path) -> None:
+    net, x = Case(2, ("padded", "halves"), 0).build()
+    graph = capture(net, x)
+    assert any(len(set(map(len, group.cells))) > 1 for group in graph.groups)
+    table = latency_table(graph, runtime=Synthetic(block=4), path=tmp_path / "table.json")
+    assert (
+        cp.profile(cp.prune(net, x, budget=cp.budget.Latency(0.8, table)), x).macs < cp.profile(net, x).macs
+    )
