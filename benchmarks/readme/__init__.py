@@ -6,7 +6,7 @@ the README says what they say or a test fails. The results page lists them with 
 
 from __future__ import annotations
 
-from benchmarks.readme import accuracy, cutting, demo, phones, systems
+from benchmarks.readme import accuracy, cutting, demo, peers, phones, systems
 from benchmarks.readme.statement import Statement, in_one_line
 from benchmarks.results import Table
 
@@ -66,6 +66,31 @@ STATEMENTS = (
         "python -m benchmarks.coverage",
         ("coverage-torchvision", "coverage-timm", "coverage-transformers"),
         cutting.errors,
+    ),
+    Statement("random examples", "python -m benchmarks.fuzzing", ("fuzzing",), peers.fuzzed),
+    Statement("a new user's way", "python -m benchmarks.first_hour", ("first_hour",), peers.first_hour),
+    Statement(
+        "exactness beside Torch-Pruning",
+        "python -m benchmarks.coverage; python -m benchmarks.peer_coverage",
+        tuple(
+            f"{who}-{source}"
+            for who in ("coverage", "peer_coverage")
+            for source in ("torchvision", "timm", "transformers")
+        ),
+        peers.exactness,
+    ),
+    Statement(
+        "accuracy beside other libraries",
+        "python -m benchmarks.accuracy; python -m benchmarks.accuracy --network resnet56_cifar; "
+        "python -m benchmarks.accuracy --epochs 5 --train 4000 --fractions 0.5",
+        ("accuracy-resnet20", "accuracy-resnet56", "accuracy-resnet20-5-epochs"),
+        peers.trained,
+    ),
+    Statement(
+        "latency beside Torch-Pruning",
+        "python -m benchmarks.latency_gained",
+        ("latency_gained",),
+        peers.latency,
     ),
     Statement(
         "speed beside Torch-Pruning", "python -m benchmarks.speed --rounds 3", ("speed",), cutting.speed

@@ -15,6 +15,7 @@ __all__ = ["dead", "one_shot", "rare", "search", "sparse"]
 
 _SHOWN = {
     "`ReconstructionError`, per MAC": ("ours", "ReconstructionError", "inner", "per MAC"),
+    '`Norm(power=2, normalize="max")`': ("ours", "Norm(2, power=2, normalize='max')", "inner", "global"),
     "`Norm(power=2)`, the default": ("ours", "Norm(2, power=2)", "inner", "global"),
     "`BetaRank`": ("ours", "BetaRank", "inner", "global"),
     "Torch-Pruning, magnitude": ("torch-pruning", "Norm(2)", "inner", "global"),
