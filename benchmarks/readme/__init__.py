@@ -102,7 +102,7 @@ def table() -> str:
     """The statements for the results page: what is said, the command, where it is read from."""
     lines = []
     for statement in STATEMENTS:
-        texts = (text.strip("|. ").replace(" | ", ", ") for text in statement.texts())
+        texts = (text.strip("|. ").replace(" | ", ", ").replace("](", "](../") for text in statement.texts())
         lines.append((statement.about, "; ".join(texts), f"`{statement.command}`", statement.links()))
     columns = ("of", "the README says", "command", "read from")
     return Table("The README, number by number", columns, tuple(lines), words=(0, 1, 2, 3)).markdown()
