@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -27,9 +28,10 @@ def test_every_extra_has_a_probe() -> None:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of the source as it is."""
-    folder = tmp_path_factory.mktemp("dist")
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, ROOT]
+    """The wheel of the source as it is; built elsewhere, as `build/` may hold modules that are gone."""
+    folder, source = tmp_path_factory.mktemp("dist"), tmp_path_factory.mktemp("source") / "compressor"
+    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(".*", "build", "out", "site", "dist"))
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, source]
     subprocess.run(command, check=True)
     return next(folder.glob("*.whl"))
 
