@@ -96,6 +96,8 @@ def test_an_interrupt_while_the_command_line_loads_ends_it_without_a_traceback(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A job in the background ignores interrupts, and so would what it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         assert process.stdout is not None and process.stdout.readline() == "loading\n"
         process.send_signal(signal.SIGINT)
