@@ -11,6 +11,7 @@ where it stopped, a larger `--rounds` adds to it. Exit code 1 where anything fai
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 import traceback
@@ -25,7 +26,7 @@ if __package__ in (None, ""):  # run as a file
 
 import torch
 
-from benchmarks import results
+from benchmarks import results, zoo
 from tests.fuzz.drawing import Outcome
 from tests.fuzz.running import run
 from tests.fuzz.test_budgets import CHECKS
@@ -75,7 +76,8 @@ def a_round(check: str, count: int, seed: int) -> Row:
             warnings.simplefilter("ignore")
             run(CHECKS[check], count, seed, found.append, same=False)
     except Exception as error:  # whatever it is, it is a finding, and the next round may find another
-        failures.append("".join(traceback.format_exception(error)))
+        told = "".join(traceback.format_exception(error))
+        failures.append(told.replace(f"{zoo.ROOT}{os.sep}", ""))  # no path of this machine
     return {
         "check": check,
         "seed": seed,
