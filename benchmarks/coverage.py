@@ -26,7 +26,7 @@ import torch
 
 from benchmarks import results, supported, zoo
 from benchmarks.checking import SEED, check
-from benchmarks.isolated import Limits, Row, finished
+from benchmarks.isolated import Limits, Row, examined, kept_rows
 from benchmarks.zoo import sources
 
 
@@ -66,18 +66,18 @@ def _options() -> argparse.Namespace:
 
 
 def _run(source: str, entries: list[zoo.Entry], options: argparse.Namespace) -> list[Row]:
-    kept = results.read(f"coverage-{source}") or {"rows": []}
-    done = {(row["family"], row["network"]): row for row in kept["rows"]}
-    code = _code()
+    name, code = f"coverage-{source}", _code()
+    done = kept_rows(name)
     wanted = [entry for entry in entries if _is_wanted(entry, done.get(entry.key), options, code)]
-    facts = results.context("coverage", vars(options), seeds=[SEED])
-    limits = Limits(options.limit, options.memory_gb, options.jobs)
-    for number, row in enumerate(finished(wanted, partial(check, onnx=options.onnx), limits), start=1):
-        done[row["family"], row["network"]] = {**row, "code": code}
-        print(_line(row, number, len(wanted)), flush=True)
-        ordered = [done[entry.key] for entry in entries if entry.key in done]
-        results.write_json(results.FOLDER / f"coverage-{source}.json", {"context": facts, "rows": ordered})
-    return [done[entry.key] for entry in wanted]
+    return examined(
+        name,
+        wanted,
+        partial(check, onnx=options.onnx),
+        Limits(options.limit, options.memory_gb, options.jobs),
+        facts=results.context("coverage", vars(options), seeds=[SEED]),
+        line=_line,
+        mark={"code": code},
+    )
 
 
 def _is_wanted(entry: zoo.Entry, row: Row | None, options: argparse.Namespace, code: str) -> bool:
@@ -90,11 +90,11 @@ def _is_wanted(entry: zoo.Entry, row: Row | None, options: argparse.Namespace, c
     return bool(options.fresh or row.get("code") != code)
 
 
-def _line(row: Row, number: int, count: int) -> str:
+def _line(row: Row) -> str:
     times = " ".join(f"{key[:-2]} {row[key]:.1f}" for key in ("forward_s", "capture_s") if key in row)
     share = f"pinned {row['pinned']['share']:.2f}" if "pinned" in row else ""
     said = "; ".join([*row["failures"][:2], row.get("refused", "")])[:200]
-    head = f"[{number}/{count}] {row['family']:24} {row['network']:32} {row['status']:24}"
+    head = f"{row['family']:24} {row['network']:32} {row['status']:24}"
     return f"{head} {row.get('seconds', 0):5.1f} s {times} {share} {said}"
 
 

@@ -7,14 +7,15 @@ import multiprocessing
 import resource
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks import results
 from benchmarks.checking import empty_row
 from benchmarks.zoo import Entry
 
-__all__ = ["Examine", "Limits", "Row", "finished"]
+__all__ = ["Examine", "Limits", "Row", "examined", "finished", "kept_rows"]
 
 Row = dict[str, Any]
 Examine = Callable[[Entry, Callable[[Row], None]], Row]
@@ -29,6 +30,35 @@ class Limits:
     memory_gb: float
     jobs: int = 1
     cpu: bool = False
+
+
+def examined(
+    name: str,
+    entries: Sequence[Entry],
+    examine: Examine,
+    limits: Limits,
+    *,
+    facts: Mapping[str, Any],
+    line: Callable[[Row], str],
+    mark: Mapping[str, Any] | None = None,
+) -> list[Row]:
+    """The rows of the networks, each shown as `line` and kept in the results of this name when it is done.
+
+    Rows of other networks stay where they are. `mark` is added to every row.
+    """
+    done = kept_rows(name)
+    for number, row in enumerate(finished(entries, examine, limits), start=1):
+        done[row["family"], row["network"]] = {**row, **(mark or {})}
+        print(f"[{number}/{len(entries)}] {line(row)}", flush=True)
+        content = {"context": facts, "rows": list(done.values())}
+        results.write_json(results.FOLDER / f"{name}.json", content)
+    return [done[entry.key] for entry in entries]
+
+
+def kept_rows(name: str) -> dict[tuple[str, str], Row]:
+    """What earlier runs kept under this name, by family and network."""
+    content = results.read(name) or {"rows": []}
+    return {(row["family"], row["network"]): row for row in content["rows"]}
 
 
 def finished(entries: Sequence[Entry], examine: Examine, limits: Limits) -> Iterator[Row]:

@@ -31,7 +31,7 @@ from torch import nn
 import compressor as cp
 from benchmarks import results, zoo
 from benchmarks.checking import SEED, TOLERANCE, empty_row
-from benchmarks.isolated import Limits, Row, finished
+from benchmarks.isolated import Limits, Row, examined, kept_rows
 from benchmarks.peer_cuts import Changed, cuts_of
 from benchmarks.reference import CannotJudge, error_against_reference
 from benchmarks.scrambling import scrambled_
@@ -58,7 +58,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peer_coverage", description=__doc__)
     parser.add_argument("--source", default="all", choices=[*sources.SOURCES, "all"])
     parser.add_argument("--quick", action="store_true", help="a few small networks of each source")
-    parser.add_argument("--families", action="store_true", help="only the first network of each family")
     parser.add_argument("--models", nargs="+", default=[], metavar="NAME", help="only these")
     parser.add_argument("--fresh", action="store_true", help="also what has been done already")
     parser.add_argument("--limit", type=float, default=60.0, help="CPU seconds for a network (60)")
@@ -77,27 +76,26 @@ def main() -> int:
 
 def _run(source: str, entries: list[Entry], options: argparse.Namespace) -> None:
     name = f"peer_coverage-{source}"
-    if options.families:
-        first: dict[str, Entry] = {}
-        for entry in entries:
-            first.setdefault(entry.family, entry)
-        entries = list(first.values())
-    kept = results.read(name) or {"rows": []}
-    done = {(row["family"], row["network"]): row for row in kept["rows"]}
+    done = kept_rows(name)
     wanted = [
         entry
         for entry in entries
         if (options.fresh or entry.key not in done)
         and (not options.models or {entry.name, entry.family} & set(options.models))
     ]
-    facts = results.context("peer_coverage", vars(options), seeds=[SEED])
-    limits = Limits(options.limit, options.memory_gb, options.jobs, cpu=True)
-    for number, row in enumerate(finished(wanted, examine, limits), start=1):
-        done[row["family"], row["network"]] = row
-        said = row.get("refused") or "; ".join(row["failures"])
-        print(f"[{number}/{len(wanted)}] {row['network']:32} {row['status']:14} {said[:140]}", flush=True)
-        ordered = [done[entry.key] for entry in entries if entry.key in done]
-        results.write_json(results.FOLDER / f"{name}.json", {"context": facts, "rows": ordered})
+    examined(
+        name,
+        wanted,
+        examine,
+        Limits(options.limit, options.memory_gb, options.jobs, cpu=True),
+        facts=results.context("peer_coverage", vars(options), seeds=[SEED]),
+        line=_line,
+    )
+
+
+def _line(row: Row) -> str:
+    said = row.get("refused") or "; ".join(row["failures"])
+    return f"{row['network']:32} {row['status']:14} {said[:140]}"
 
 
 def examine(entry: Entry, save: Callable[[Row], None]) -> Row:
@@ -116,15 +114,11 @@ def examine(entry: Entry, save: Callable[[Row], None]) -> Row:
         except Exception as error:
             told = f"{row['stage']}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
             memory = "can't allocate memory" in told
-            row["status"] = (
-                "not run" if memory or row["stage"] == "build" else _BLAME.get(row["stage"], "fails")
-            )
+            wrong = row["stage"] == "reference"  # it ran, and computes something else
+            row["status"] = "not run" if memory or row["stage"] == "build" else "wrong" if wrong else "fails"
             row["failures"].append(told)
     save(row)
     return row
-
-
-_BLAME = {"reference": "wrong", "changed": "wrong"}  # it ran, and computes something else
 
 
 def _examined(entry: Entry, row: Row, save: Callable[[Row], None]) -> None:

@@ -70,3 +70,11 @@ def test_the_page_counts_and_gives_reasons(options: argparse.Namespace) -> None:
     assert "| tests | 1 | 1 | 0 | 0 | 0 | 0 | 0 |" in text
     assert "| nets | one | 12 | 100% | exact |" in text
     assert "it is an output" not in text
+
+
+def test_rows_of_networks_that_are_not_asked_for_stay(options: argparse.Namespace) -> None:
+    coverage._run("tests", [entry("one"), entry("two")], options)
+    options.fresh = True
+    coverage._run("tests", [entry("two")], options)  # as a small mode has it
+    kept = results.read("coverage-tests")
+    assert kept is not None and [row["network"] for row in kept["rows"]] == ["one", "two"]
