@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import shutil
-import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from compressor.runtimes import Eager
 from compressor.training import Recipe, fine_tune_
 from tests.filters.store.zoo import banks_of
 from tests.hostile.kinds import IMAGE, net
+from tests.interrupted.killing import killed
 
 EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "shutil.rmtree"}
 Write = Callable[[Path], object]
@@ -36,29 +36,16 @@ Write = Callable[[Path], object]
 
 def killed_at(step: int, folder: Path, write: Write) -> bool:
     """Write in a process that is killed before it touches `folder` for that time; False where it finished."""
-    child = os.fork()
-    if child == 0:
-        seen = [0]
 
+    def watched(tick: Callable[[], None]) -> None:
         def hook(event: str, args: tuple[object, ...]) -> None:
             if event in EVENTS and str(folder) in str(args[0]):
-                if seen[0] == step:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                seen[0] += 1
+                tick()
 
-        try:
-            sys.addaudithook(hook)
-            write(folder)
-        except BaseException as error:
-            os.write(2, repr(error).encode())
-            os._exit(3)
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    if os.WIFEXITED(status):
-        assert os.WEXITSTATUS(status) == 0
-        return False
-    assert os.WTERMSIG(status) == signal.SIGKILL
-    return True
+        sys.addaudithook(hook)
+        write(folder)
+
+    return killed(watched, at=step + 1)
 
 
 @dataclass(frozen=True)

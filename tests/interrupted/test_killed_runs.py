@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,32 +16,9 @@ import compressor as cp
 from compressor.search import find
 from compressor.training import Recipe, fine_tune_
 from tests.hostile.kinds import IMAGE, net
+from tests.interrupted.killing import killed
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="a process is forked to be killed")
-
-
-def killed(run: Callable[[Callable[[], None]], object], at: int) -> bool:
-    """Run in a process that kills itself in the n-th call of what `run` is given; False where it ended."""
-    child = os.fork()
-    if child == 0:
-        seen = [0]
-
-        def tick() -> None:
-            seen[0] += 1
-            if seen[0] == at:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        try:
-            run(tick)
-        except BaseException as error:
-            os.write(2, repr(error).encode())
-            os._exit(3)
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    if os.WIFEXITED(status):
-        assert os.WEXITSTATUS(status) == 0
-        return False
-    return os.WTERMSIG(status) == signal.SIGKILL
 
 
 def gradual(folder: Path, tick: Callable[[], None] = lambda: None) -> nn.Module:
